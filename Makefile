@@ -1,0 +1,36 @@
+# Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
+.DEFAULT_GOAL := repro
+.PHONY: env repro test check lock help
+
+PYTHON ?= python3.11
+# The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+repro: env  ## run the pipeline on the data set that params.yaml names and print its metrics (the default)
+	dvc repro
+	dvc metrics show
+
+test: env  ## run every test
+	pytest
+
+check: env  ## lint, formatting and types
+	ruff check
+	ruff format --check
+	mypy
+
+env: .venv/installed  ## build .venv from the hashed lock
+
+# pip only fetches uv, which installs the lock many times faster; both check every hash.
+.venv/installed: requirements.txt requirements-uv.txt
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements-uv.txt
+	.venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt requirements-uv.txt
+	touch $@
+
+# `make lock UPGRADE=--upgrade` also moves every package to its newest release.
+lock: env  ## write requirements.txt and requirements-uv.txt anew from pyproject.toml
+	echo uv | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate $(UPGRADE) --output-file requirements-uv.txt -
+	uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) --group dev --output-file requirements.txt pyproject.toml
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

@@ -1,0 +1,1 @@
+"""What several rooms need, one noun per module. Imports no room."""

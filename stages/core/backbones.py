@@ -1,0 +1,257 @@
+"""Backbones: pretrained networks without their classifier, frozen."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from stages.core.errors import BackboneError
+from stages.core.images import DECODE_POLICY
+from stages.core.sections import BackboneParams
+from stages.core.transforms import Transform, choose_px
+from stages.core.weights import (
+    EMBEDDED,
+    WeightsFile,
+    embedded_weights,
+    file_weights,
+    hub_weights,
+    torchvision_weights,
+)
+
+TIMM_PREFIX = "timm/"
+LAST_TAP = "last"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network that turns pictures into embeddings.
+
+    Attributes:
+        name: As in params.yaml.
+        network: In eval mode, no parameter wants a gradient; float32 (B, 3, px, px) to float32 (B, dim), the vector
+            that the classifier would have read.
+        weights_sha256: Of the file that the parameters came from.
+        transform: What these weights want to see, at the side that they were trained or evaluated at.
+        min_px: Smallest side that the network takes.
+        fixed_px: Whether it takes no other side than the transform's.
+    """
+
+    name: str
+    network: nn.Module
+    weights_sha256: str
+    transform: Transform
+    min_px: int
+    fixed_px: bool
+
+    def transform_for(self, px: int | str, median_short_side_px: float) -> Transform:
+        """Return the transform at the side that `transform.px` asks for.
+
+        Args:
+            px: A number, or `auto` (see `choose_px`).
+            median_short_side_px: Median over the images of the shorter side.
+
+        Raises:
+            BackboneError: The network does not take this side.
+        """
+        native_px = self.transform.crop_px
+        if px == "auto":
+            chosen = native_px if self.fixed_px else choose_px(native_px, self.min_px, median_short_side_px)
+        else:
+            chosen = int(px)
+        if self.fixed_px and chosen != native_px:
+            raise BackboneError(f"transform.px: found {chosen}; {self.name} takes {native_px} only (or auto)")
+        if chosen < self.min_px:
+            raise BackboneError(f"transform.px: found {chosen}; {self.name} needs at least {self.min_px}")
+        return self.transform.at(chosen)
+
+    def spec(self, transform: Transform) -> dict[str, Any]:
+        """Return all that an embedding depends on besides the image's bytes, ready for JSON.
+
+        Device, batch and number of workers are not in it: they change bits at most within float32's rounding.
+        """
+        return {
+            "backbone": self.name,
+            "weights_sha256": self.weights_sha256,
+            "transform": asdict(transform) | {"mean": list(transform.mean), "std": list(transform.std)},
+            "decode": DECODE_POLICY,
+            "taps": [LAST_TAP],
+            "pooling": "the network's own",
+            "views": ["center"],
+            "precision": "float32",
+        }
+
+    def dim(self, px: int) -> int:
+        """Return the width of an embedding, found by one forward pass of a blank picture.
+
+        Raises:
+            BackboneError: The network gives no vector for pictures of this side.
+        """
+        device = next(self.network.parameters()).device
+        try:
+            with torch.inference_mode():
+                shape = self.network(torch.zeros(1, 3, px, px, device=device)).shape
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise BackboneError(f"{self.name} cannot take pictures of {px} px: {error}") from error
+        if len(shape) != 2:
+            raise BackboneError(f"{self.name}: expected one vector per image; found shape {tuple(shape)}")
+        return int(shape[1])
+
+
+def build_backbone(params: BackboneParams) -> Backbone:
+    """Find the weights, build the network around them, take its classifier off and freeze it. On the CPU.
+
+    Raises:
+        BackboneError: Unknown name, or weights that do not fit.
+        DownloadError: Weights that cannot be fetched.
+    """
+    if params.name == EMBEDDED:
+        backbone = _build_embedded(params)
+    elif params.name.startswith(TIMM_PREFIX):
+        backbone = _build_timm(params)
+    else:
+        backbone = _build_torchvision(params)
+    backbone.network.eval().requires_grad_(False)
+    return backbone
+
+
+def _build_embedded(params: BackboneParams) -> Backbone:
+    if params.weights != "auto":
+        raise BackboneError(
+            f"backbone.weights: found {params.weights!r}; {EMBEDDED} has its packaged weights only (auto). "
+            f"For a file of your own: backbone.name={TIMM_PREFIX}tf_{EMBEDDED}"
+        )
+    weights = embedded_weights()
+    network = timm.create_model(f"tf_{EMBEDDED}", pretrained=False)
+    own, theirs = network.state_dict(), weights.read()
+    # The same tensors in the same order under other names; the file is pinned by digest, this only guards timm's side.
+    if [name.rsplit(".")[-1] for name in own] != [name.rsplit(".")[-1] for name in theirs]:
+        raise BackboneError(f"timm {timm.__version__}: tf_{EMBEDDED} no longer has the packaged weights' order of tensors")
+    _load(network, dict(zip(own, theirs.values(), strict=True)), params, weights)
+    network.reset_classifier(0)
+    return Backbone(params.name, network, weights.sha256, _timm_transform(network.pretrained_cfg), 32, fixed_px=False)
+
+
+def _build_timm(params: BackboneParams) -> Backbone:
+    architecture = params.name.removeprefix(TIMM_PREFIX)
+    if not timm.is_model(architecture):
+        raise _unknown(params.name, [TIMM_PREFIX + name for name in timm.list_models()])
+    if params.weights_is_file:
+        weights = file_weights(params)
+    elif params.weights == "auto":
+        known = timm.get_pretrained_cfg(architecture)
+        if known is None or not known.hf_hub_id:
+            raise BackboneError(f"{params.name}: timm publishes no weights for it; name a file in backbone.weights")
+        weights = hub_weights(known.hf_hub_id)
+    else:
+        raise BackboneError(
+            f"backbone.weights: found {params.weights!r}; expected auto or a file for timm models. "
+            "Other published weights are part of timm's names, such as timm/resnet50.a1_in1k"
+        )
+    try:
+        # timm's own loader, given the tensors: it drops the classifier and translates old layouts.
+        network = timm.create_model(
+            architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay={"state_dict": weights.read()}
+        )
+    except (RuntimeError, KeyError) as error:
+        raise _misfit(params, weights, str(error)) from error
+    config = network.pretrained_cfg
+    min_px = (config.get("min_input_size") or (3, 32, 32))[-1]
+    fixed_px = bool(config.get("fixed_input_size"))
+    return Backbone(params.name, network, weights.sha256, _timm_transform(config), min_px, fixed_px)
+
+
+def _timm_transform(config: Mapping[str, Any]) -> Transform:
+    crop_px = config["input_size"][-1]
+    if config["crop_mode"] not in ("center", "squash"):
+        raise BackboneError(f"{config['architecture']}: crop mode {config['crop_mode']!r} is not supported")
+    return Transform(
+        resize_px=int(crop_px / config["crop_pct"]),
+        crop_px=crop_px,
+        squash=config["crop_mode"] == "squash",
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def _build_torchvision(params: BackboneParams) -> Backbone:
+    names = torchvision.models.list_models(module=torchvision.models)
+    if params.name not in names:
+        raise _unknown(params.name, [EMBEDDED, *names])
+    published = torchvision.models.get_model_weights(params.name)
+    if params.weights_is_file or params.weights == "auto":
+        member = published.DEFAULT  # type: ignore[attr-defined]  # a file brings no transform of its own
+    elif params.weights in published.__members__:
+        member = published[params.weights]
+    else:
+        raise BackboneError(
+            f"backbone.weights: found {params.weights!r}; expected auto, a file (.safetensors, .pth, .pt) "
+            f"or one of {', '.join(published.__members__)}"
+        )
+    weights = file_weights(params) if params.weights_is_file else torchvision_weights(member.url)
+    min_px = member.meta["min_size"][0]
+    preset = member.transforms()
+    if preset.crop_size[0] < min_px:
+        raise BackboneError(f"{params.name}: {member} wants {preset.crop_size[0]} px but needs {min_px} px")
+    # Flags that are not in the state dict but were set when the published weights were trained (pytorch/vision#1709).
+    flags: dict[str, Any] = {}
+    if params.name in ("inception_v3", "googlenet"):
+        flags = {"transform_input": True, "aux_logits": False, "init_weights": False}
+    if params.name.startswith("vit_"):
+        flags = {"image_size": min_px}
+    network = torchvision.models.get_model(params.name, weights=None, **flags)
+    removed = _remove_classifier(network)
+    tensors = {
+        # torchvision's DenseNet files are older than its code, and it renames the same way.
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): tensor
+        for name, tensor in weights.read().items()
+        if not name.startswith((removed, "AuxLogits.", "aux1.", "aux2."))
+    }
+    _load(network, tensors, params, weights)
+    transform = Transform(
+        resize_px=preset.resize_size[0],
+        crop_px=preset.crop_size[0],
+        squash=False,
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+    fixed_px = params.name.startswith(("vit_", "maxvit_"))
+    return Backbone(params.name, network, weights.sha256, transform, min_px, fixed_px)
+
+
+def _remove_classifier(network: nn.Module) -> str:
+    """Take off the last layer that has weights, so that the network returns that layer's input; return its name."""
+    name, layer = [item for item in network.named_modules() if isinstance(item[1], nn.Linear | nn.Conv2d)][-1]
+    if isinstance(layer, nn.Linear):
+        network.set_submodule(name, nn.Identity())
+    else:  # SqueezeNet classifies every place of the map and averages then: average the map itself
+        network.set_submodule(name.rsplit(".", 1)[0], nn.AdaptiveAvgPool2d(1))
+    return f"{name}."
+
+
+def _load(
+    network: nn.Module, tensors: Mapping[str, torch.Tensor], params: BackboneParams, weights: WeightsFile
+) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise _misfit(params, weights, str(error)) from error
+
+
+def _misfit(params: BackboneParams, weights: WeightsFile, why: str) -> BackboneError:
+    lines = [line.strip() for line in why.splitlines()]
+    text = " ".join(lines[:3])
+    return BackboneError(f"{weights.path}: does not fit {params.name}: {text[:600]}")
+
+
+def _unknown(name: str, known: list[str]) -> BackboneError:
+    near = difflib.get_close_matches(name, known, n=5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"torchvision names or {TIMM_PREFIX}<name>"
+    return BackboneError(f"backbone.name: {name!r} is not known; {hint} ({EMBEDDED} needs no download)")

@@ -1,0 +1,109 @@
+"""Bundles: everything needed to predict, in one folder, without pickle.
+
+    config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
+                        what it was trained on, digest of the other file
+    model.safetensors   head.weight (C, dim) and head.bias (C,), float32
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from stages.core.errors import BundleError
+from stages.core.files import sha256_file, write_bytes, write_json
+
+SCHEMA = "headstart.bundle/1"
+CONFIG_NAME = "config.json"
+TENSORS_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained classifier on embeddings.
+
+    Attributes:
+        track: `head` or `finetune`.
+        classes: (C,) in the order of the logits.
+        spec: Recipe of the embeddings (backbone, weights digest, transform, decode policy, ...).
+        tap: Which of the spec's taps the head reads.
+        temperature: Logits are divided by it; greater than 0.
+        trained_on: What it was trained on, by digest.
+        weight: float32 (C, dim); any standardisation of the embeddings is folded in.
+        bias: float32 (C,).
+    """
+
+    track: str
+    classes: Sequence[str]
+    spec: Mapping[str, Any]
+    tap: str
+    temperature: float
+    trained_on: Mapping[str, str | int]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return calibrated logits (N, C) of embeddings (N, views, dim): the mean over the views."""
+        mean_ND = embeddings.mean(axis=1, dtype=np.float64)
+        return (mean_ND @ self.weight.T.astype(np.float64) + self.bias) / self.temperature
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write a bundle; equal bundles give equal bytes."""
+    tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
+    write_bytes(folder / TENSORS_NAME, save(tensors))
+    config = {
+        "schema": SCHEMA,
+        "track": bundle.track,
+        "classes": list(bundle.classes),
+        "spec": dict(bundle.spec),
+        "tap": bundle.tap,
+        "calibration": {"temperature": bundle.temperature},
+        "trained_on": dict(bundle.trained_on),
+        "model_sha256": sha256_file(folder / TENSORS_NAME),
+    }
+    write_json(folder / CONFIG_NAME, config)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read what `write_bundle` wrote.
+
+    Raises:
+        BundleError: A file is missing or damaged, the tensors are not the ones that the config was written with, or
+            their shapes do not fit the classes.
+    """
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        schema = config.get("schema")
+        if schema != SCHEMA:
+            raise BundleError(f"{folder / CONFIG_NAME}: schema is {schema!r}, expected {SCHEMA!r}")
+        found = sha256_file(folder / TENSORS_NAME)
+        if found != config["model_sha256"]:
+            raise BundleError(f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {config['model_sha256']}")
+        tensors = load_file(folder / TENSORS_NAME)
+        bundle = Bundle(
+            track=config["track"],
+            classes=config["classes"],
+            spec=config["spec"],
+            tap=config["tap"],
+            temperature=config["calibration"]["temperature"],
+            trained_on=config["trained_on"],
+            weight=tensors["head.weight"],
+            bias=tensors["head.bias"],
+        )
+    except FileNotFoundError as error:
+        raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise BundleError(f"{folder}: is damaged ({error!r}). Run: dvc checkout, or dvc repro") from error
+    shape = (len(bundle.classes), bundle.weight.shape[-1])
+    if bundle.weight.shape != shape or bundle.bias.shape != shape[:1] or len(set(bundle.classes)) != shape[0]:
+        raise BundleError(
+            f"{folder}: weight is {bundle.weight.shape} and bias {bundle.bias.shape} for {len(bundle.classes)} classes"
+        )
+    return bundle

@@ -1,0 +1,195 @@
+"""Features: the HDF5 file of embeddings, written so that equal content is equal bytes, read without guessing.
+
+Layout, schema `headstart.features/1`:
+
+    /digest        (N,)             S64       sha256 of each image's bytes, ascending, unique
+    /taps/<name>   (N, views, dim)  float32   embeddings, one dataset per tap, in the spec's order
+    attributes     fingerprint, schema, spec  the spec is what the rows depend on besides the bytes, as JSON
+
+No labels, no paths, no versions, no dates: a relabel or a renamed file changes nothing here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import FeatureFileError
+from stages.core.files import atomic_path
+
+SCHEMA = "headstart.features/1"
+REMEDY = "Run: dvc repro extract"
+_DIGEST_DTYPE = "S64"
+
+
+def fingerprint(spec: Mapping[str, Any]) -> str:
+    """Return the sha256 of a spec's canonical JSON, 64 hex digits: the key of all rows made by one recipe."""
+    return hashlib.sha256(_canonical(spec).encode()).hexdigest()
+
+
+class FeatureWriter:
+    """Fills the rows of a new features file; get one from `create_features`.
+
+    Args:
+        taps: The datasets to fill, each (N, views, dim).
+    """
+
+    def __init__(self, taps: Mapping[str, h5py.Dataset]) -> None:
+        self._taps = taps
+        self._next = 0
+
+    @property
+    def num_written(self) -> int:
+        """Rows written so far."""
+        return self._next
+
+    def append(self, embeddings: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write the next rows of every tap, in the order of the digests.
+
+        Args:
+            embeddings: For each tap float32 (B, views, dim), finite.
+
+        Raises:
+            FeatureFileError: A value is not finite (float32 overflowed, or the weights are damaged).
+        """
+        for name, rows in embeddings.items():
+            if not np.isfinite(rows).all():
+                bad = self._next + int(np.flatnonzero(~np.isfinite(rows).all(axis=(1, 2)))[0])
+                raise FeatureFileError(f"tap {name!r}: the embedding of row {bad} is not finite; check the weights")
+            self._taps[name][self._next : self._next + len(rows)] = rows
+        self._next += len(next(iter(embeddings.values())))
+
+
+@contextmanager
+def create_features(
+    path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int], num_views: int
+) -> Iterator[FeatureWriter]:
+    """Create a features file; it appears at `path` only when all rows are written and it reads back as meant.
+
+    Memory does not grow with N: rows go to disk as they come.
+
+    Args:
+        path: The file.
+        digests: (N,) ascending, unique.
+        spec: What the rows depend on, for JSON.
+        dims: Width of each tap, in the spec's order.
+        num_views: Views of each image.
+
+    Raises:
+        FeatureFileError: Digests out of order, or the block ended before every row was written.
+    """
+    if list(digests) != sorted(set(digests)):
+        raise FeatureFileError(f"{path}: digests must be ascending and unique")
+    with atomic_path(path) as temporary:
+        # Contiguous datasets made in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
+        with h5py.File(temporary, "w") as file:
+            file.create_dataset("digest", data=np.array(digests, dtype=_DIGEST_DTYPE))
+            group = file.create_group("taps")
+            datasets = {
+                name: group.create_dataset(name, shape=(len(digests), num_views, dim), dtype=np.float32)
+                for name, dim in dims.items()
+            }
+            for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", _canonical(spec))):
+                file.attrs[name] = value
+            writer = FeatureWriter(datasets)
+            yield writer
+            if writer.num_written != len(digests):
+                raise FeatureFileError(f"{path}: {writer.num_written} of {len(digests)} rows were written")
+        with open_features(temporary, spec):
+            pass
+
+
+class Features:
+    """An open features file; get one from `open_features`.
+
+    Attributes:
+        spec: The recipe of the rows.
+        digests: (N,) the images, ascending.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
+        self._path, self._file = path, file
+        self.spec = spec
+        self.digests: list[str] = [digest.decode() for digest in file["digest"][:]]
+        self._row = {digest: row for row, digest in enumerate(self.digests)}
+
+    def read(self, tap: str, digests: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of some images, float32 (len(digests), views, dim), in the order asked for.
+
+        Raises:
+            FeatureFileError: No such tap, or an image has no row.
+        """
+        if tap not in self._file["taps"]:
+            raise FeatureFileError(f"{self._path}: no tap {tap!r}; it has {sorted(self._file['taps'])}. {REMEDY}")
+        missing = [digest for digest in digests if digest not in self._row]
+        if missing:
+            raise FeatureFileError(
+                f"{self._path}: no row for {len(missing)} of {len(digests)} images, the first {missing[0]}. {REMEDY}"
+            )
+        rows = np.array([self._row[digest] for digest in digests], dtype=np.intp)
+        order = np.argsort(rows)  # HDF5 reads rows in ascending order only
+        dataset: h5py.Dataset = self._file["taps"][tap]
+        result = np.empty((len(rows), *dataset.shape[1:]), dtype=np.float32)
+        result[order] = dataset[rows[order]]
+        return result
+
+
+@contextmanager
+def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iterator[Features]:
+    """Open a features file for reading and check that it is whole.
+
+    Args:
+        path: The file.
+        expected: The spec that this run would have written, where the caller knows it.
+
+    Raises:
+        FeatureFileError: Missing, damaged, of another schema, or made by another recipe than `expected`; the message
+            names the first key that differs, with both values.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        what = "is missing" if not path.exists() else f"is not a readable HDF5 file ({error})"
+        raise FeatureFileError(f"{path}: {what}. {REMEDY}") from error
+    with file:
+        schema = file.attrs.get("schema")
+        if schema != SCHEMA:
+            raise FeatureFileError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}. {REMEDY}")
+        try:
+            spec = json.loads(file.attrs["spec"])
+            shapes = {name: dataset.shape for name, dataset in file["taps"].items()}
+            dtypes = {name: dataset.dtype for name, dataset in file["taps"].items()}
+            digest = file["digest"]
+            whole = (
+                file.attrs["fingerprint"] == fingerprint(spec)
+                and sorted(shapes) == sorted(spec["taps"])
+                and digest.dtype == np.dtype(_DIGEST_DTYPE)
+                and all(len(shape) == 3 and shape[0] == len(digest) for shape in shapes.values())
+                and all(dtype == np.float32 for dtype in dtypes.values())
+            )
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise FeatureFileError(f"{path}: is damaged ({error}). {REMEDY}") from error
+        if not whole:
+            raise FeatureFileError(f"{path}: is damaged: attributes and datasets do not agree. {REMEDY}")
+        if expected is not None:
+            for key, found, wanted in _differences(spec, expected):
+                raise FeatureFileError(f"{path}: {key} is {found!r}, this run expects {wanted!r}. {REMEDY}")
+        yield Features(path, file, spec)
+
+
+def _canonical(spec: Mapping[str, Any]) -> str:
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _differences(found: Any, expected: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(found, dict) and isinstance(expected, Mapping):
+        for key in sorted({*found, *expected}):
+            yield from _differences(found.get(key), expected.get(key), f"{path}.{key}" if path else key)
+    elif found != expected:
+        yield path, found, expected

@@ -1,0 +1,83 @@
+"""Files: digests, and writing so that a file is either whole or not there."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as 64 lower-case hex digits, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced to disk and takes `path`'s place.
+
+    On any failure the temporary file is removed and `path` stays as it was. The parent folder is made if missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is as readable as any other file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON that is equal byte for byte whenever the content is equal (sorted keys, UTF-8)."""
+    text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def write_metrics(path: Path, prefix: str, numbers: dict[str, float | int | str]) -> None:
+    """Write a metrics file whose keys all begin with `prefix`, floats rounded to 6 digits.
+
+    The prefix keeps the columns of `dvc exp show` short: two files that share a key get the path in front of it.
+    """
+    rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in numbers.items()}
+    write_json(path, {prefix: rounded})
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`, which takes its name on success and is removed on any failure.
+
+    Raises:
+        FileExistsError: `folder` is there already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; move it away first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # the only way to read it is to set it
+    os.umask(umask)
+    return umask

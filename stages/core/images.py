@@ -1,0 +1,89 @@
+"""Images: the one way in which bytes become pixels, for every room."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Part of every spec: change it whenever the pixels that `decode` gives for some file change.
+DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_EXIF_ORIENTATION = 0x0112
+_BACKGROUND = (255, 255, 255)
+
+
+class ImageError(Exception):
+    """These bytes give no picture; the message is the reason, in a few words."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        image: Mode RGB, 8 bits a channel, upright.
+        format: One of `FORMATS`.
+        repairs: What had to be done beyond reading it, in words; empty for an ordinary file.
+    """
+
+    image: Image.Image
+    format: str
+    repairs: tuple[str, ...]
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Decode a whole image file to upright 8-bit RGB.
+
+    Nothing is made up: a file that cannot be decoded to its last row is an error.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: Largest width x height that is decoded; larger pictures are refused before any pixel is.
+
+    Raises:
+        ImageError: Not an image of a known format, damaged, too large, or of a kind with no agreed meaning as RGB.
+    """
+    if not data:
+        raise ImageError("zero bytes")
+    # Pillow's own limit is a global that warns from some thread; ours is checked below, on the header alone.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # noqa: BLE001  a hostile header may raise anything
+        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
+    if image.width * image.height > max_pixels:
+        raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
+    try:
+        image.load()
+        return _upright_rgb(image)
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  decoders raise nearly anything on damaged data
+        raise ImageError(f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})") from error
+
+
+def _upright_rgb(image: Image.Image) -> Picture:
+    kind = image.format or ""
+    repairs = []
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    if orientation in range(2, 9):
+        image = ImageOps.exif_transpose(image)
+        repairs.append(f"EXIF orientation {orientation}")
+    if image.mode in ("I", "F"):
+        raise ImageError(f"32-bit pixels (mode {image.mode}) have no agreed range")
+    if image.mode.startswith("I;16"):
+        repairs.append("16-bit gray")
+        image = Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257).astype(np.uint8))
+    elif image.mode == "CMYK":
+        repairs.append("CMYK")
+    elif image.mode == "P":
+        repairs.append("palette")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:  # type: ignore[index]  # four bands, so four (low, high) pairs
+            repairs.append("alpha over white")
+        background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
+        image = Image.alpha_composite(background, image)
+    return Picture(image.convert("RGB"), kind, tuple(repairs))

@@ -1,0 +1,53 @@
+"""Progress of long work: a bar on a terminal, a few quiet lines in a log."""
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+LOG_EVERY_SECONDS = 15.0
+
+
+class Progress:
+    """Count of finished units with rate and time left, on standard error.
+
+    On a terminal a live bar; elsewhere one line at most every `LOG_EVERY_SECONDS`, so that logs stay short.
+
+    Args:
+        room: Who works; begins every line.
+        total: Number of units, or None when unknown.
+        unit: What is counted, such as `image`, or `B` for bytes (shown in KB, MB, ...).
+    """
+
+    def __init__(self, room: str, total: int | None, unit: str) -> None:
+        self._live = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            desc=room,
+            unit=f" {unit}" if unit != "B" else unit,
+            unit_scale=unit == "B",
+            disable=not self._live,
+            dynamic_ncols=True,
+        )
+        self._room, self._total, self._unit = room, total, unit
+        self._done, self._start = 0, time.monotonic()
+        self._last_line = self._start
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.close()
+
+    def advance(self, count: int) -> None:
+        """Say that `count` more units are done."""
+        self._done += count
+        self._bar.update(count)
+        now = time.monotonic()
+        if not self._live and now - self._last_line >= LOG_EVERY_SECONDS:
+            self._last_line = now
+            meter = tqdm.format_meter(
+                self._done, self._total or 0, now - self._start, ncols=0, unit=self._unit, unit_scale=self._unit == "B"
+            )
+            print(f"{self._room}: {meter}", file=sys.stderr, flush=True)

@@ -1,0 +1,70 @@
+"""The sections of params.yaml that several rooms read. What each key means stands in params.yaml itself."""
+
+import os
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, field_validator, model_validator
+
+from stages.core.params import Section
+
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+class DataParams(Section):
+    """`data:` which images."""
+
+    path: str
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder_of_its_own(cls, path: str) -> str:
+        if PurePosixPath(path) in {PurePosixPath("."), PurePosixPath("data")}:
+            raise ValueError("a folder that holds nothing but the data set, such as data/my_photos")
+        return path
+
+
+class BackboneParams(Section):
+    """`backbone:` which pretrained network."""
+
+    name: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+
+    @property
+    def weights_is_file(self) -> bool:
+        """Whether `weights` is a path or a URL, and not the name of published weights."""
+        return self.weights.endswith(WEIGHTS_SUFFIXES)
+
+    @model_validator(mode="after")
+    def _file_has_digest(self) -> "BackboneParams":
+        if self.weights_is_file and self.weights_sha256 is None:
+            raise ValueError(
+                "weights_sha256 beside weights that are a file, because DVC sees params.yaml and not the file "
+                f"(`sha256sum {self.weights}` prints it)"
+            )
+        if not self.weights_is_file and self.weights_sha256 is not None:
+            raise ValueError("weights_sha256 only beside weights that are a file; else null")
+        return self
+
+
+class TransformParams(Section):
+    """`transform:` how a picture becomes the network's input."""
+
+    px: Annotated[int, Field(ge=16, le=2048)] | Literal["auto"]
+
+
+class RuntimeParams(Section):
+    """`runtime:` on what, and how fast. In no stage's `params:`: it never changes a result."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
+    batch: Annotated[int, Field(ge=2, le=4096)]
+    memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
+
+    @property
+    def num_workers(self) -> int:
+        """Number of decoding threads: for `auto` one per core that this process may use."""
+        if self.workers != "auto":
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

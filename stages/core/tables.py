@@ -1,0 +1,205 @@
+"""The tables between stages: their columns, and writing and reading them without guessing.
+
+CSV files are UTF-8, comma-separated, RFC 4180 quoting (a path may hold commas, quotes and line ends), one header line.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import TableError
+from stages.core.files import write_bytes, write_json
+
+STATUSES = ("ok", "repaired", "duplicate", "quarantined", "skipped")
+USABLE = ("ok", "repaired")
+SPLITS = ("train", "val", "test")
+LOGIT_PREFIX = "logit_"
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One file of the data set.
+
+    Attributes:
+        path: Relative to the data set's folder, with `/`.
+        digest: sha256 of the file's bytes, 64 hex digits; empty for a file that was not read.
+        format: What the bytes are, such as `JPEG`; empty if not an image.
+        width: Pixels after EXIF orientation; 0 if not decoded.
+        height: Likewise.
+        status: One of `STATUSES`; `ok` and `repaired` files are used, the others are not.
+        reason: What was repaired, of which path it is a duplicate, or why it is not used; empty for `ok`.
+    """
+
+    path: str
+    digest: str
+    format: str
+    width: int
+    height: int
+    status: str
+    reason: str
+
+    repro: ClassVar[str] = "index"
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One image that is trained on or reported on.
+
+    Attributes:
+        digest: sha256 of the file's bytes; unique in the table.
+        path: As in the index.
+        label: The class by name.
+        split: `train` or `val` (training and selection) or `test` (reported).
+        group: Images of one group are never divided between splits.
+    """
+
+    digest: str
+    path: str
+    label: str
+    split: str
+    group: str
+
+    repro: ClassVar[str] = "split"
+
+
+R = TypeVar("R", IndexRow, SplitRow)
+
+
+def write_rows(path: Path, rows: Iterable[IndexRow] | Iterable[SplitRow], kind: type[IndexRow] | type[SplitRow]) -> None:
+    """Write a table; equal rows give equal bytes."""
+    _write(path, [field.name for field in fields(kind)], (astuple(row) for row in rows))
+
+
+def read_rows(path: Path, kind: type[R]) -> list[R]:
+    """Read a table that `write_rows` wrote.
+
+    Raises:
+        TableError: The file is missing, its columns are not exactly `kind`'s, or a cell is not what its column holds.
+    """
+    columns = [field.name for field in fields(kind)]
+    remedy = f"Run: dvc repro {kind.repro}"
+    header, lines = _read(path, remedy)
+    if header != columns:
+        raise TableError(f"{path}: columns are {header}; expected {columns}. {remedy}")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            cells = [int(cell) if field.type is int else cell for field, cell in zip(fields(kind), line, strict=True)]
+        except ValueError as error:
+            raise TableError(f"{path}: row {number} is {line}; expected {columns} ({error}). {remedy}") from error
+        rows.append(kind(*cells))
+    return rows
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one track says of every reported image.
+
+    Attributes:
+        digests: (N,) sha256 of each image.
+        paths: (N,) as in the index.
+        labels: (N,) true class of each image, by name.
+        classes: (C,) the model's classes, in the order of the logits.
+        logits: (N, C) float64, finite.
+    """
+
+    digests: Sequence[str]
+    paths: Sequence[str]
+    labels: Sequence[str]
+    classes: Sequence[str]
+    logits: NDArray[np.float64]
+
+    @property
+    def predicted(self) -> list[str]:
+        """(N,) the class with the largest logit, by name."""
+        return [self.classes[column] for column in self.logits.argmax(axis=1)]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write `digest, path, label, predicted` and one `logit_<class>` column per class, logits to 6 decimals."""
+    header = ["digest", "path", "label", "predicted", *(LOGIT_PREFIX + name for name in predictions.classes)]
+    rounded = [[f"{value:.6f}" for value in row] for row in predictions.logits]
+    identity = zip(predictions.digests, predictions.paths, predictions.labels, predictions.predicted, strict=True)
+    _write(path, header, ((*who, *row) for who, row in zip(identity, rounded, strict=True)))
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        TableError: The file is missing or empty, columns are missing, a logit is not a finite number, a label is no
+            class, or `predicted` is not a class with the largest logit of its row.
+    """
+    remedy = "Run: dvc repro " + path.stem
+    header, lines = _read(path, remedy)
+    identity = ["digest", "path", "label", "predicted"]
+    classes = [name.removeprefix(LOGIT_PREFIX) for name in header[4:]]
+    if header != [*identity, *(LOGIT_PREFIX + name for name in classes)] or not classes:
+        raise TableError(f"{path}: columns are {header}; expected {identity} and {LOGIT_PREFIX}<class>. {remedy}")
+    if not lines:
+        raise TableError(f"{path}: has no rows; expected one per reported image. {remedy}")
+    try:
+        logits = np.array([[float(cell) for cell in line[4:]] for line in lines], dtype=np.float64)
+    except ValueError as error:
+        raise TableError(f"{path}: expected a number in every logit column and row ({error}). {remedy}") from error
+    if logits.shape != (len(lines), len(classes)) or not np.isfinite(logits).all():
+        raise TableError(f"{path}: expected {len(classes)} finite logits in every row. {remedy}")
+    for number, (line, row) in enumerate(zip(lines, logits, strict=True), start=1):
+        label, predicted = line[2], line[3]
+        if label not in classes or predicted not in classes:
+            raise TableError(f"{path}: row {number}: {label!r} or {predicted!r} is no class of this table. {remedy}")
+        if row[classes.index(predicted)] < row.max():
+            raise TableError(f"{path}: row {number}: predicted is {predicted!r}, not the largest logit. {remedy}")
+    digests, paths, labels = ([line[column] for line in lines] for column in range(3))
+    return Predictions(digests, paths, labels, classes, logits)
+
+
+def write_classes(path: Path, classes: Sequence[str]) -> None:
+    """Write the names of the classes; their order is the order of the logits, here and in every bundle."""
+    write_json(path, {"classes": list(classes)})
+
+
+def read_classes(path: Path) -> list[str]:
+    """Read what `write_classes` wrote.
+
+    Raises:
+        TableError: The file is missing or is not a list of at least 2 different names.
+    """
+    remedy = "Run: dvc repro split"
+    try:
+        classes = json.loads(path.read_text(encoding="utf-8"))["classes"]
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: is missing. {remedy}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TableError(f'{path}: expected {{"classes": [names]}}. {remedy}') from error
+    if not isinstance(classes, list) or len({str(name) for name in classes}) != len(classes) or len(classes) < 2:
+        raise TableError(f"{path}: found {classes}; expected at least 2 different names. {remedy}")
+    return [str(name) for name in classes]
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _read(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: is missing. {remedy}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: is not a UTF-8 CSV file ({error}). {remedy}") from error
+    if not lines:
+        raise TableError(f"{path}: is empty. {remedy}")
+    return lines[0], lines[1:]

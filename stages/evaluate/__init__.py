@@ -1,0 +1,1 @@
+"""Room `evaluate`: the reported numbers of one track, from its predictions alone."""

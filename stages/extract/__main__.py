@@ -1,0 +1,33 @@
+"""Stage `extract`: the images that data/index.csv names -> features/features.h5, metrics/extract.json."""
+
+import time
+from pathlib import Path
+
+from stages.core.entry import run_room
+
+
+def main() -> None:
+    """Embed every image and say how many, how wide and how fast."""
+    from stages.core.files import write_metrics
+    from stages.core.params import load_params
+    from stages.core.tables import IndexRow, read_rows
+    from stages.extract.params import Params
+
+    params = load_params(Params)
+    index = read_rows(Path("data/index.csv"), IndexRow)
+
+    from stages.extract.embed import extract  # imports torch: only when params and index are in order
+
+    start = time.monotonic()
+    done = extract(index, params, Path("features/features.h5"))
+    seconds = time.monotonic() - start
+    numbers = {"num_images": done.num_images, "dim": done.dim, "px": done.px}
+    write_metrics(Path("metrics/extract.json"), "extract", numbers)
+    print(
+        f"extract: {done.num_images} images at {done.px} px by {params.backbone.name} on {done.device}: {done.dim} numbers "
+        f"each, {seconds:.1f} s ({done.num_images / seconds:.0f} images/s)"
+    )
+
+
+if __name__ == "__main__":
+    run_room("extract", main)

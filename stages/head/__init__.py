@@ -1,0 +1,1 @@
+"""Room `head`: a linear classifier on cached embeddings."""

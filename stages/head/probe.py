@@ -1,0 +1,118 @@
+"""The linear probe: standardised multinomial logistic regression, its strength chosen by cross-validation."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+from stages.core.errors import DataError
+from stages.core.progress import Progress
+from stages.head.params import HeadParams
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear classifier on raw embeddings, with the standardisation folded in.
+
+    Attributes:
+        weight: float32 (C, dim).
+        bias: float32 (C,).
+        c: Inverse strength of regularisation it was fitted with (scikit-learn's `C`).
+        cv_log_loss: Mean over the held-out folds at `c`; None when `c` was given and nothing was cross-validated.
+        cv_accuracy: Likewise, a fraction in [0, 1].
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    c: float
+    cv_log_loss: float | None
+    cv_accuracy: float | None
+
+
+def fit_probe(embeddings_ND: NDArray[np.float32], labels: Sequence[str], classes: Sequence[str], params: HeadParams) -> Probe:
+    """Choose the strength by stratified cross-validation, then fit all rows with it.
+
+    The best mean log loss over the held-out folds wins; of equal ones the stronger regularisation. Scaler and
+    classifier are fitted anew in every fold, so nothing of a held-out row reaches its own score.
+
+    Args:
+        embeddings_ND: (N, dim) of the training rows only.
+        labels: (N,) class names.
+        classes: (C,) order of the logits.
+        params: Strengths, folds and seed.
+
+    Raises:
+        DataError: A class has no training row, or fewer than there are folds.
+    """
+    counts = Counter(labels)
+    absent = [name for name in classes if not counts[name]]
+    if absent:
+        raise DataError(f"classes without a training image: {absent}; add some, or remove the classes' folders")
+    targets_N = np.array([classes.index(label) for label in labels])
+    embeddings_ND = embeddings_ND.astype(np.float64)
+    if params.c != "auto":
+        weight, bias = _fit(embeddings_ND, targets_N, [params.c], params)[0]
+        return Probe(weight.astype(np.float32), bias.astype(np.float32), params.c, None, None)
+    few = {name: count for name, count in counts.items() if count < params.folds}
+    if few:
+        raise DataError(
+            f"head.folds: found {params.folds}, but training images per class are {few}; expected head.folds at most "
+            f"{min(few.values())} (at least 2), or a fixed head.c"
+        )
+    losses, accuracies = _cross_validate(embeddings_ND, targets_N, params)
+    strengths = sorted(params.c_grid)
+    best = int(np.argmin(losses))  # the first of equal ones: the smallest C
+    weight, bias = _fit(embeddings_ND, targets_N, [strengths[best]], params)[0]
+    return Probe(
+        weight.astype(np.float32), bias.astype(np.float32), strengths[best], float(losses[best]), float(accuracies[best])
+    )
+
+
+def _cross_validate(
+    embeddings_ND: NDArray[np.float64], targets_N: NDArray[np.int64], params: HeadParams
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean held-out log loss and accuracy of every strength of the grid, ascending."""
+    strengths = sorted(params.c_grid)
+    folds = StratifiedKFold(params.folds, shuffle=True, random_state=params.seed)
+    losses, accuracies = [], []
+    with Progress("head", params.folds, "fold") as progress:
+        for fit, held_out in folds.split(embeddings_ND, targets_N):
+            models = _fit(embeddings_ND[fit], targets_N[fit], strengths, params)
+            logits = [embeddings_ND[held_out] @ weight.T + bias for weight, bias in models]
+            truth = targets_N[held_out]
+            losses.append([_log_loss(truth, scores) for scores in logits])
+            accuracies.append([float(np.mean(scores.argmax(axis=1) == truth)) for scores in logits])
+            progress.advance(1)
+    return np.mean(losses, axis=0), np.mean(accuracies, axis=0)
+
+
+def _fit(
+    embeddings_ND: NDArray[np.float64], targets_N: NDArray[np.int64], strengths: Sequence[float], params: HeadParams
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Weight (C, dim) and bias (C,) on raw embeddings for each strength, from strong to weak, each warm-starting the next."""
+    scaler = StandardScaler().fit(embeddings_ND)
+    scaled_ND = scaler.transform(embeddings_ND)
+    model = LogisticRegression(max_iter=params.max_iter, warm_start=True)
+    fitted = []
+    for strength in strengths:
+        model.set_params(C=strength).fit(scaled_ND, targets_N)
+        coefficients, intercept = model.coef_, model.intercept_
+        if len(coefficients) == 1:  # two classes: scikit-learn keeps the difference of the logits
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercept = np.concatenate([-intercept, intercept]) / 2
+        weight = coefficients / scaler.scale_
+        fitted.append((weight, intercept - weight @ scaler.mean_))
+    return fitted
+
+
+def _log_loss(truth: NDArray[np.int64], logits_NC: NDArray[np.float64]) -> float:
+    shifted = logits_NC - logits_NC.max(axis=1, keepdims=True)
+    probabilities = np.exp(shifted)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return float(log_loss(truth, probabilities, labels=np.arange(logits_NC.shape[1])))

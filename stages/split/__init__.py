@@ -1,0 +1,1 @@
+"""Room `split`: a label and a split for every image."""

@@ -1,0 +1,34 @@
+"""What a room's code imports, read from its syntax tree: nothing is run."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """Give the dotted name of every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def file_of(module: str) -> Path | None:
+    """Return the file of one of our modules; None for anything else."""
+    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    return file if module.startswith("stages.") and file.is_file() else None
+
+
+def import_closure(start: Path) -> set[Path]:
+    """Return `start` and every file of ours that it imports, directly or not."""
+    closure, todo = set(), {start}
+    while todo:
+        file = todo.pop()
+        closure.add(file)
+        todo |= {found for name in imported_modules(file) if (found := file_of(name))} - closure
+    return closure
