@@ -127,11 +127,13 @@ def _build_embedded(params: BackboneParams) -> Backbone:
             f"For a file of your own: backbone.name={TIMM_PREFIX}tf_{EMBEDDED}"
         )
     weights = embedded_weights()
-    network = timm.create_model(f"tf_{EMBEDDED}", pretrained=False)
+    network: Any = timm.create_model(f"tf_{EMBEDDED}", pretrained=False)
     own, theirs = network.state_dict(), weights.read()
     # The same tensors in the same order under other names; the file is pinned by digest, this only guards timm's side.
     if [name.rsplit(".")[-1] for name in own] != [name.rsplit(".")[-1] for name in theirs]:
-        raise BackboneError(f"timm {timm.__version__}: tf_{EMBEDDED} no longer has the packaged weights' order of tensors")
+        raise BackboneError(
+            f"timm {timm.__version__}: tf_{EMBEDDED} no longer has the packaged weights' order of tensors"
+        )
     _load(network, dict(zip(own, theirs.values(), strict=True)), params, weights)
     network.reset_classifier(0)
     return Backbone(params.name, network, weights.sha256, _timm_transform(network.pretrained_cfg), 32, fixed_px=False)
@@ -155,7 +157,7 @@ def _build_timm(params: BackboneParams) -> Backbone:
         )
     try:
         # timm's own loader, given the tensors: it drops the classifier and translates old layouts.
-        network = timm.create_model(
+        network: Any = timm.create_model(
             architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay={"state_dict": weights.read()}
         )
     except (RuntimeError, KeyError) as error:
@@ -186,7 +188,7 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
         raise _unknown(params.name, [EMBEDDED, *names])
     published = torchvision.models.get_model_weights(params.name)
     if params.weights_is_file or params.weights == "auto":
-        member = published.DEFAULT  # type: ignore[attr-defined]  # a file brings no transform of its own
+        member = published.DEFAULT  # a file brings no transform of its own
     elif params.weights in published.__members__:
         member = published[params.weights]
     else:

@@ -1,8 +1,8 @@
 """Bundles: everything needed to predict, in one folder, without pickle.
 
-    config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
-                        what it was trained on, digest of the other file
-    model.safetensors   head.weight (C, dim) and head.bias (C,), float32
+config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
+                    what it was trained on, digest of the other file
+model.safetensors   head.weight (C, dim) and head.bias (C,), float32
 """
 
 import json
@@ -85,7 +85,9 @@ def read_bundle(folder: Path) -> Bundle:
             raise BundleError(f"{folder / CONFIG_NAME}: schema is {schema!r}, expected {SCHEMA!r}")
         found = sha256_file(folder / TENSORS_NAME)
         if found != config["model_sha256"]:
-            raise BundleError(f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {config['model_sha256']}")
+            raise BundleError(
+                f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {config['model_sha256']}"
+            )
         tensors = load_file(folder / TENSORS_NAME)
         bundle = Bundle(
             track=config["track"],

@@ -1,14 +1,15 @@
 """Downloads: a file arrives whole and is the one expected, or does not arrive at all."""
 
-import hashlib
 import http.client
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from stages.core.errors import DownloadError
-from stages.core.files import atomic_path
+from stages.core.files import atomic_path, sha256_file
 from stages.core.progress import Progress
 
 TIMEOUT_SECONDS = 30
@@ -30,26 +31,30 @@ def download(url: str, path: Path, *, sha256_prefix: str, room: str, remedy: str
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{url}: expected an http or https address. {remedy}")
-    digest = hashlib.sha256()
     try:
         with atomic_path(path) as temporary:
-            try:
-                with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
-                    length = int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
-                    received = 0
-                    with Progress(room, length, "B") as progress:
-                        while chunk := response.read(_CHUNK_BYTES):
-                            digest.update(chunk)
-                            received += len(chunk)
-                            file.write(chunk)
-                            progress.advance(len(chunk))
-            except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-                raise DownloadError(f"{url}: cannot be fetched ({error}). {remedy}") from error
+            with temporary.open("wb") as file:
+                received, length = _stream(url, file, room, remedy)
             if length is not None and received != length:
                 raise DownloadError(f"{url}: cut short: {received} of {length} bytes came. {remedy}")
-            if not digest.hexdigest().startswith(sha256_prefix):
-                raise DownloadError(
-                    f"{url}: is not the expected file: sha256 is {digest.hexdigest()}, expected {sha256_prefix}. {remedy}"
-                )
+            found = sha256_file(temporary)
+            if not found.startswith(sha256_prefix):
+                raise DownloadError(f"{url}: sha256 is {found}, expected {sha256_prefix}: another file. {remedy}")
     except OSError as error:
         raise DownloadError(f"{path}: cannot be written ({error.strerror or error}). {remedy}") from error
+
+
+def _stream(url: str, file: IO[bytes], room: str, remedy: str) -> tuple[int, int | None]:
+    """Copy the body of a response to a file; return how many bytes came and how many were announced."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  the scheme was checked
+            length = int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
+            received = 0
+            with Progress(room, length, "B") as progress:
+                while chunk := response.read(_CHUNK_BYTES):
+                    file.write(chunk)
+                    received += len(chunk)
+                    progress.advance(len(chunk))
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
+        raise DownloadError(f"{url}: cannot be fetched ({error}). {remedy}") from error
+    return received, length

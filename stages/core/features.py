@@ -87,7 +87,7 @@ def create_features(
     if list(digests) != sorted(set(digests)):
         raise FeatureFileError(f"{path}: digests must be ascending and unique")
     with atomic_path(path) as temporary:
-        # Contiguous datasets made in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
+        # Contiguous datasets in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=np.array(digests, dtype=_DIGEST_DTYPE))
             group = file.create_group("taps")
@@ -187,7 +187,7 @@ def _canonical(spec: Mapping[str, Any]) -> str:
     return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _differences(found: Any, expected: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(found: object, expected: object, path: str = "") -> Iterator[tuple[str, object, object]]:
     if isinstance(found, dict) and isinstance(expected, Mapping):
         for key in sorted({*found, *expected}):
             yield from _differences(found.get(key), expected.get(key), f"{path}.{key}" if path else key)

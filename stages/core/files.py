@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def write_metrics(path: Path, prefix: str, numbers: dict[str, float | int | str]) -> None:
+def write_metrics(path: Path, prefix: str, numbers: Mapping[str, float | int | str]) -> None:
     """Write a metrics file whose keys all begin with `prefix`, floats rounded to 6 digits.
 
     The prefix keeps the columns of `dvc exp show` short: two files that share a key get the path in front of it.

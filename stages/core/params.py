@@ -2,12 +2,13 @@
 
 import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.core.errors import ParamsError
 
@@ -86,7 +87,8 @@ def _all_sections() -> dict[str, type[Section]]:
         if file.parent.name != "core":
             room: type[RoomParams] = importlib.import_module(f"stages.{file.parent.name}.params").Params
             for name, field in room.model_fields.items():
-                assert field.annotation is not None
+                assert isinstance(field.annotation, type)
+                assert issubclass(field.annotation, Section)
                 sections[name] = field.annotation
     return sections
 
@@ -136,6 +138,6 @@ def _explain(name: str, model: type[Section], raw: object, error: ValidationErro
     return [f"{place}: expected {' or '.join(texts)}; found {found[place]}" for place, texts in expected.items()]
 
 
-def _near(name: str, known: Any) -> str:
+def _near(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,9 @@ class SplitRow:
 R = TypeVar("R", IndexRow, SplitRow)
 
 
-def write_rows(path: Path, rows: Iterable[IndexRow] | Iterable[SplitRow], kind: type[IndexRow] | type[SplitRow]) -> None:
+def write_rows(
+    path: Path, rows: Iterable[IndexRow] | Iterable[SplitRow], kind: type[IndexRow] | type[SplitRow]
+) -> None:
     """Write a table; equal rows give equal bytes."""
     _write(path, [field.name for field in fields(kind)], (astuple(row) for row in rows))
 
@@ -91,7 +93,9 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            cells = [int(cell) if field.type is int else cell for field, cell in zip(fields(kind), line, strict=True)]
+            cells: list[Any] = [
+                int(cell) if field.type is int else cell for field, cell in zip(fields(kind), line, strict=True)
+            ]
         except ValueError as error:
             raise TableError(f"{path}: row {number} is {line}; expected {columns} ({error}). {remedy}") from error
         rows.append(kind(*cells))

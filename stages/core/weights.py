@@ -47,14 +47,15 @@ class WeightsFile:
             raise BackboneError(f"{self.path}: is not a safetensors file ({error})") from error
         except Exception as error:  # torch.load has no error class of its own
             raise BackboneError(
-                f"{self.path}: cannot be read as plain tensors (torch.load, weights_only): {str(error).splitlines()[0]} "
+                f"{self.path}: cannot be read as plain tensors (torch.load, weights_only): "
+                f"{str(error).splitlines()[0]} "
                 "Expected a state dict; save one with torch.save(model.state_dict(), path) or as .safetensors."
             ) from error
         for key in ("state_dict", "model"):  # how training scripts wrap it
             if isinstance(content, dict) and isinstance(content.get(key), dict):
                 content = content[key]
         if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-            raise BackboneError(f"{self.path}: expected a state dict (names to tensors); found {type(content).__name__}")
+            raise BackboneError(f"{self.path}: expected a state dict (tensors by name); found {type(content).__name__}")
         return content
 
 

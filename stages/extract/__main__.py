@@ -24,8 +24,8 @@ def main() -> None:
     numbers = {"num_images": done.num_images, "dim": done.dim, "px": done.px}
     write_metrics(Path("metrics/extract.json"), "extract", numbers)
     print(
-        f"extract: {done.num_images} images at {done.px} px by {params.backbone.name} on {done.device}: {done.dim} numbers "
-        f"each, {seconds:.1f} s ({done.num_images / seconds:.0f} images/s)"
+        f"extract: {done.num_images} images at {done.px} px by {params.backbone.name} on {done.device}: "
+        f"{done.dim} numbers each, {seconds:.1f} s ({done.num_images / seconds:.0f} images/s)"
     )
 
 

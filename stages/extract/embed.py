@@ -58,7 +58,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path) -> Extraction
     transform = backbone.transform_for(
         params.transform.px, statistics.median(min(row.width, row.height) for row in rows)
     )
-    network = backbone.network.to(device, memory_format=torch.channels_last)
+    network = backbone.network.to(device).to(memory_format=torch.channels_last)
     dim = backbone.dim(transform.crop_px)
     batches = read_batches(
         rows,

@@ -72,13 +72,18 @@ def _read_pixels(row: IndexRow, root: Path, transform: Transform) -> torch.Tenso
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}), but data/index.csv lists it. Run: dvc repro") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}), but data/index.csv lists it. Run: dvc repro"
+        ) from error
     found = hashlib.sha256(data).hexdigest()
     if found != row.digest:
         raise DataError(
-            f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. Run: dvc repro"
+            f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. "
+            "Run: dvc repro"
         )
     try:
         return transform.pixels(decode(data, max_pixels=row.width * row.height).image)
     except ImageError as error:
-        raise DataError(f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index") from error
+        raise DataError(
+            f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
+        ) from error

@@ -25,12 +25,15 @@ def main() -> None:
     probe = trained.probe
     write_bundle(Path("models/head"), trained.bundle)
     write_predictions(Path("predictions/head.csv"), trained.predictions)
-    numbers: dict[str, float | int | str] = {"c": probe.c, "num_images": sum(row.split != "test" for row in split)}
+    numbers: dict[str, float | int | str] = {"c": probe.c}
     if probe.cv_accuracy is not None and probe.cv_log_loss is not None:
         numbers |= {"cv_accuracy": probe.cv_accuracy, "cv_log_loss": probe.cv_log_loss}
     write_metrics(Path("metrics/head_training.json"), "head_training", numbers)
+    num_images = trained.bundle.trained_on["num_images"]
     scored = "" if probe.cv_accuracy is None else f", cross-validated accuracy {probe.cv_accuracy:.4f}"
-    print(f"head: {numbers['num_images']} training images, {len(classes)} classes, c {probe.c:g}{scored}")
+    print(f"head: {num_images} training images, {len(classes)} classes, c {probe.c:g}{scored}")
+    if not probe.converged:
+        print(f"head: WARNING: the fit did not converge in {params.head.max_iter} iterations; raise head.max_iter")
 
 
 if __name__ == "__main__":

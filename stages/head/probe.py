@@ -1,15 +1,19 @@
 """The linear probe: standardised multinomial logistic regression, its strength chosen by cross-validation."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from stages.core.errors import DataError
 from stages.core.progress import Progress
@@ -26,6 +30,7 @@ class Probe:
         c: Inverse strength of regularisation it was fitted with (scikit-learn's `C`).
         cv_log_loss: Mean over the held-out folds at `c`; None when `c` was given and nothing was cross-validated.
         cv_accuracy: Likewise, a fraction in [0, 1].
+        converged: Whether the fit ended before `head.max_iter`.
     """
 
     weight: NDArray[np.float32]
@@ -33,9 +38,12 @@ class Probe:
     c: float
     cv_log_loss: float | None
     cv_accuracy: float | None
+    converged: bool
 
 
-def fit_probe(embeddings_ND: NDArray[np.float32], labels: Sequence[str], classes: Sequence[str], params: HeadParams) -> Probe:
+def fit_probe(
+    embeddings_ND: NDArray[np.float32], labels: Sequence[str], classes: Sequence[str], params: HeadParams
+) -> Probe:
     """Choose the strength by stratified cross-validation, then fit all rows with it.
 
     The best mean log loss over the held-out folds wins; of equal ones the stronger regularisation. Scaler and
@@ -55,23 +63,27 @@ def fit_probe(embeddings_ND: NDArray[np.float32], labels: Sequence[str], classes
     if absent:
         raise DataError(f"classes without a training image: {absent}; add some, or remove the classes' folders")
     targets_N = np.array([classes.index(label) for label in labels])
-    embeddings_ND = embeddings_ND.astype(np.float64)
-    if params.c != "auto":
-        weight, bias = _fit(embeddings_ND, targets_N, [params.c], params)[0]
-        return Probe(weight.astype(np.float32), bias.astype(np.float32), params.c, None, None)
+    rows_ND = embeddings_ND.astype(np.float64)
+    # One thread: BLAS threads wait for each other in products this small (digits: 4.9 s, with two threads 20 s), and
+    # the bits do not depend on the number of cores.
+    with threadpool_limits(limits=1, user_api="blas"):
+        strength, loss, accuracy = params.c, None, None
+        if strength == "auto":
+            _check_folds(counts, params)
+            losses, accuracies = _cross_validate(rows_ND, targets_N, params)
+            best = int(np.argmin(losses))  # the first of equal ones: the smallest C
+            strength, loss, accuracy = sorted(params.c_grid)[best], float(losses[best]), float(accuracies[best])
+        fit = _fit(rows_ND, targets_N, [strength], params)[0]
+    return Probe(fit.weight.astype(np.float32), fit.bias.astype(np.float32), strength, loss, accuracy, fit.converged)
+
+
+def _check_folds(counts: Counter[str], params: HeadParams) -> None:
     few = {name: count for name, count in counts.items() if count < params.folds}
     if few:
         raise DataError(
             f"head.folds: found {params.folds}, but training images per class are {few}; expected head.folds at most "
-            f"{min(few.values())} (at least 2), or a fixed head.c"
+            f"{min(few.values())} (and at least 2), or a fixed head.c"
         )
-    losses, accuracies = _cross_validate(embeddings_ND, targets_N, params)
-    strengths = sorted(params.c_grid)
-    best = int(np.argmin(losses))  # the first of equal ones: the smallest C
-    weight, bias = _fit(embeddings_ND, targets_N, [strengths[best]], params)[0]
-    return Probe(
-        weight.astype(np.float32), bias.astype(np.float32), strengths[best], float(losses[best]), float(accuracies[best])
-    )
 
 
 def _cross_validate(
@@ -84,7 +96,7 @@ def _cross_validate(
     with Progress("head", params.folds, "fold") as progress:
         for fit, held_out in folds.split(embeddings_ND, targets_N):
             models = _fit(embeddings_ND[fit], targets_N[fit], strengths, params)
-            logits = [embeddings_ND[held_out] @ weight.T + bias for weight, bias in models]
+            logits = [embeddings_ND[held_out] @ model.weight.T + model.bias for model in models]
             truth = targets_N[held_out]
             losses.append([_log_loss(truth, scores) for scores in logits])
             accuracies.append([float(np.mean(scores.argmax(axis=1) == truth)) for scores in logits])
@@ -92,22 +104,30 @@ def _cross_validate(
     return np.mean(losses, axis=0), np.mean(accuracies, axis=0)
 
 
+class _Fit(NamedTuple):
+    weight: NDArray[np.float64]  # (C, dim), on raw embeddings
+    bias: NDArray[np.float64]  # (C,)
+    converged: bool
+
+
 def _fit(
     embeddings_ND: NDArray[np.float64], targets_N: NDArray[np.int64], strengths: Sequence[float], params: HeadParams
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Weight (C, dim) and bias (C,) on raw embeddings for each strength, from strong to weak, each warm-starting the next."""
+) -> list[_Fit]:
+    """One fit per strength, from strong regularisation to weak, each warm-starting the next."""
     scaler = StandardScaler().fit(embeddings_ND)
     scaled_ND = scaler.transform(embeddings_ND)
     model = LogisticRegression(max_iter=params.max_iter, warm_start=True)
     fitted = []
     for strength in strengths:
-        model.set_params(C=strength).fit(scaled_ND, targets_N)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told through `converged`
+            model.set_params(C=strength).fit(scaled_ND, targets_N)
         coefficients, intercept = model.coef_, model.intercept_
         if len(coefficients) == 1:  # two classes: scikit-learn keeps the difference of the logits
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercept = np.concatenate([-intercept, intercept]) / 2
         weight = coefficients / scaler.scale_
-        fitted.append((weight, intercept - weight @ scaler.mean_))
+        fitted.append(_Fit(weight, intercept - weight @ scaler.mean_, int(model.n_iter_.max()) < params.max_iter))
     return fitted
 
 

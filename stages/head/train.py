@@ -49,7 +49,9 @@ def train_head(
     training = [row for row in split if row.split != "test"]
     reported = [row for row in split if row.split == "test"]
     if not training or not reported:
-        raise DataError(f"data/split.csv: {len(training)} training and {len(reported)} reported rows; expected some of each")
+        raise DataError(
+            f"data/split.csv: {len(training)} training and {len(reported)} reported rows; expected some of each"
+        )
     embeddings_NVD = features.read(TAP, [row.digest for row in training])
     probe = fit_probe(embeddings_NVD.mean(axis=1), [row.label for row in training], classes, params)
     bundle = Bundle(

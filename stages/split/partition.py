@@ -57,7 +57,7 @@ def _given(images: Sequence[LabelledImage]) -> tuple[list[str], str]:
     found = Counter(image.split for image in images)
     reported = "test" if found["test"] else "val"
     if not found["train"] or not found[reported]:
-        raise DataError(f"the split folders hold {dict(found)} usable images; expected some in train and in test or val")
+        raise DataError(f"the split folders hold {dict(found)} images; expected some in train and in test (or val)")
     splits = ["test" if image.split == reported else str(image.split) for image in images]
     absent = sorted({image.label for image in images} - {image.label for image in images if image.split != reported})
     if absent:
@@ -72,12 +72,14 @@ def _draw(images: Sequence[LabelledImage], params: SplitParams) -> tuple[list[st
     counts = Counter(image.label for image in images)
     lonely = sorted(label for label, count in counts.items() if count < 2)
     if lonely:
-        raise DataError(f"classes with a single image: {lonely}; expected at least 2, one to train on and one to report")
+        raise DataError(
+            f"classes with a single image: {lonely}; expected at least 2, one to train on and one to report"
+        )
     num_test = round(len(images) * params.test_fraction)
     if not len(counts) <= num_test <= len(images) - len(counts):
         raise DataError(
-            f"split.test_fraction {params.test_fraction} of {len(images)} images is {num_test} for {len(counts)} classes; "
-            f"expected between {len(counts) / len(images):.4f} and {1 - len(counts) / len(images):.4f}"
+            f"split.test_fraction {params.test_fraction} of {len(images)} images is {num_test}, for {len(counts)} "
+            f"classes; expected between {len(counts) / len(images):.4f} and {1 - len(counts) / len(images):.4f}"
         )
     _, test = train_test_split(
         range(len(images)),
