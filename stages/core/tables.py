@@ -76,7 +76,7 @@ def write_rows(
     path: Path, rows: Iterable[IndexRow] | Iterable[SplitRow], kind: type[IndexRow] | type[SplitRow]
 ) -> None:
     """Write a table; equal rows give equal bytes."""
-    _write(path, [field.name for field in fields(kind)], (astuple(row) for row in rows))
+    write_table(path, [field.name for field in fields(kind)], (astuple(row) for row in rows))
 
 
 def read_rows(path: Path, kind: type[R]) -> list[R]:
@@ -131,7 +131,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     header = ["digest", "path", "label", "predicted", *(LOGIT_PREFIX + name for name in predictions.classes)]
     rounded = [[f"{value:.6f}" for value in row] for row in predictions.logits]
     identity = zip(predictions.digests, predictions.paths, predictions.labels, predictions.predicted, strict=True)
-    _write(path, header, ((*who, *row) for who, row in zip(identity, rounded, strict=True)))
+    write_table(path, header, ((*who, *row) for who, row in zip(identity, rounded, strict=True)))
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -188,12 +188,18 @@ def read_classes(path: Path) -> list[str]:
     return [str(name) for name in classes]
 
 
-def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a header line and rows as they come."""
+    line = io.StringIO(newline="")
+    # Python before 3.13 leaves a lone carriage return unquoted unless the line's end holds one.
+    writer = csv.writer(line, lineterminator="\r\n")
+    lines = []
+    for row in (header, *rows):
+        line.seek(0)
+        line.truncate()
+        writer.writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    write_bytes(path, "".join(lines).encode())
 
 
 def _read(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:

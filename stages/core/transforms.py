@@ -6,8 +6,7 @@ from typing import Literal
 
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
+from torchvision.transforms import InterpolationMode, functional
 
 MAX_ENLARGEMENT = 8
 # Networks halve the picture about five times: a side that is no multiple of 32 wastes its border, less leaves nothing.
@@ -42,7 +41,7 @@ class Transform:
 
     def normalize(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
         """Turn uint8 pixels, as `pixels` gives them, into the network's float32 input, on their device."""
-        scaled = functional.to_dtype(pixels_BCHW, torch.float32, scale=True)
+        scaled = functional.convert_image_dtype(pixels_BCHW, torch.float32)
         return functional.normalize(scaled, list(self.mean), list(self.std), inplace=True)
 
     def at(self, crop_px: int) -> "Transform":

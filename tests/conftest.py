@@ -1,0 +1,90 @@
+"""Fixtures: tiny generated photos, a tiny random backbone with BatchNorm, a closed network."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from stages.core.files import sha256_file
+from stages.core.sections import BackboneParams
+
+TINY = "timm/test_resnet"  # 0.5 M parameters, BatchNorm, 96 numbers per image
+SHARED = Path(__file__).parents[2] / "shared"
+COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
+
+
+@pytest.fixture(autouse=True)
+def closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test reach beyond this machine."""
+    connect = socket.socket.connect
+
+    def connect_to_loopback(self: socket.socket, address: tuple[str, int]) -> None:
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConnectionRefusedError(f"the tests' network is closed: {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_to_loopback)
+
+
+@pytest.fixture(autouse=True)
+def private_weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep downloaded weights of one test from any other test and from the user's own."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))
+
+
+def write_photos(folder: Path, *, per_class: int = 4) -> None:
+    """Write `<class>/<number>.<png or jpg>` of three colours with noise; the same at every call."""
+    random = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        for number in range(per_class):
+            height, width = random.integers(30, 60, size=2)
+            pixels = np.clip(np.array(colour) + random.normal(0, 40, size=(height, width, 3)), 0, 255)
+            path = folder / name / f"{number}.{'png' if number % 2 else 'jpg'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 12 small photos in three classes."""
+    folder = tmp_path / "photos"
+    write_photos(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
+    """Params of a tiny network whose random weights (and BatchNorm statistics) lie in a file."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model(TINY.removeprefix("timm/"))
+        for name, buffer in network.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(network.state_dict(), path)
+    return BackboneParams(name=TINY, weights=str(path), weights_sha256=sha256_file(path))
+
+
+@pytest.fixture
+def ants_bees() -> Iterator[Path]:
+    """The real ants & bees folder, where this checkout has it beside it."""
+    folder = SHARED / "ants_bees"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: the real photos are not part of the project")
+    yield folder
+
+
+@pytest.fixture
+def squeezenet() -> Path:
+    """Real SqueezeNet 1.1 weights, where this checkout has them beside it."""
+    path = SHARED / "weights" / "squeezenet1_1.safetensors"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: the real weights are not part of the project")
+    return path

@@ -1,0 +1,86 @@
+"""The bundle: everything needed to predict, deterministic, refused when edited by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.core.bundle import Bundle, read_bundle, write_bundle
+from stages.core.errors import BundleError
+
+RANDOM = np.random.default_rng(0)
+BUNDLE = Bundle(
+    track="head",
+    classes=["ant", "bee", "10"],
+    spec={"backbone": "tiny", "taps": ["last"]},
+    tap="last",
+    temperature=2.0,
+    trained_on={"num_images": 3},
+    weight=RANDOM.normal(size=(3, 4)).astype(np.float32),
+    bias=RANDOM.normal(size=3).astype(np.float32),
+)
+
+
+def test_a_bundle_survives_the_folder(tmp_path: Path) -> None:
+    """All that was written is read back, classes in their order."""
+    write_bundle(tmp_path / "b", BUNDLE)
+    read = read_bundle(tmp_path / "b")
+
+    assert replace(read, weight=BUNDLE.weight, bias=BUNDLE.bias) == BUNDLE
+    assert np.array_equal(read.weight, BUNDLE.weight)
+    assert np.array_equal(read.bias, BUNDLE.bias)
+
+
+def test_equal_bundles_are_equal_bytes(tmp_path: Path) -> None:
+    """Writing twice gives the same bytes, so dvc.lock does not churn."""
+    for name in ("a", "b"):
+        write_bundle(tmp_path / name, BUNDLE)
+
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_logits_average_views_and_divide_by_the_temperature() -> None:
+    """Logits are the linear function of the mean over the views, calibrated."""
+    embeddings = RANDOM.normal(size=(5, 2, 4)).astype(np.float32)
+    expected = (embeddings.mean(axis=1) @ BUNDLE.weight.T + BUNDLE.bias) / 2.0
+
+    assert np.allclose(BUNDLE.logits(embeddings), expected, atol=1e-6)
+
+
+def edit(folder: Path, kind: str) -> None:
+    """Break a bundle in one way."""
+    config = json.loads((folder / "config.json").read_text())
+    if kind == "truncated weights":
+        path = folder / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-4])
+    elif kind == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif kind == "broken json":
+        (folder / "config.json").write_text("{")
+    else:
+        if kind == "class dropped":
+            config["classes"].pop()
+        elif kind == "class twice":
+            config["classes"][1] = config["classes"][0]
+        elif kind == "schema":
+            config["schema"] = "headstart.bundle/0"
+        elif kind == "no tap":
+            del config["tap"]
+        (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["truncated weights", "no weights", "broken json", "class dropped", "class twice", "schema", "no tap"],
+)
+def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
+    """A bundle that is not as it was written is refused, with the folder's name."""
+    write_bundle(tmp_path / "b", BUNDLE)
+    edit(tmp_path / "b", kind)
+
+    with pytest.raises(BundleError, match=str(tmp_path)):
+        read_bundle(tmp_path / "b")
