@@ -1,7 +1,6 @@
 """Fixtures: tiny generated photos, a tiny random backbone with BatchNorm, a closed network."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +72,12 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
 
 
 @pytest.fixture
-def ants_bees() -> Iterator[Path]:
+def ants_bees() -> Path:
     """The real ants & bees folder, where this checkout has it beside it."""
     folder = SHARED / "ants_bees"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: the real photos are not part of the project")
-    yield folder
+    return folder
 
 
 @pytest.fixture

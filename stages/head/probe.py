@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -131,8 +131,5 @@ def _fit(
     return fitted
 
 
-def _log_loss(truth: NDArray[np.int64], logits_NC: NDArray[np.float64]) -> float:
-    shifted = logits_NC - logits_NC.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return float(log_loss(truth, probabilities, labels=np.arange(logits_NC.shape[1])))
+def _log_loss(targets_N: NDArray[np.int64], logits_NC: NDArray[np.float64]) -> float:
+    return float(-log_softmax(logits_NC, axis=1)[np.arange(len(targets_N)), targets_N].mean())

@@ -34,13 +34,13 @@ def build_ledger(root: Path, params: IndexParams, num_workers: int) -> list[Inde
     """
     if not root.is_dir():
         raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
-    paths = sorted(_walk(root))
+    paths = list(_walk(root))
     with ThreadPoolExecutor(num_workers) as pool, Progress("index", len(paths), "file") as progress:
         rows = []
         for row in pool.map(lambda path: _examine(root, path, params), paths):
             rows.append(row)
             progress.advance(1)
-    rows = _mark_duplicates(rows)
+    rows = _mark_duplicates(sorted(rows, key=lambda row: row.path))
     if not any(row.status in USABLE for row in rows):
         examples = "; ".join(f"{row.path}: {row.reason}" for row in rows[:3])
         raise DataError(f"data.path: {root} holds no usable image ({describe(rows)}). {examples}")
@@ -63,7 +63,7 @@ def _walk(root: Path) -> Iterator[str]:
             names.clear()
             continue
         seen.add(real)
-        names[:] = sorted(set(names) - IGNORED)
+        names[:] = set(names) - IGNORED
         for name in set(files) - IGNORED:
             yield (Path(folder) / name).relative_to(root).as_posix()
 

@@ -52,12 +52,12 @@ def server(tmp_path: Path) -> Iterator[str]:
         http.shutdown()
 
 
-def torchvision_network(name: str) -> torch.nn.Module:
+def torchvision_network(name: str) -> Any:
     """Build a torchvision network with seeded random weights, as torchvision's own published ones are built."""
     options: dict[str, Any] = {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network: torch.nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        network = torchvision.models.get_model(name, weights=None, **options)
     return network.eval().requires_grad_(False)
 
 
@@ -100,7 +100,7 @@ def test_tutorial_networks_load_from_files_and_servers(
 def test_published_weights_come_from_their_address(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`weights: auto` fetches what the weights enum names, checks the digest in its name, and keeps it for next time."""
+    """`weights: auto` fetches what the enum names, checks the digest in its name, and keeps it for next time."""
     network = torchvision_network("resnet18")
     path = tmp_path / "served" / "w.pth"
     file_params("resnet18", network, path)
@@ -137,7 +137,7 @@ print(backbone.weights_sha256)
 
 
 def build_from_hub(address: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Build a timm backbone by `weights: auto`, with a local server in place of the hub (read at import, hence alone)."""
+    """Build a timm backbone by `weights: auto`, a local server in place of the hub (read at import, so alone)."""
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home)}
     return subprocess.run(
         [sys.executable, "-c", HUB_CODE], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
@@ -145,7 +145,7 @@ def build_from_hub(address: str, home: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_hub_weights_are_fetched(tmp_path: Path, server: str, tiny_backbone: BackboneParams) -> None:
-    """timm's published weights come from the hub, and the digest recorded is that of the file that came."""
+    """The published weights of timm come from the hub, and the digest recorded is that of the file that came."""
     file = tmp_path / "served" / "timm" / "test_resnet.r160_in1k" / "resolve" / "main" / "model.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(Path(tiny_backbone.weights).read_bytes())

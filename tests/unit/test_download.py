@@ -24,7 +24,7 @@ get = partial(download, room="test", remedy="Do this.")
 class Handler(BaseHTTPRequestHandler):
     """Serves BODY, in the way that the path asks for."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer one request."""
         self.send_response(404 if self.path == "/absent" else 200)
         if self.path != "/unannounced":
@@ -86,7 +86,10 @@ def _limit_file_bytes() -> None:
 
 def test_a_full_disk_is_told_and_leaves_nothing(server: str, tmp_path: Path) -> None:
     """When the disk takes no more, the error names the file and no part of it stays."""
-    code = f"from tests.unit.test_download import get\nfrom pathlib import Path\nget('{server}/file', Path('{tmp_path}/f'), sha256_prefix='')"
+    code = (
+        "from pathlib import Path\nfrom tests.unit.test_download import get\n"
+        f"get('{server}/file', Path('{tmp_path}/f'), sha256_prefix='')"
+    )
     limit: Callable[[], None] = _limit_file_bytes
     done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, cwd=ROOT)
 

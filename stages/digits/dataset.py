@@ -1,13 +1,15 @@
-"""Built-in data set `digits`: scikit-learn's 1,797 scanned digits as 8 x 8 PNG files, one folder per class.
+"""Scikit-learn's 1,797 scanned digits as 8 x 8 PNG files, one folder per class.
 
 Source: UCI "Optical Recognition of Handwritten Digits" (CC BY 4.0), as scikit-learn ships it. Needs no network.
 """
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
 
-FOLDER = Path("data/digits")
+from stages.core.files import atomic_folder
 
 
 def write_digits(folder: Path) -> int:
@@ -15,12 +17,6 @@ def write_digits(folder: Path) -> int:
 
     Gray levels 0-16 are spread over 0-255. The folder must not exist; it appears whole or not at all.
     """
-    import numpy as np
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    from stages.core.files import atomic_folder
-
     digits = load_digits()
     pixels_NHW = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     with atomic_folder(folder) as temporary:
@@ -29,12 +25,3 @@ def write_digits(folder: Path) -> int:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(pixels_HW).save(path)
     return len(pixels_NHW)
-
-
-def main() -> None:
-    """Write data/digits."""
-    print(f"digits: {write_digits(FOLDER)} images in {FOLDER}")
-
-
-if __name__ == "__main__":
-    run_room("digits", main)

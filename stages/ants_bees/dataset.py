@@ -1,4 +1,4 @@
-"""Built-in data set `ants_bees`: the 397 photos of ants and bees of the PyTorch transfer-learning tutorial.
+"""The 397 photos of ants and bees of the PyTorch transfer-learning tutorial.
 
 The images come from the network, or from a copy that you have: put the zip at data/hymenoptera_data.zip, or the
 unpacked folder at data/hymenoptera_data, and run again. Wherever they come from, every file must have the digest that
@@ -13,14 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stages.core.download import download
-from stages.core.entry import run_room
 from stages.core.errors import DataError
 from stages.core.files import atomic_folder, sha256_file
 from stages.core.progress import Progress
 
 URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
-FOLDER = Path("data/ants_bees")
-DIGESTS = Path("data/ants_bees.sha256")
 OWN_FOLDER = Path("data/hymenoptera_data")
 OWN_ZIP = Path("data/hymenoptera_data.zip")
 ROOM = "ants_bees"
@@ -104,14 +101,3 @@ def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mappi
             if found != expected:
                 raise DataError(f"{source}: {name}: sha256 is {found}, expected {expected}. {REMEDY}")
             progress.advance(1)
-
-
-def main() -> None:
-    """Write data/ants_bees."""
-    digests = read_digests(DIGESTS)
-    source = write_ants_bees(FOLDER, digests, OWN_FOLDER, OWN_ZIP, URL)
-    print(f"{ROOM}: {len(digests)} files in {FOLDER}, from {source}")
-
-
-if __name__ == "__main__":
-    run_room(ROOM, main)

@@ -1,0 +1,58 @@
+"""A room that cannot do its work says so in one message; a bug still shows its trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.core.entry import run_room
+from stages.core.errors import DataError
+from tests.imports import ROOT
+
+
+def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message begins with the room's name and ends the process with 1."""
+
+    def main() -> None:
+        raise DataError("no such folder. Do this.")
+
+    with pytest.raises(SystemExit) as caught:
+        run_room("index", main)
+
+    assert caught.value.code == "index: no such folder. Do this."
+    assert capsys.readouterr().err == ""
+
+
+def test_the_systems_own_errors_are_one_message(tmp_path: Path) -> None:
+    """A missing file or a denied permission is told in the system's words, with the file's name."""
+    with pytest.raises(SystemExit, match="No such file or directory: .*absent"):
+        run_room("index", lambda: print((tmp_path / "absent").read_text()))
+
+
+def test_a_bug_shows_its_trace() -> None:
+    """Anything else is ours to mend and is not dressed up."""
+    with pytest.raises(ZeroDivisionError):
+        run_room("index", lambda: print(1 / 0))
+    with pytest.raises(ModuleNotFoundError):
+        run_room("index", lambda: print(__import__("stages.nowhere")))
+
+
+@pytest.mark.parametrize(
+    "room",
+    sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py")),
+)
+def test_a_wrong_python_is_told_in_one_line(tmp_path: Path, room: str) -> None:
+    """Started by a Python without the project's packages, every stage names that Python and the way out."""
+    base = Path(getattr(sys, "_base_executable", sys.executable))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [base, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runpy; "
+         f"sys.argv = ['x', 'head']; runpy.run_module('stages.{room}', run_name='__main__')"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "it is not the project's Python. Run through `make`" in done.stderr
