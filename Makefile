@@ -6,9 +6,9 @@ PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-repro: env  ## run the pipeline on the data set that params.yaml names and print its metrics (the default)
+repro: env  ## run the pipeline on the data set that params.yaml names and print the reported metrics (the default)
 	dvc repro
-	dvc metrics show
+	dvc metrics show metrics/head.json
 
 test: env  ## run every test
 	pytest

@@ -133,11 +133,9 @@ class Features:
                 f"{self._path}: no row for {len(missing)} of {len(digests)} images, the first {missing[0]}. {REMEDY}"
             )
         rows = np.array([self._row[digest] for digest in digests], dtype=np.intp)
-        order = np.argsort(rows)  # HDF5 reads rows in ascending order only
-        dataset: h5py.Dataset = self._file["taps"][tap]
-        result = np.empty((len(rows), *dataset.shape[1:]), dtype=np.float32)
-        result[order] = dataset[rows[order]]
-        return result
+        ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
+        selected: NDArray[np.float32] = self._file["taps"][tap][ascending]
+        return selected[position]
 
 
 @contextmanager

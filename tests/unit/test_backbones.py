@@ -23,7 +23,7 @@ from stages.core.errors import BackboneError, DownloadError
 from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
 from tests.conftest import TINY
-from tests.imports import ROOT
+from tests.source import ROOT
 
 EMBEDDED = BackboneParams(name="efficientnet_lite0", weights="auto", weights_sha256=None)
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from stages.ants_bees.dataset import read_digests, write_ants_bees
 from stages.core.errors import DataError, DownloadError
 from stages.digits.dataset import write_digits
-from tests.imports import ROOT
+from tests.source import ROOT
 from tests.unit.test_backbones import QuietHandler
 
 NOWHERE = "http://127.0.0.1:9/hymenoptera_data.zip"

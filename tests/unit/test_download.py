@@ -15,7 +15,7 @@ import pytest
 
 from stages.core.download import download
 from stages.core.errors import DownloadError
-from tests.imports import ROOT
+from tests.source import ROOT
 
 BODY = bytes(range(256)) * 3000
 get = partial(download, room="test", remedy="Do this.")

@@ -9,7 +9,7 @@ import pytest
 
 from stages.core.entry import run_room
 from stages.core.errors import DataError
-from tests.imports import ROOT
+from tests.source import ROOT
 
 
 def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:

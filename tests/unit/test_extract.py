@@ -53,6 +53,7 @@ def test_embeddings_are_the_backbones_own(photos: Path, tiny_backbone: BackboneP
             alone = backbone.network(transform.normalize(transform.pixels(picture)[None])).numpy()
 
             assert np.abs(features.read("last", [row.digest])[:, 0] - alone).max() < 1e-4
+        assert features.read("last", [row.digest for row in rows]).std(axis=0).max() > 0.01  # they do differ
 
 
 @pytest.mark.parametrize("runtime", [{"workers": 1}, {"workers": 5}, {"memory": 64 * 2**20}])

@@ -13,7 +13,7 @@ from stages.core.tables import IndexRow
 from stages.index.ledger import IGNORED, build_ledger, describe
 from stages.index.params import IndexParams
 from tests.conftest import write_photos
-from tests.imports import ROOT
+from tests.source import ROOT
 
 PARAMS = IndexParams(extensions=["gif", "jpeg", "jpg", "png"], max_pixels=100_000)
 

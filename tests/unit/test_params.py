@@ -8,7 +8,7 @@ from stages.core.errors import ParamsError
 from stages.core.params import load_params
 from stages.extract.params import Params as ExtractParams
 from stages.head.params import Params as HeadParams
-from tests.imports import ROOT
+from tests.source import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 

@@ -1,10 +1,18 @@
-"""What a room's code imports, read from its syntax tree: nothing is run."""
+"""The project's own source: its files, and what each imports (read from the syntax tree, nothing is run)."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+
+def tracked_files() -> list[str]:
+    """Return the paths below ROOT of the files that git tracks or would track, and that are there."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    return [name for name in names if name and (ROOT / name).is_file()]
 
 
 def imported_modules(file: Path) -> Iterator[str]:

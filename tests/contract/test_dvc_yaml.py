@@ -1,0 +1,125 @@
+"""dvc.yaml tells DVC the truth: all code that a stage imports, all params that it reads."""
+
+import importlib
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.core.params import FORBIDDEN_KEYS, Section
+from tests.source import ROOT, file_of, import_closure
+
+PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+DATA: dict[str, Any] = YAML(typ="safe").load((ROOT / "data" / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES: dict[str, dict[str, Any]] = {
+    name: stage.get("do", stage) for file in (PIPELINE, DATA) for name, stage in file["stages"].items()
+}
+ROOMS = {folder.parent.name for folder in (ROOT / "stages").glob("*/__main__.py")}
+
+
+def main_of(name: str) -> Path:
+    """Return the module that a stage's command runs."""
+    words = STAGES[name]["cmd"].split()
+    assert words[:2] == ["python", "-m"]
+    main = file_of(f"{words[2]}.__main__")
+    assert main is not None, words
+    return main
+
+
+def sections_of(room: str) -> dict[str, type[Section]]:
+    """Return the sections of params.yaml that a room reads."""
+    fields = importlib.import_module(f"stages.{room}.params").Params.model_fields
+    return {name: field.annotation for name, field in fields.items()}
+
+
+def test_every_stage_is_a_room() -> None:
+    """The folders of stages/ are the DAG: one room per stage, each run by its own name."""
+    assert set(STAGES) == ROOMS
+    for name in STAGES:
+        assert main_of(name).parent.name == name
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_exactly_the_modules_imported(name: str) -> None:
+    """DVC does not follow imports: an unlisted module means stale results, a superfluous one needless runs."""
+    listed = {path for path in STAGES[name]["deps"] if path.startswith("stages/")}
+
+    assert listed == {str(file.relative_to(ROOT)) for file in import_closure(main_of(name))}
+
+
+@pytest.mark.parametrize("name", PIPELINE["stages"])
+def test_params_are_exactly_the_sections_read(name: str) -> None:
+    """A stage lists every section that its room reads, whole, but for `runtime`, which changes no result."""
+    read = set(sections_of(name))
+
+    assert set(STAGES[name].get("params", [])) == read - {"runtime"}
+
+
+def test_a_section_called_like_a_room_is_that_rooms_own() -> None:
+    """`head.*` re-runs the head and no other room."""
+    for name in PIPELINE["stages"]:
+        for other in PIPELINE["stages"]:
+            if other != name:
+                assert name not in STAGES[other].get("params", [])
+
+
+def test_every_section_is_read_by_some_room() -> None:
+    """params.yaml holds no knob that does nothing, and no room reads a section that is not there."""
+    sections = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    read = {
+        name
+        for room in PIPELINE["stages"]
+        for name in importlib.import_module(f"stages.{room}.params").Params.model_fields
+    }
+
+    assert set(sections) == read
+
+
+def test_every_param_has_a_comment() -> None:
+    """params.yaml is the documentation of its keys: a comment stands above every one."""
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    bare = [
+        line
+        for above, line in itertools.pairwise(lines)
+        if re.match(r"  \w+:", line) and not above.strip().startswith("#")
+    ]
+
+    assert bare == []
+
+
+def test_no_model_has_a_forbidden_key_or_a_default() -> None:
+    """DVC ignores keys called `size` or `nfiles`, and a default in code would be a number outside params.yaml."""
+    for room in PIPELINE["stages"]:
+        for section in sections_of(room).values():
+            for name, field in section.model_fields.items():
+                assert name not in FORBIDDEN_KEYS
+                assert field.is_required(), name
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_describe_themselves(name: str) -> None:
+    """`dvc stage list` has a line for each stage that fits a terminal."""
+    assert 20 < len(STAGES[name]["desc"]) < 80
+
+
+def test_small_results_are_in_git() -> None:
+    """Metrics and plots are no cached outputs: they can be compared between commits without a remote."""
+    for stage in STAGES.values():
+        for metric in stage.get("metrics", []):
+            assert list(metric.values()) == [{"cache": False}]
+    (evaluate,) = STAGES["evaluate"]["outs"]
+    assert list(evaluate.values()) == [{"cache": False}]
+
+
+def test_the_whole_pipeline_hangs_together() -> None:
+    """Every file that a stage reads is some stage's output, but for code, the image folder and the committed lists."""
+    outputs = set()
+    for stage in STAGES.values():
+        outputs |= {out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]}
+    outputs |= {"predictions/${item}.csv"}  # of the track's own room
+    read = {dep for stage in STAGES.values() for dep in stage["deps"] if not dep.startswith("stages/")}
+
+    assert read - outputs == {"${data.path}", "data/ants_bees.sha256"}

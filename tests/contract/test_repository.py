@@ -1,0 +1,114 @@
+"""The repository keeps what its first pages promise."""
+
+import itertools
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.source import ROOT, tracked_files
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+FILES = [ROOT / name for name in tracked_files()]
+EXECUTED = {"metrics show", "params diff", "plots show", "exp run", "exp show", "dag", "repro", "stage list"}
+
+
+def test_the_readme_has_commands() -> None:
+    """The commands are found at all: the other tests would pass on an empty list."""
+    assert {"make", "make test"} <= set(COMMANDS)
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_readme_exist(command: str) -> None:
+    """Each names a make target, a DVC command that the tests run, or a part of the environment."""
+    words = shlex.split(command)
+    match words[0]:
+        case "make":
+            for target in words[1:]:
+                assert re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE)
+        case "dvc":
+            assert any(command.startswith(f"dvc {known}") for known in EXECUTED)
+        case _:
+            assert command in ("source .venv/bin/activate", "git clone <this repository> headstart && cd headstart")
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "-S" in command])
+def test_params_of_the_readme_exist(command: str) -> None:
+    """Every key set in an example is a key of params.yaml."""
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    words = shlex.split(command)
+    for flag, setting in itertools.pairwise(words):
+        if flag == "-S":
+            section, key = setting.split("=")[0].split(".")
+            assert key in params[section]
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    """Every relative link in the Markdown pages is a file of the project."""
+    for page in [file for file in FILES if file.suffix == ".md"]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_ci_calls_the_readmes_commands() -> None:
+    """CI runs what the README tells a stranger to run."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in script if line.startswith("make")] == ["make", "make check", "make test"]
+
+
+def test_no_registry_is_named() -> None:
+    """Nobody's package registry is committed: the lock works with whatever registry a machine has."""
+    hosts = re.compile(rb"pypi\.org|pythonhosted|index-url|extra-index|find-links")
+    found = [file.name for file in FILES if hosts.search(file.read_bytes()) and file != Path(__file__)]
+
+    assert found == []
+
+
+def test_the_lock_pins_every_package_by_hash() -> None:
+    """Each requirement has an exact version and hashes, and each direct dependency is among them."""
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    pinned = {block.split("==")[0].split("[")[0].lower(): block for block in blocks if not block.startswith("#")}
+    for name, block in pinned.items():
+        assert re.match(r"\S+==\S+", block), name
+        assert "--hash=sha256:" in block, name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    direct = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    assert {re.split(r"[<>=]", name)[0].lower().replace(".", "-") for name in direct} <= set(pinned)
+
+
+def test_dvc_is_quiet_and_stages_its_files() -> None:
+    """No analytics, no update checks; dvc.lock is staged without being asked."""
+    config = (ROOT / ".dvc" / "config").read_text(encoding="utf-8").replace(" ", "")
+
+    assert {"analytics=false", "check_update=false", "autostage=true"} <= set(config.splitlines())
+
+
+def test_results_and_caches_are_ignored_by_git() -> None:
+    """What runs leave behind never shows up in `git status`."""
+    for name in ("data/my_photos/a.jpg", "dvc_plots/index.html", ".cache/x", ".venv/x", "features/features.h5",
+                 "models/head/config.json", "predictions/head.csv", "data/index.csv"):  # fmt: skip
+        assert subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT).returncode == 0, name
+    for name in ("data/dvc.yaml", "data/dvc.lock", "metrics/head.json", "plots/head/confusion.csv", "dvc.lock"):
+        assert subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT).returncode == 1, name
+
+
+def test_no_unsafe_loading() -> None:
+    """No pickle anywhere; torch.load only with weights_only."""
+    for file in (ROOT / "stages").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"import pickle|import joblib|yaml\.load\(|extractall", text), file
+        for call in re.findall(r"= torch\.load\(.*\)|return torch\.load\(.*\)", text):
+            assert "weights_only=True" in call, file

@@ -1,0 +1,46 @@
+"""The tutorials' photos with real weights: the numbers that the project promises."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.core.files import sha256_file
+from tests.pipeline.project import Project, clone_project, stages_run
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone with the params as shipped."""
+    return clone_project(tmp_path_factory.mktemp("clone") / "project")
+
+
+def numbers(project: Project, name: str) -> dict[str, float]:
+    """Return the content of a metrics file."""
+    content: dict[str, dict[str, float]] = json.loads((project.root / "metrics" / f"{name}.json").read_text())
+    return content[name]
+
+
+def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None:
+    """A folder of one's own needs `-S data.path=...` and nothing else: at least 0.93 of the 153 reported photos."""
+    shutil.copytree(ants_bees, project.root / "data" / "my_photos")
+    output = project.run("dvc", "exp", "run", "-S", "data.path=data/my_photos")
+
+    assert stages_run(output) == ["index", "split", "extract", "head", "evaluate@head"]
+    assert "reported on `val` (there is no test folder): 244 train, 153 test" in output
+    assert "train/ants/imageNotFound.gif" in output
+    assert numbers(project, "head")["num_images"] == 153
+    assert numbers(project, "head")["accuracy"] >= 0.93
+
+
+def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: Path, squeezenet: Path) -> None:
+    """Torchvision's SqueezeNet 1.1 from a local file: 512 numbers per image and at least 0.89."""
+    shutil.copytree(ants_bees, project.root / "data" / "my_photos", dirs_exist_ok=True)
+    project.run(
+        *("dvc", "exp", "run", "-S", "data.path=data/my_photos", "-S", "backbone.name=squeezenet1_1"),
+        *("-S", f"backbone.weights={squeezenet}", "-S", f"backbone.weights_sha256={sha256_file(squeezenet)}"),
+    )
+
+    assert numbers(project, "extract")["dim"] == 512
+    assert numbers(project, "head")["accuracy"] >= 0.89

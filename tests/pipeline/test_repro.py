@@ -1,0 +1,176 @@
+"""The pipeline as DVC runs it: complete, repeatable, and no stage runs that need not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.core.backbones import build_backbone
+from stages.core.bundle import read_bundle
+from stages.core.features import open_features
+from stages.core.images import decode
+from stages.core.sections import BackboneParams
+from stages.core.tables import read_predictions
+from stages.core.transforms import Transform
+from tests.conftest import write_photos
+from tests.pipeline.project import Project, clone_project, stages_run
+
+ALL = ["index", "split", "extract", "head", "evaluate@head"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Project:
+    """A clone on a dozen generated photos with a tiny random backbone, run once."""
+    project = clone_project(tmp_path_factory.mktemp("clone") / "project")
+    write_photos(project.root / "data" / "photos")
+    project.edit_params(
+        data={"path": "data/photos"},
+        backbone=tiny_backbone.model_dump(),
+        transform={"px": 64},
+        head={"folds": 3},
+        runtime={"device": "cpu", "batch": 4},
+    )
+    assert project.repro() == ALL
+    project.commit()
+    return project
+
+
+@pytest.fixture(autouse=True)
+def _undo(project: Project) -> object:
+    """Leave the clone as it was committed."""
+    yield
+    project.run("git", "reset", "--quiet", "--hard")
+    project.run("dvc", "checkout", "--quiet", *ALL)
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    """With nothing changed nothing runs, and git sees no difference."""
+    assert project.repro() == []
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_a_forced_run_leaves_the_lock_as_it_was(project: Project) -> None:
+    """Every stage run anew gives the same bytes: dvc.lock, metrics and plots do not change."""
+    assert project.repro("--force") == ALL
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        ("head", {"c": 0.5}, ["head", "evaluate@head"]),
+        ("split", {"seed": 7}, ["split", "head", "evaluate@head"]),
+        ("transform", {"px": 96}, ["extract", "head", "evaluate@head"]),
+        ("runtime", {"batch": 8, "workers": 1}, []),
+    ],
+)
+def test_an_edit_runs_only_what_follows_from_it(
+    project: Project, section: str, values: dict[str, float], expected: list[str]
+) -> None:
+    """A head param re-runs the head and what follows, a new split no backbone pass, the machine's settings nothing."""
+    project.edit_params(**{section: values})
+
+    assert project.repro() == expected
+
+
+def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:
+    """A new file is seen; a broken one is accounted for and stops nothing."""
+    photos = project.root / "data" / "photos"
+    (photos / "red" / "broken.png").write_bytes(b"broken")
+    try:
+        output = project.run("dvc", "repro")
+        data = json.loads((project.root / "metrics" / "data.json").read_text())["data"]
+    finally:
+        (photos / "red" / "broken.png").unlink()
+
+    assert "index: 13 files = 12 ok + 1 quarantined" in output
+    assert (data["num_files"], data["num_quarantined"], data["num_train"], data["num_test"]) == (13, 1, 9, 3)
+
+
+def test_a_mistake_in_params_stops_before_any_work(project: Project) -> None:
+    """Wrong values, also of sections that the first stage does not read, are told at once and nothing is lost."""
+    project.edit_params(index={"max_pixels": "many"}, head={"folds": 1, "size": 3})
+    output = project.run("dvc", "repro", check=False)
+
+    assert "index: params.yaml: 3 bad key(s)" in output
+    assert "head.folds: expected greater than or equal to 2; found 1" in output
+    assert "Traceback" not in output
+    assert stages_run(output) == ["index"]
+
+
+def test_the_bundle_gives_the_predictions_again(project: Project) -> None:
+    """Reported photos, read from disk and embedded anew by the bundle's own spec, give the logits of the table."""
+    bundle = read_bundle(project.root / "models" / "head")
+    predictions = read_predictions(project.root / "predictions" / "head.csv")
+    params = BackboneParams(
+        name=bundle.spec["backbone"], weights=_weights(project), weights_sha256=bundle.spec["weights_sha256"]
+    )
+    network = build_backbone(params).network
+    transform = Transform(**bundle.spec["transform"])
+    for path, logits in zip(predictions.paths, predictions.logits, strict=True):
+        picture = decode((project.root / "data" / "photos" / path).read_bytes(), 10**7).image
+        with torch.inference_mode():
+            embedding = network(transform.normalize(transform.pixels(picture)[None])).numpy()
+
+        assert np.abs(bundle.logits(embedding[:, None]) - logits).max() < 1e-3
+    assert len(predictions.paths) == 3
+    with open_features(project.root / "features" / "features.h5") as features:
+        assert features.spec == bundle.spec
+
+
+def _weights(project: Project) -> str:
+    params = (project.root / "params.yaml").read_text(encoding="utf-8")
+    return next(line.split(": ")[1] for line in params.splitlines() if line.strip().startswith("weights:"))
+
+
+def test_the_commands_of_every_day_work(project: Project) -> None:
+    """Metrics, params and plots can be shown and compared, the DAG drawn, an experiment run and listed."""
+    assert "head.accuracy" in project.run("dvc", "metrics", "show")
+    assert "evaluate@head" in project.run("dvc", "dag")
+    assert "Read every file once" in project.run("dvc", "stage", "list")
+    output = project.run("dvc", "exp", "run", "--set-param", "head.c=0.01", "--name", "weak")
+    assert stages_run(output) == ["head", "evaluate@head"]
+    assert "head.c" in project.run("dvc", "params", "diff")
+    assert "weak" in project.run("dvc", "exp", "show", "--md")
+    project.run("dvc", "plots", "show")
+    assert (project.root / "dvc_plots" / "index.html").is_file()
+    status = project.run("git", "status", "--porcelain")
+    assert "dvc_plots" not in status
+    assert "??" not in status
+
+
+def test_an_experiment_in_a_workspace_of_its_own(project: Project) -> None:
+    """`dvc exp run --temp` runs a copy, which has no photos (git ignores them), and leaves the checkout alone."""
+    output = project.run(
+        *("dvc", "exp", "run", "--temp", "--allow-missing", "-S", "head.c=0.03", "--name", "temporary")
+    )
+
+    assert stages_run(output) == ["head", "evaluate@head"]
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_a_built_in_data_set_is_made_only_when_asked_for(project: Project) -> None:
+    """Pointing at the digits makes them first; ants & bees, which need the network, are not touched."""
+    output = project.run("dvc", "repro", "--dry", "index")
+    assert stages_run(output) == []
+    project.edit_params(data={"path": "data/digits"})
+    output = project.run("dvc", "repro", "split")
+
+    assert stages_run(output) == ["data/dvc.yaml:digits", "index", "split"]
+    assert "1797 files = 1797 ok" in output
+    assert not (project.root / "data" / "ants_bees").exists()
+
+
+def test_the_stages_read_no_photo_after_extraction(project: Project) -> None:
+    """The head is trained anew with the photos' folder gone: it needs the cache alone."""
+    photos: Path = project.root / "data" / "photos"
+    photos.rename(photos.with_name("away"))
+    try:
+        project.edit_params(head={"c": 0.2})
+        output = project.run("dvc", "repro", "--single-item", "head", "evaluate@head")
+    finally:
+        photos.with_name("away").rename(photos)
+
+    assert stages_run(output) == ["head", "evaluate@head"]
