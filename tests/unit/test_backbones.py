@@ -22,6 +22,7 @@ from stages.core.backbones import build_backbone
 from stages.core.errors import BackboneError, DownloadError
 from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
+from stages.core.weights import torchvision_weights
 from tests.conftest import TINY
 from tests.source import ROOT
 
@@ -105,8 +106,7 @@ def test_published_weights_come_from_their_address(
     path = tmp_path / "served" / "w.pth"
     file_params("resnet18", network, path)
     named = path.rename(path.with_name(f"resnet18-{sha256_file(path)[:8]}.pth"))
-    published = backbones.torchvision_weights
-    monkeypatch.setattr(backbones, "torchvision_weights", lambda _: published(f"{server}/{named.name}"))
+    monkeypatch.setattr(backbones, "torchvision_weights", lambda _: torchvision_weights(f"{server}/{named.name}"))
     params = BackboneParams(name="resnet18", weights="auto", weights_sha256=None)
     first = build_backbone(params)
     named.write_bytes(b"gone")

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from stages.core.bundle import write_bundle
 from stages.core.errors import DataError, FeatureFileError
@@ -55,15 +53,17 @@ def train(folder: Path, rows: NDArray[np.float32], labels: list[str], params: He
 
 @pytest.mark.parametrize("num_classes", [2, 3, 5])
 def test_probabilities_equal_scikit_learns(num_classes: int) -> None:
-    """On raw embeddings the folded weights give the probabilities of scikit-learn's scaler and classifier."""
+    """On raw embeddings the folded weights give the probabilities of scikit-learn's classifier on scaled ones."""
     rows, labels = blobs(num_classes)
     classes = sorted(set(labels))
     probe = fit_probe(rows, labels, classes, PARAMS.model_copy(update={"c": 0.1}))
-    oracle = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(rows, labels)
+    variance = rows.astype(np.float64).var(axis=0)
+    scaled = (rows - rows.mean(axis=0, dtype=np.float64)) / np.sqrt(variance + np.median(variance))
+    oracle = LogisticRegression(C=0.1, max_iter=1000).fit(scaled, labels)
     logits = rows.astype(np.float64) @ probe.weight.T + probe.bias
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
-    assert np.abs(probabilities - oracle.predict_proba(rows)).max() < 1e-3
+    assert np.abs(probabilities - oracle.predict_proba(scaled)).max() < 1e-3
     assert probe.converged
 
 
@@ -75,7 +75,7 @@ def test_the_strength_with_the_best_held_out_loss_wins() -> None:
     classes = sorted(set(labels))
     guess, sure = fit_probe(noise, labels, classes, PARAMS), fit_probe(clean, labels, classes, PARAMS)
 
-    assert guess.c < sure.c == 0.1
+    assert guess.c < sure.c
     assert guess.cv_accuracy is not None
     assert guess.cv_accuracy < 0.6
     assert sure.cv_accuracy == 1.0
@@ -91,6 +91,20 @@ def test_a_column_that_never_changes_does_no_harm() -> None:
 
     assert np.allclose(plain.weight, wide.weight[:, :6], atol=1e-5)
     assert np.abs(wide.weight[:, 6]).max() < 1e-6
+
+
+def test_a_column_that_is_nearly_always_zero_cannot_dominate() -> None:
+    """A held-out image that excites a column unseen in training gets a large logit at most, not an absurd one."""
+    rows, labels = blobs(3)
+    rare = np.zeros((90, 1), dtype=np.float32)
+    rare[0] = 0.01
+    rows = np.concatenate([rows, rare], axis=1)
+    probe = fit_probe(rows, labels, sorted(set(labels)), PARAMS)
+    usual = rows @ probe.weight.T + probe.bias
+    rows[:, 6] = 1.0
+    excited = rows @ probe.weight.T + probe.bias
+
+    assert np.abs(excited - usual).max() < 1
 
 
 def test_the_reported_rows_reach_no_choice(tmp_path: Path) -> None:
