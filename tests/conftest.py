@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import settings
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -15,6 +16,10 @@ from stages.core.sections import BackboneParams
 
 TINY = "timm/test_resnet"  # 0.5 M parameters, BatchNorm, 96 numbers per image
 SHARED = Path(__file__).parents[2] / "shared"
+# No example may fail for being slow, and every run tries the same ones.
+settings.register_profile("headstart", deadline=None, derandomize=True)
+settings.load_profile("headstart")
+
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
 

@@ -93,9 +93,11 @@ def test_tutorial_networks_load_from_files_and_servers(
     else:
         params = file_params(name, network, tmp_path / f"w.{source}")
     embeddings = forward(build_backbone(params).network)
+    network.fc = torch.nn.Identity()
+    expected = forward(network)
 
     assert embeddings.shape == (2, dim)
-    assert torch.allclose(network.fc(embeddings), forward(network), atol=1e-5)
+    assert (embeddings - expected).abs().max() < 1e-4 * expected.std()  # random networks give small numbers
 
 
 def test_published_weights_come_from_their_address(
@@ -113,7 +115,8 @@ def test_published_weights_come_from_their_address(
     second = build_backbone(params)
 
     assert torch.equal(forward(first.network), forward(second.network))
-    assert torch.allclose(network.fc(forward(first.network)), forward(network), atol=1e-5)
+    network.fc = torch.nn.Identity()
+    assert torch.equal(forward(first.network), forward(network))
 
 
 def test_a_download_that_fails_says_what_to_do() -> None:

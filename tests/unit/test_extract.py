@@ -1,5 +1,6 @@
 """Extraction: one embedding per image, pure, frozen, independent of how the work is cut up."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,19 @@ def test_an_embedding_does_not_depend_on_the_other_images(
     with open_features(tmp_path / "all.h5") as features, open_features(tmp_path / "one.h5") as one:
         digests = [rows[3].digest]
         assert np.array_equal(features.read("last", digests), one.read("last", digests))
+
+
+def test_the_network_always_sees_full_batches(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every forward pass has the same shape, also the last: other shapes may take other kernels and give other bits."""
+    backbone = build_backbone(tiny_backbone)
+    seen = []
+    backbone.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    monkeypatch.setattr(embed, "build_backbone", lambda _: backbone)
+    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone, batch=5), tmp_path / "f.h5")
+
+    assert seen == [1, 5, 5, 5]  # one blank picture to learn the width, then 12 photos
 
 
 @pytest.mark.parametrize("batch", [2, 3, 5, 32])
@@ -164,6 +178,7 @@ def test_the_reader_holds_no_more_than_its_budget(photos: Path) -> None:
             nonlocal active, peak
             active += 1
             peak = max(peak, active)
+            time.sleep(0.01)  # long enough for another thread to come in
             pixels = super().pixels(image)
             active -= 1
             return pixels

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,15 @@ def test_a_drawn_split_is_stratified(counts: dict[str, int], fraction: float, se
 def test_the_order_of_the_index_changes_nothing(rows: list[IndexRow]) -> None:
     """The draw depends on bytes and labels, not on the file system's order."""
     assert partition(rows, PARAMS) == partition(classes({"a": 8, "b": 8}), PARAMS)
+
+
+def test_names_of_files_change_nothing() -> None:
+    """After renaming files within their classes the same images, by their bytes, are reported on."""
+    rows = classes({"a": 8, "b": 8})
+    renamed = [replace(row, path=f"{row.path[0]}/{row.digest[::-1]}.png") for row in rows]
+    before, after = partition(rows, PARAMS)[0], partition(renamed, PARAMS)[0]
+
+    assert [(row.digest, row.split) for row in before] == [(row.digest, row.split) for row in after]
 
 
 def test_the_seed_decides() -> None:
