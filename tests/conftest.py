@@ -25,7 +25,7 @@ COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
 @pytest.fixture(autouse=True)
 def closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test reach beyond this machine."""
+    """Let no test of this process reach beyond this machine."""
     connect = socket.socket.connect
 
     def connect_to_loopback(self: socket.socket, address: tuple[str, int]) -> None:

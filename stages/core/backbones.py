@@ -96,6 +96,8 @@ class Backbone:
         try:
             with torch.inference_mode():
                 shape = self.network(torch.zeros(1, 3, px, px, device=device)).shape
+        except torch.OutOfMemoryError:
+            raise  # not the picture's fault
         except (RuntimeError, AssertionError, ValueError) as error:
             raise BackboneError(f"{self.name} cannot take pictures of {px} px: {error}") from error
         if len(shape) != 2:
@@ -169,9 +171,12 @@ def _build_timm(params: BackboneParams) -> Backbone:
 
 
 def _timm_transform(config: Mapping[str, Any]) -> Transform:
-    crop_px = config["input_size"][-1]
-    if config["crop_mode"] not in ("center", "squash"):
-        raise BackboneError(f"{config['architecture']}: crop mode {config['crop_mode']!r} is not supported")
+    _, height_px, crop_px = config["input_size"]
+    if config["crop_mode"] not in ("center", "squash") or height_px != crop_px:
+        raise BackboneError(
+            f"{TIMM_PREFIX}{config['architecture']}: wants {height_px} x {crop_px} px, crop mode "
+            f"{config['crop_mode']!r}; expected a square, center or squash"
+        )
     return Transform(
         resize_px=int(crop_px / config["crop_pct"]),
         crop_px=crop_px,

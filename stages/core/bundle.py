@@ -5,6 +5,7 @@ config.json         schema, track, classes in the order of the logits, spec of t
 model.safetensors   head.weight (C, dim) and head.bias (C,), float32
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from stages.core.errors import BundleError
 from stages.core.files import sha256_file, write_bytes, write_json
@@ -56,8 +57,6 @@ class Bundle:
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a bundle; equal bundles give equal bytes."""
-    tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
-    write_bytes(folder / TENSORS_NAME, save(tensors))
     config = {
         "schema": SCHEMA,
         "track": bundle.track,
@@ -66,29 +65,31 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         "tap": bundle.tap,
         "calibration": {"temperature": bundle.temperature},
         "trained_on": dict(bundle.trained_on),
-        "model_sha256": sha256_file(folder / TENSORS_NAME),
     }
-    write_json(folder / CONFIG_NAME, config)
+    tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
+    # One key: with two or more the file's bytes are not deterministic (huggingface/safetensors#584).
+    write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"config_sha256": _config_sha256(config)}))
+    write_json(folder / CONFIG_NAME, config | {"model_sha256": sha256_file(folder / TENSORS_NAME)})
 
 
 def read_bundle(folder: Path) -> Bundle:
     """Read what `write_bundle` wrote.
 
     Raises:
-        BundleError: A file is missing or damaged, the tensors are not the ones that the config was written with, or
-            their shapes do not fit the classes.
+        BundleError: A file is missing or damaged, or either file is not the one that the other was written with.
     """
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
         schema = config.get("schema")
         if schema != SCHEMA:
             raise BundleError(f"{folder / CONFIG_NAME}: schema is {schema!r}, expected {SCHEMA!r}")
-        found = sha256_file(folder / TENSORS_NAME)
-        if found != config["model_sha256"]:
-            raise BundleError(
-                f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {config['model_sha256']}"
-            )
-        tensors = load_file(folder / TENSORS_NAME)
+        found, wanted = sha256_file(folder / TENSORS_NAME), config.pop("model_sha256")
+        if found != wanted:
+            raise BundleError(f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {wanted}")
+        with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
+            if file.metadata()["config_sha256"] != _config_sha256(config):
+                raise BundleError(f"{folder / CONFIG_NAME}: is not as it was written. Run: dvc checkout, or dvc repro")
+            tensors = {name: file.get_tensor(name) for name in ("head.weight", "head.bias")}
         bundle = Bundle(
             track=config["track"],
             classes=config["classes"],
@@ -103,9 +104,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise BundleError(f"{folder}: is damaged ({error!r}). Run: dvc checkout, or dvc repro") from error
-    shape = (len(bundle.classes), bundle.weight.shape[-1])
-    if bundle.weight.shape != shape or bundle.bias.shape != shape[:1] or len(set(bundle.classes)) != shape[0]:
-        raise BundleError(
-            f"{folder}: weight is {bundle.weight.shape} and bias {bundle.bias.shape} for {len(bundle.classes)} classes"
-        )
     return bundle
+
+
+def _config_sha256(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -6,7 +6,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from stages.core.errors import DownloadError
 from stages.core.files import atomic_path, sha256_file
@@ -14,6 +13,14 @@ from stages.core.progress import Progress
 
 TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 2**18
+_NETWORK_ERRORS = (
+    urllib.error.URLError,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+    http.client.HTTPException,
+    ValueError,  # an address or a header that cannot be parsed
+)
 
 
 def download(url: str, path: Path, *, sha256_prefix: str, room: str, remedy: str) -> None:
@@ -29,7 +36,7 @@ def download(url: str, path: Path, *, sha256_prefix: str, room: str, remedy: str
     Raises:
         DownloadError: No network, an error of the server, a file cut short, a wrong digest, or a full disk.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url}: expected an http or https address. {remedy}")
     try:
         with atomic_path(path) as temporary:
@@ -55,6 +62,6 @@ def _stream(url: str, file: IO[bytes], room: str, remedy: str) -> tuple[int, int
                     file.write(chunk)
                     received += len(chunk)
                     progress.advance(len(chunk))
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
+    except _NETWORK_ERRORS as error:
         raise DownloadError(f"{url}: cannot be fetched ({error}). {remedy}") from error
     return received, length

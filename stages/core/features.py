@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import FeatureFileError
-from stages.core.files import atomic_path
+from stages.core.files import atomic_path, temporary_prefix
 
 SCHEMA = "headstart.features/1"
 REMEDY = "Run: dvc repro extract"
@@ -37,11 +37,12 @@ class FeatureWriter:
     """Fills the rows of a new features file; get one from `create_features`.
 
     Args:
+        digests: (N,) the images, in the order of the rows.
         taps: The datasets to fill, each (N, views, dim).
     """
 
-    def __init__(self, taps: Mapping[str, h5py.Dataset]) -> None:
-        self._taps = taps
+    def __init__(self, digests: Sequence[str], taps: Mapping[str, h5py.Dataset]) -> None:
+        self._digests, self._taps = digests, taps
         self._next = 0
 
     @property
@@ -61,7 +62,10 @@ class FeatureWriter:
         for name, rows in embeddings.items():
             if not np.isfinite(rows).all():
                 bad = self._next + int(np.flatnonzero(~np.isfinite(rows).all(axis=(1, 2)))[0])
-                raise FeatureFileError(f"tap {name!r}: the embedding of row {bad} is not finite; check the weights")
+                raise FeatureFileError(
+                    f"tap {name!r}: the embedding of image {self._digests[bad]} (data/index.csv has its path) is not "
+                    "finite; expected finite numbers. Check the weights."
+                )
             self._taps[name][self._next : self._next + len(rows)] = rows
         self._next += len(next(iter(embeddings.values())))
 
@@ -70,7 +74,7 @@ class FeatureWriter:
 def create_features(
     path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int], num_views: int
 ) -> Iterator[FeatureWriter]:
-    """Create a features file; it appears at `path` only when all rows are written and it reads back as meant.
+    """Create a features file; it appears at `path` only when all rows are written and it opens again.
 
     Memory does not grow with N: rows go to disk as they come.
 
@@ -86,6 +90,8 @@ def create_features(
     """
     if list(digests) != sorted(set(digests)):
         raise FeatureFileError(f"{path}: digests must be ascending and unique")
+    for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
+        leftover.unlink()  # of a run that was killed; DVC lets one writer at a time at this file
     with atomic_path(path) as temporary:
         # Contiguous datasets in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
         with h5py.File(temporary, "w") as file:
@@ -97,7 +103,7 @@ def create_features(
             }
             for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", _canonical(spec))):
                 file.attrs[name] = value
-            writer = FeatureWriter(datasets)
+            writer = FeatureWriter(digests, datasets)
             yield writer
             if writer.num_written != len(digests):
                 raise FeatureFileError(f"{path}: {writer.num_written} of {len(digests)} rows were written")

@@ -17,6 +17,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def temporary_prefix(path: Path) -> str:
+    """Return how the names of temporary files for `path` begin; they end in `.tmp`, which git ignores."""
+    return f".{path.name}."
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced to disk and takes `path`'s place.
@@ -24,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any failure the temporary file is removed and `path` stays as it was. The parent folder is made if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=".tmp")
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -68,7 +73,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; move it away first")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=temporary_prefix(folder), suffix=".tmp"))
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())

@@ -10,6 +10,8 @@ from PIL import Image, ImageOps
 DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+# Resizing the short side of a strip to a network's input would make a picture of gigabytes from a file of bytes.
+MAX_ASPECT_RATIO = 100
 _EXIF_ORIENTATION = 0x0112
 _BACKGROUND = (255, 255, 255)
 
@@ -36,14 +38,16 @@ class Picture:
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode a whole image file to upright 8-bit RGB.
 
-    Nothing is made up: a file that cannot be decoded to its last row is an error.
+    A file that ends before its last row is an error, never filled up. One limit: a JPEG whose data is cut but closed by
+    a proper end marker, or altered in the middle, decodes with a warning that Pillow does not pass on; it is accepted.
 
     Args:
         data: The file's bytes.
         max_pixels: Largest width x height that is decoded; larger pictures are refused before any pixel is.
 
     Raises:
-        ImageError: Not an image of a known format, damaged, too large, or of a kind with no agreed meaning as RGB.
+        ImageError: Not an image of a known format, damaged, too large, too thin, or of a kind with no agreed meaning as
+            RGB.
     """
     if not data:
         raise ImageError("zero bytes")
@@ -55,6 +59,8 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
+    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+        raise ImageError(f"{image.width} x {image.height} pixels: a side is over {MAX_ASPECT_RATIO} times the other")
     try:
         image.load()
         return _upright_rgb(image)
@@ -65,7 +71,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
 
 
 def _upright_rgb(image: Image.Image) -> Picture:
-    kind = image.format or ""
+    kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with a preview behind it
     repairs = []
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if orientation in range(2, 9):
@@ -75,7 +81,7 @@ def _upright_rgb(image: Image.Image) -> Picture:
         raise ImageError(f"32-bit pixels (mode {image.mode}) have no agreed range")
     if image.mode.startswith("I;16"):
         repairs.append("16-bit gray")
-        image = Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257).astype(np.uint8))
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif image.mode == "CMYK":
         repairs.append("CMYK")
     elif image.mode == "P":

@@ -129,8 +129,8 @@ def _explain(name: str, model: type[Section], raw: object, error: ValidationErro
                 text, seen = "a value", "nothing"
             case "extra_forbidden":
                 text, seen = "no such key", f"{value!r}{_near(keys[-1], model.model_fields)}"
-            case "value_error":
-                text, seen = str(item["ctx"]["error"]), repr(value)
+            case "value_error":  # of a whole section: what was found is not one value
+                text, seen = str(item["ctx"]["error"]), repr(value) if keys else "otherwise"
             case _:
                 text, seen = item["msg"].removeprefix("Input should be "), repr(value)
         expected.setdefault(place, []).append(text)

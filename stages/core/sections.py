@@ -33,8 +33,8 @@ class BackboneParams(Section):
 
     @property
     def weights_is_file(self) -> bool:
-        """Whether `weights` is a path or a URL, and not the name of published weights."""
-        return self.weights.endswith(WEIGHTS_SUFFIXES)
+        """Whether `weights` is a path or an address, and not the name of published weights."""
+        return "://" in self.weights or self.weights.lower().endswith(WEIGHTS_SUFFIXES)
 
     @model_validator(mode="after")
     def _file_has_digest(self) -> "BackboneParams":
@@ -57,7 +57,7 @@ class TransformParams(Section):
 class RuntimeParams(Section):
     """`runtime:` on what, and how fast. In no stage's `params:`: it never changes a result."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
     batch: Annotated[int, Field(ge=2, le=4096)]
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]

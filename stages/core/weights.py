@@ -40,7 +40,7 @@ class WeightsFile:
             BackboneError: The file is damaged or holds anything but tensors.
         """
         try:
-            if self.path.suffix == ".safetensors":
+            if self.path.suffix.lower() == ".safetensors":
                 return load_file(self.path)
             content = torch.load(self.path, map_location="cpu", weights_only=True)
         except SafetensorError as error:
@@ -88,7 +88,7 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
         path = Path(backbone.weights)
         if not path.is_file():
             raise BackboneError(f"backbone.weights: {path} is no file; expected one, relative to the project's root")
-        return _checked(path, sha256, "Set backbone.weights_sha256 to it if this is the file you want.")
+        return _checked(path, sha256, "If it is the one you want, set backbone.weights_sha256 to the first.")
     name = Path(urlsplit(backbone.weights).path).name
     return url_weights(backbone.weights, cache_dir() / f"{sha256[:16]}-{name}", sha256)
 
@@ -129,11 +129,10 @@ def hub_weights(repo: str, filename: str = "model.safetensors") -> WeightsFile:
         DownloadError: It is not in the cache and cannot be fetched.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         path = Path(hf_hub_download(repo, filename))
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
+    except Exception as error:  # the hub's client lets the errors of the HTTP library below it through
         raise DownloadError(
             f"https://huggingface.co/{repo}/resolve/main/{filename}: cannot be fetched ({str(error).splitlines()[0]}). "
             "Fetch it by hand to any path, then set backbone.weights to that path and backbone.weights_sha256. "

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stages.core.backbones import LAST_TAP, build_backbone
-from stages.core.errors import DataError
+from stages.core.errors import BackboneError, DataError
 from stages.core.features import create_features
 from stages.core.progress import Progress
 from stages.core.runtime import choose_device, make_repeatable
@@ -45,7 +45,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path) -> Extraction
         path: Of the features file.
 
     Raises:
-        BackboneError, DownloadError: The backbone cannot be built as asked.
+        BackboneError, DownloadError: The backbone cannot be built as asked, or the GPU is too small for the batch.
         DataError: No usable image, or a file that is not what the index says.
         FeatureFileError: The network gave a number that is not finite.
     """
@@ -58,8 +58,6 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path) -> Extraction
     transform = backbone.transform_for(
         params.transform.px, statistics.median(min(row.width, row.height) for row in rows)
     )
-    network = backbone.network.to(device).to(memory_format=torch.channels_last)
-    dim = backbone.dim(transform.crop_px)
     batches = read_batches(
         rows,
         Path(params.data.path),
@@ -70,14 +68,19 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path) -> Extraction
     )
     digests = [row.digest for row in rows]
     spec = backbone.spec(transform)
-    with (
-        create_features(path, digests, spec, {LAST_TAP: dim}, num_views=1) as writer,
-        Progress("extract", len(rows), "image") as progress,
-    ):
-        for pixels in batches:
-            embeddings = embed(network, transform, pixels, params.runtime.batch, device)
-            writer.append({LAST_TAP: embeddings[:, None].numpy()})
-            progress.advance(len(pixels))
+    try:
+        network = backbone.network.to(device).to(memory_format=torch.channels_last)
+        dim = backbone.dim(transform.crop_px)
+        with (
+            create_features(path, digests, spec, {LAST_TAP: dim}, num_views=1) as writer,
+            Progress("extract", len(rows), "image") as progress,
+        ):
+            for pixels in batches:
+                embeddings = embed(network, transform, pixels, params.runtime.batch, device)
+                writer.append({LAST_TAP: embeddings[:, None].numpy()})
+                progress.advance(len(pixels))
+    except torch.OutOfMemoryError as error:
+        raise BackboneError(f"{device}: out of memory at runtime.batch {params.runtime.batch}; lower it") from error
     return Extraction(len(rows), dim, transform.crop_px, str(device))
 
 

@@ -55,7 +55,7 @@ def fit_probe(
         params: Strengths, folds and seed.
 
     Raises:
-        DataError: A class has no training row, or fewer than there are folds.
+        DataError: A class has no training row, or there are too few for the cross-validation.
     """
     counts = Counter(labels)
     absent = [name for name in classes if not counts[name]]
@@ -77,12 +77,12 @@ def fit_probe(
 
 
 def _check_folds(counts: Counter[str], params: HeadParams) -> None:
-    few = {name: count for name, count in counts.items() if count < params.folds}
-    if few:
-        raise DataError(
-            f"head.folds: found {params.folds}, but training images per class are {few}; expected head.folds at most "
-            f"{min(few.values())} (and at least 2), or a fixed head.c"
-        )
+    lonely = sorted(name for name, count in counts.items() if count < 2)
+    if lonely:
+        raise DataError(f"head.c is auto, but classes have one training image only: {lonely}; add some, or set head.c")
+    most = max(counts.values())
+    if most < params.folds:
+        raise DataError(f"head.folds: found {params.folds}, but no class has more than {most} training images")
 
 
 def _cross_validate(
@@ -93,7 +93,10 @@ def _cross_validate(
     folds = StratifiedKFold(params.folds, shuffle=True, random_state=params.seed)
     losses, accuracies = [], []
     with Progress("head", params.folds, "fold") as progress:
-        for fit, held_out in folds.split(embeddings_ND, targets_N):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")  # then some folds hold none of it out
+            pairs = list(folds.split(embeddings_ND, targets_N))
+        for fit, held_out in pairs:
             models = _fit(embeddings_ND[fit], targets_N[fit], strengths, params)
             logits = [embeddings_ND[held_out] @ model.weight.T + model.bias for model in models]
             truth = targets_N[held_out]
@@ -134,7 +137,7 @@ def _standardisation(embeddings_ND: NDArray[np.float64]) -> tuple[NDArray[np.flo
     """Mean and scale of every column: the root of its variance plus the median variance of the columns that vary.
 
     The plain standard deviation blows up columns that are nearly always zero, as after a ReLU: an image that does
-    excite one gets logits of 100 and, if wrong, a loss of 90 nats (docs/decisions/README.md has the numbers).
+    excite one got logits of 100 and, being wrong, a loss of 90 nats (docs/decisions/README.md has the numbers).
     """
     variance_D = embeddings_ND.var(axis=0)
     varying = variance_D[variance_D > 0]

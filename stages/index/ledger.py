@@ -30,7 +30,8 @@ def build_ledger(root: Path, params: IndexParams, num_workers: int) -> list[Inde
         num_workers: Decoding threads; does not change the result.
 
     Raises:
-        DataError: The folder is missing, or holds no usable image; the message counts what it does hold.
+        DataError: The folder is missing, has a link to a folder in it, or holds no usable image; the message counts
+            what it does hold.
     """
     if not root.is_dir():
         raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
@@ -43,7 +44,9 @@ def build_ledger(root: Path, params: IndexParams, num_workers: int) -> list[Inde
     rows = _mark_duplicates(sorted(rows, key=lambda row: row.path))
     if not any(row.status in USABLE for row in rows):
         examples = "; ".join(f"{row.path}: {row.reason}" for row in rows[:3])
-        raise DataError(f"data.path: {root} holds no usable image ({describe(rows)}). {examples}")
+        raise DataError(
+            f"data.path: {root} holds no usable image ({describe(rows)}); expected <class>/<image>. {examples}".rstrip()
+        )
     return rows
 
 
@@ -51,21 +54,23 @@ def describe(rows: Sequence[IndexRow]) -> str:
     """Return the ledger's sums in one line, such as `398 files = 397 ok + 1 skipped`."""
     counts = Counter(row.status for row in rows)
     assert counts.total() == sum(counts[status] for status in STATUSES), "every file is in exactly one state"
-    return f"{len(rows)} files = " + " + ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    sums = " + ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{len(rows)} files = {sums}" if rows else "0 files"
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Give every file's path below `root`, with `/`; follows links to folders, but never into a loop."""
-    seen = set()
-    for folder, names, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            names.clear()
-            continue
-        seen.add(real)
-        names[:] = set(names) - IGNORED
-        for name in set(files) - IGNORED:
-            yield (Path(folder) / name).relative_to(root).as_posix()
+    """Give every file's path below `root`, with `/`; hidden folders are passed over, as DVC passes over `.git`."""
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if name not in IGNORED and not name.startswith(".")]
+        for name in names:
+            if (Path(folder) / name).is_symlink():
+                raise DataError(
+                    f"{Path(folder) / name}: is a link to a folder, which DVC does not follow: a change behind it "
+                    "would go unseen. Copy the folder, or point data.path at it."
+                )
+        for name in files:
+            if name not in IGNORED:
+                yield (Path(folder) / name).relative_to(root).as_posix()
 
 
 def _examine(root: Path, path: str, params: IndexParams) -> IndexRow:

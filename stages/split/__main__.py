@@ -10,7 +10,7 @@ def main() -> None:
     """Write labels, splits and classes, and say how many images of each there are."""
     from stages.core.files import write_metrics
     from stages.core.params import load_params
-    from stages.core.tables import STATUSES, IndexRow, SplitRow, read_rows, write_classes, write_rows
+    from stages.core.tables import STATUSES, USABLE, IndexRow, SplitRow, read_rows, write_classes, write_rows
     from stages.split.params import Params
     from stages.split.partition import partition
 
@@ -29,6 +29,10 @@ def main() -> None:
     write_metrics(Path("metrics/data.json"), "data", numbers)
     counts = ", ".join(f"{count} {split}" for split, count in sorted(splits.items(), reverse=True))
     print(f"split: {origin}: {counts}; {len(classes)} classes")
+    lost = {str(Path(row.path).parent) for row in index}
+    lost -= {str(Path(row.path).parent) for row in index if row.status in (*USABLE, "duplicate")} | {"."}
+    if lost:
+        print(f"split: WARNING: folders with files but no usable image (data/index.csv says why): {sorted(lost)}")
 
 
 if __name__ == "__main__":

@@ -29,18 +29,25 @@ def read_layout(rows: Sequence[IndexRow]) -> list[LabelledImage]:
     """Label images by their folders: `<class>/...` or, with given splits, `<split>/<class>/...`.
 
     Split folders are meant when every top folder is called train, val (valid, validation) or test, and `train` and
-    another one are there; a single folder called `train` beside others is a class of trains.
+    another one are there. A single folder called `train` beside others, with images right in it, is a class of trains.
 
     Args:
         rows: Index rows, of any status.
 
     Raises:
-        DataError: An image lies in no class folder.
+        DataError: An image lies in no class folder, or only some of the top folders are split folders.
     """
     parts = [PurePosixPath(row.path).parts for row in rows]
     tops = {names[0] for names in parts if len(names) > 1}
-    splits = {_SPLIT_FOLDERS.get(top.lower()) for top in tops}
-    given = None not in splits and "train" in splits and len(splits) > 1
+    meant = {top for top in tops if top.lower() in _SPLIT_FOLDERS}
+    splits = {_SPLIT_FOLDERS[top.lower()] for top in meant}
+    given = meant == tops and "train" in splits and len(splits) > 1
+    holds_classes = any(len(names) > 2 and names[0] in meant for names in parts)
+    if not given and (len(meant) > 1 or holds_classes):
+        raise DataError(
+            f"{sorted(meant)} look like split folders, but the top folders are {sorted(tops)}; expected train and val "
+            "or test (or both) and nothing beside them, or class folders only"
+        )
     depth = 2 if given else 1
     loose = [row.path for row, names in zip(rows, parts, strict=True) if len(names) <= depth]
     if loose:

@@ -90,7 +90,7 @@ def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:
 
 
 def test_a_mistake_in_params_stops_before_any_work(project: Project) -> None:
-    """Wrong values, also of sections that the first stage does not read, are told at once and nothing is lost."""
+    """Wrong values, also of sections that the first stage does not read, are told at once; nothing else runs."""
     project.edit_params(index={"max_pixels": "many"}, head={"folds": 1, "size": 3})
     output = project.run("dvc", "repro", check=False)
 

@@ -66,6 +66,12 @@ def edit(folder: Path, kind: str) -> None:
             config["classes"].pop()
         elif kind == "class twice":
             config["classes"][1] = config["classes"][0]
+        elif kind == "classes swapped":
+            config["classes"].reverse()
+        elif kind == "temperature":
+            config["calibration"]["temperature"] = 1.0
+        elif kind == "spec":
+            config["spec"]["backbone"] = "other"
         elif kind == "schema":
             config["schema"] = "headstart.bundle/0"
         elif kind == "no tap":
@@ -75,7 +81,18 @@ def edit(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["truncated weights", "no weights", "broken json", "class dropped", "class twice", "schema", "no tap"],
+    [
+        "truncated weights",
+        "no weights",
+        "broken json",
+        "class dropped",
+        "class twice",
+        "classes swapped",
+        "temperature",
+        "spec",
+        "schema",
+        "no tap",
+    ],
 )
 def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
     """A bundle that is not as it was written is refused, with the folder's name."""

@@ -72,6 +72,13 @@ def test_no_network_is_told(tmp_path: Path) -> None:
         get("http://127.0.0.1:9/x", tmp_path / "f", sha256_prefix="")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1/wé.pth", "http://[::1/w.pth", "http://127.0.0.1:x/w"])
+def test_addresses_that_make_no_sense_are_told(tmp_path: Path, url: str) -> None:
+    """An address that cannot be parsed is an error like any other, not a stack trace."""
+    with pytest.raises(DownloadError, match="cannot be fetched .*Do this"):
+        get(url, tmp_path / "f", sha256_prefix="")
+
+
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://localhost/x", "data/x.zip"])
 def test_only_http_is_opened(tmp_path: Path, url: str) -> None:
     """An address in params cannot be used to copy local files into the cache."""

@@ -1,6 +1,7 @@
 """A room that cannot do its work says so in one message; a bug still shows its trace."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,26 @@ def test_the_systems_own_errors_are_one_message(tmp_path: Path) -> None:
     """A missing file or a denied permission is told in the system's words, with the file's name."""
     with pytest.raises(SystemExit, match="No such file or directory: .*absent"):
         run_room("index", lambda: print((tmp_path / "absent").read_text()))
+
+
+def test_a_polite_stop_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """SIGTERM unwinds the stack: what was half written goes, and the exit status says which signal it was."""
+    code = (
+        "import sys, time; from pathlib import Path; from stages.core.entry import run_room\n"
+        "from stages.core.files import atomic_path\n"
+        "def main():\n"
+        "    with atomic_path(Path(sys.argv[1]) / 'f'):\n"
+        "        print('ready', flush=True); time.sleep(60)\n"
+        "run_room('x', main)"
+    )
+    command = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bug_shows_its_trace() -> None:

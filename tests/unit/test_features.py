@@ -80,6 +80,14 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    """What a killed run left half written goes with the next run; it could be as large as the features themselves."""
+    (tmp_path / ".f.h5.abcd.tmp").write_bytes(b"half")
+    write(tmp_path / "f.h5")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
+
+
 def test_missing_rows_are_refused(tmp_path: Path) -> None:
     """A file with rows that were never written does not appear."""
     with (
@@ -92,11 +100,11 @@ def test_missing_rows_are_refused(tmp_path: Path) -> None:
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    """A NaN embedding is named by its row, not stored."""
+    """A NaN embedding is named by its image, not stored."""
     rows = ROWS.copy()
     rows[5, 1, 2] = np.nan
     with (
-        pytest.raises(FeatureFileError, match="row 5 is not finite"),
+        pytest.raises(FeatureFileError, match=f"image {DIGESTS[5]} .* is not"),
         create_features(tmp_path / "f.h5", DIGESTS, SPEC, {"last": 3}, num_views=2) as writer,
     ):
         writer.append({"last": rows[:3]})

@@ -82,6 +82,16 @@ def test_the_strength_with_the_best_held_out_loss_wins() -> None:
     assert sure.cv_accuracy == 1.0
 
 
+def test_a_small_class_does_not_stop_the_cross_validation() -> None:
+    """A class with fewer training images than folds, but two, is trained and scored like any other."""
+    rows, labels = blobs(3)
+    kept = [*[position for position in range(90) if labels[position] != "class 2"][:58], 2, 5]
+    probe = fit_probe(rows[kept], [labels[position] for position in kept], sorted(set(labels)), PARAMS)
+
+    assert probe.weight.shape == (3, 6)
+    assert probe.cv_accuracy is not None
+
+
 def test_a_column_that_never_changes_does_no_harm() -> None:
     """A constant embedding column, of zero variance, leaves everything finite and the others' weights as they were."""
     rows, labels = blobs(3)
@@ -160,8 +170,10 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     """Too few images for the folds, a class without any, and an image without an embedding are each named."""
     rows, labels = blobs(3)
     classes = sorted(set(labels))
-    with pytest.raises(DataError, match=r"head\.folds: found 3, but training images per class are \{'class 2': 2\}"):
-        fit_probe(rows[:8], labels[:8], classes, PARAMS)
+    with pytest.raises(DataError, match=r"classes have one training image only: \['class 2'\]"):
+        fit_probe(rows[:5], labels[:5], classes, PARAMS)
+    with pytest.raises(DataError, match=r"head\.folds: found 3, but no class has more than 2 training images"):
+        fit_probe(rows[:6], labels[:6], classes, PARAMS)
     with pytest.raises(DataError, match=r"classes without a training image: \['ghost'\]"):
         fit_probe(rows, labels, ["ghost", *classes], PARAMS)
     digests = write_features(tmp_path / "f.h5", rows)

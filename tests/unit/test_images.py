@@ -109,6 +109,12 @@ def test_files_without_a_picture_say_why(data: bytes, reason: str) -> None:
         decode(data, MAX)
 
 
+def test_strips_are_refused() -> None:
+    """A picture of a few bytes whose resized short side would make gigabytes of the long one is refused."""
+    with pytest.raises(ImageError, match="2 x 60000 pixels: a side is over 100 times the other"):
+        decode(encode(Image.new("L", (2, 60000))), MAX)
+
+
 def test_large_pictures_are_refused_before_decoding() -> None:
     """The limit on pixels holds on the header: the damaged body is not even looked at."""
     data = encode(Image.new("L", (1000, 1001)))
