@@ -42,7 +42,7 @@ def test_a_polite_stop_leaves_no_temporary_file(tmp_path: Path) -> None:
         "        print('ready', flush=True); time.sleep(60)\n"
         "run_room('x', main)"
     )
-    command = [sys.executable, "-c", code, tmp_path]
+    command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
