@@ -22,7 +22,18 @@ COMMANDS = [
     if line.strip() and not line.startswith("#")
 ]
 FILES = [ROOT / name for name in tracked_files()]
-EXECUTED = {"metrics show", "params diff", "plots show", "exp run", "exp show", "dag", "repro", "stage list"}
+EXECUTED = {
+    "remote add",
+    "push",
+    "metrics show",
+    "params diff",
+    "plots show",
+    "exp run",
+    "exp show",
+    "dag",
+    "repro",
+    "stage list",
+}
 
 
 def test_the_readme_has_commands() -> None:
