@@ -32,5 +32,9 @@ class FeatureFileError(HeadstartError):
     """A features file is damaged, incomplete or made by another recipe."""
 
 
+class StoreError(HeadstartError):
+    """Stored embeddings are not the ones that this machine gives now."""
+
+
 class BundleError(HeadstartError):
     """A model bundle is damaged or was edited by hand."""

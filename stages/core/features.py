@@ -33,41 +33,52 @@ def fingerprint(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(spec).encode()).hexdigest()
 
 
+def check_finite(digests: Sequence[str], embeddings: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse embeddings that are no numbers.
+
+    Args:
+        digests: (B,) the images.
+        embeddings: For each tap float32 (B, views, dim).
+
+    Raises:
+        FeatureFileError: A value is not finite (float32 overflowed, or the weights are damaged).
+    """
+    for name, rows in embeddings.items():
+        finite = np.isfinite(rows).all(axis=(1, 2))
+        if not finite.all():
+            raise FeatureFileError(
+                f"tap {name!r}: the embedding of image {digests[int(np.argmin(finite))]} (data/index.csv has its path) "
+                "is not finite; expected finite numbers. Check the weights."
+            )
+
+
 class FeatureWriter:
     """Fills the rows of a new features file; get one from `create_features`.
 
     Args:
-        digests: (N,) the images, in the order of the rows.
-        taps: The datasets to fill, each (N, views, dim).
+        num_rows: Rows of the file.
+        taps: The datasets to fill, each (num_rows, views, dim).
     """
 
-    def __init__(self, digests: Sequence[str], taps: Mapping[str, h5py.Dataset]) -> None:
-        self._digests, self._taps = digests, taps
-        self._next = 0
+    def __init__(self, num_rows: int, taps: Mapping[str, h5py.Dataset]) -> None:
+        self._taps = taps
+        self._written = np.zeros(num_rows, dtype=bool)
 
     @property
     def num_written(self) -> int:
         """Rows written so far."""
-        return self._next
+        return int(self._written.sum())
 
-    def append(self, embeddings: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write the next rows of every tap, in the order of the digests.
+    def write(self, positions: NDArray[np.intp], embeddings: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write some rows of every tap.
 
         Args:
+            positions: (B,) ascending, in the order of the digests.
             embeddings: For each tap float32 (B, views, dim), finite.
-
-        Raises:
-            FeatureFileError: A value is not finite (float32 overflowed, or the weights are damaged).
         """
-        for name, rows in embeddings.items():
-            if not np.isfinite(rows).all():
-                bad = self._next + int(np.flatnonzero(~np.isfinite(rows).all(axis=(1, 2)))[0])
-                raise FeatureFileError(
-                    f"tap {name!r}: the embedding of image {self._digests[bad]} (data/index.csv has its path) is not "
-                    "finite; expected finite numbers. Check the weights."
-                )
-            self._taps[name][self._next : self._next + len(rows)] = rows
-        self._next += len(next(iter(embeddings.values())))
+        for name, dataset in self._taps.items():
+            dataset[positions] = embeddings[name]
+        self._written[positions] = True
 
 
 @contextmanager
@@ -103,7 +114,7 @@ def create_features(
             }
             for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", _canonical(spec))):
                 file.attrs[name] = value
-            writer = FeatureWriter(digests, datasets)
+            writer = FeatureWriter(len(digests), datasets)
             yield writer
             if writer.num_written != len(digests):
                 raise FeatureFileError(f"{path}: {writer.num_written} of {len(digests)} rows were written")

@@ -61,6 +61,7 @@ class RuntimeParams(Section):
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
     batch: Annotated[int, Field(ge=2, le=4096)]
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
+    store: Annotated[str, Field(min_length=1)]
 
     @property
     def num_workers(self) -> int:

@@ -16,16 +16,18 @@ def main() -> None:
     params = load_params(Params)
     index = read_rows(Path("data/index.csv"), IndexRow)
 
-    from stages.extract.embed import extract  # imports torch: only when params and index are in order
+    from stages.extract.extraction import extract  # imports torch: only when params and index are in order
+    from stages.extract.store import store_root
 
     start = time.monotonic()
-    done = extract(index, params, Path("features/features.h5"))
+    done = extract(index, params, Path("features/features.h5"), store_root(params.runtime))
     seconds = time.monotonic() - start
     numbers = {"num_images": done.num_images, "dim": done.dim, "px": done.px}
     write_metrics(Path("metrics/extract.json"), "extract", numbers)
     print(
-        f"extract: {done.num_images} images at {done.px} px by {params.backbone.name} on {done.device}: "
-        f"{done.dim} numbers each, {seconds:.1f} s ({done.num_images / seconds:.0f} images/s)"
+        f"extract: {done.num_images} images at {done.px} px by {params.backbone.name} on {done.device}, "
+        f"{done.dim} numbers each: {done.num_embedded} embedded, {done.num_images - done.num_embedded} reused, "
+        f"{seconds:.1f} s"
     )
 
 

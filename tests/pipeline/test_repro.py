@@ -1,6 +1,7 @@
 """The pipeline as DVC runs it: complete, repeatable, and no stage runs that need not."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,19 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 
 def test_a_forced_run_leaves_the_lock_as_it_was(project: Project) -> None:
     """Every stage run anew gives the same bytes: dvc.lock, metrics and plots do not change."""
-    assert project.repro("--force") == ALL
+    output = project.run("dvc", "repro", "--force")
+
+    assert stages_run(output) == ALL
+    assert "0 embedded, 12 reused" in output
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_without_the_store_the_results_are_the_same(project: Project) -> None:
+    """Deleting the store costs a pass over the photos and changes no result."""
+    shutil.rmtree(project.root / ".cache")
+    output = project.run("dvc", "repro", "--force", "--single-item", "extract")
+
+    assert "12 embedded, 0 reused" in output
     assert project.run("git", "status", "--porcelain") == ""
 
 
@@ -149,6 +162,15 @@ def test_an_experiment_in_a_workspace_of_its_own(project: Project) -> None:
 
     assert stages_run(output) == ["head", "evaluate@head"]
     assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_experiments_of_their_own_share_the_store(project: Project) -> None:
+    """An experiment in a copy of the checkout fills the store of the checkout itself, for all that follow."""
+    project.run("dvc", "exp", "run", "--temp", "--copy-paths", "data/photos", "-S", "transform.px=128")
+    project.edit_params(transform={"px": 128})
+    output = project.run("dvc", "repro", "--force", "--single-item", "extract")
+
+    assert "0 embedded, 12 reused" in output
 
 
 def test_a_built_in_data_set_is_made_only_when_asked_for(project: Project) -> None:

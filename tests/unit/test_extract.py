@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from stages.core.images import decode
 from stages.core.sections import BackboneParams, DataParams, RuntimeParams, TransformParams
 from stages.core.tables import IndexRow
 from stages.core.transforms import Transform
-from stages.extract import embed
-from stages.extract.embed import extract
+from stages.extract import extraction
+from stages.extract.extraction import extract
 from stages.extract.params import Params
 from stages.extract.reader import read_batches
 from stages.index.ledger import build_ledger
@@ -29,9 +30,9 @@ INDEX = IndexParams(extensions=["jpg", "png"], max_pixels=10**7)
 SMALL = Transform(32, 32, squash=False, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
-def params(photos: Path, backbone: BackboneParams, **runtime: int) -> Params:
+def params(photos: Path, backbone: BackboneParams, **runtime: Any) -> Params:
     """Return the room's params for a folder and a backbone."""
-    settings = {"device": "cpu", "workers": 2, "batch": 4, "memory": 2**30} | runtime
+    settings: dict[str, Any] = {"device": "cpu", "workers": 2, "batch": 4, "memory": 2**30, "store": "auto"} | runtime
     return Params(
         data=DataParams(path=str(photos)),
         backbone=backbone,
@@ -43,7 +44,7 @@ def params(photos: Path, backbone: BackboneParams, **runtime: int) -> Params:
 def test_embeddings_are_the_backbones_own(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
     """Each row is what the frozen network gives for that image alone, by the image's own digest."""
     rows = build_ledger(photos, INDEX, 2)
-    done = extract(rows, params(photos, tiny_backbone), tmp_path / "f.h5")
+    done = extract(rows, params(photos, tiny_backbone), tmp_path / "f.h5", tmp_path / "f")
     backbone = build_backbone(tiny_backbone)
     transform = backbone.transform_for(64, 30)
 
@@ -63,8 +64,8 @@ def test_bytes_do_not_depend_on_the_machine(
 ) -> None:
     """Other threads, another memory budget and another order of the index give the same bytes."""
     rows = build_ledger(photos, INDEX, 2)
-    extract(rows, params(photos, tiny_backbone), tmp_path / "a.h5")
-    extract(rows[::-1], params(photos, tiny_backbone, **runtime), tmp_path / "b.h5")
+    extract(rows, params(photos, tiny_backbone), tmp_path / "a.h5", tmp_path / "a")
+    extract(rows[::-1], params(photos, tiny_backbone, **runtime), tmp_path / "b.h5", tmp_path / "b")
 
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
@@ -74,8 +75,8 @@ def test_an_embedding_does_not_depend_on_the_other_images(
 ) -> None:
     """The row of an image has the same bits in a set of 12 and in a set of 1: the last batch is filled up."""
     rows = build_ledger(photos, INDEX, 2)
-    extract(rows, params(photos, tiny_backbone), tmp_path / "all.h5")
-    extract(rows[3:4], params(photos, tiny_backbone), tmp_path / "one.h5")
+    extract(rows, params(photos, tiny_backbone), tmp_path / "all.h5", tmp_path / "all")
+    extract(rows[3:4], params(photos, tiny_backbone), tmp_path / "one.h5", tmp_path / "one")
 
     with open_features(tmp_path / "all.h5") as features, open_features(tmp_path / "one.h5") as one:
         digests = [rows[3].digest]
@@ -89,10 +90,10 @@ def test_the_network_always_sees_full_batches(
     backbone = build_backbone(tiny_backbone)
     seen = []
     backbone.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    monkeypatch.setattr(embed, "build_backbone", lambda _: backbone)
-    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone, batch=5), tmp_path / "f.h5")
+    monkeypatch.setattr(extraction, "build_backbone", lambda _: backbone)
+    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone, batch=5), tmp_path / "f.h5", tmp_path / "f")
 
-    assert seen == [1, 5, 5, 5]  # one blank picture to learn the width, then 12 photos
+    assert seen == [1, 5, 5, 5, 5]  # one blank picture to learn the width, the canary, then 12 photos
 
 
 @pytest.mark.parametrize("batch", [2, 3, 5, 32])
@@ -102,8 +103,8 @@ def test_the_batch_changes_rounding_only(
     """Another batch gives the same embeddings within float32's rounding."""
     rows = build_ledger(photos, INDEX, 2)
     digests = [row.digest for row in rows]
-    extract(rows, params(photos, tiny_backbone), tmp_path / "a.h5")
-    extract(rows, params(photos, tiny_backbone, batch=batch), tmp_path / "b.h5")
+    extract(rows, params(photos, tiny_backbone), tmp_path / "a.h5", tmp_path / "a")
+    extract(rows, params(photos, tiny_backbone, batch=batch), tmp_path / "b.h5", tmp_path / "b")
 
     with open_features(tmp_path / "a.h5") as a, open_features(tmp_path / "b.h5") as b:
         assert np.allclose(a.read("last", digests), b.read("last", digests), rtol=1e-4, atol=1e-4)
@@ -115,8 +116,8 @@ def test_extraction_leaves_the_network_as_it_was(
     """Every parameter and every buffer, BatchNorm statistics included, has the same bits after as before."""
     backbone = build_backbone(tiny_backbone)
     before = {name: tensor.clone() for name, tensor in backbone.network.state_dict().items()}
-    monkeypatch.setattr(embed, "build_backbone", lambda _: backbone)
-    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone), tmp_path / "f.h5")
+    monkeypatch.setattr(extraction, "build_backbone", lambda _: backbone)
+    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone), tmp_path / "f.h5", tmp_path / "f")
 
     assert any("running_mean" in name for name in before)
     for name, tensor in backbone.network.state_dict().items():
@@ -125,10 +126,10 @@ def test_extraction_leaves_the_network_as_it_was(
 
 def test_labels_and_unused_files_play_no_part(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
     """Moving every photo to another class and adding a quarantined file changes no byte."""
-    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone), tmp_path / "a.h5")
+    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone), tmp_path / "a.h5", tmp_path / "a")
     (photos / "red").rename(photos / "crimson")
     (photos / "crimson" / "bad.png").write_bytes(b"bad")
-    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone), tmp_path / "b.h5")
+    extract(build_ledger(photos, INDEX, 2), params(photos, tiny_backbone), tmp_path / "b.h5", tmp_path / "b")
 
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
@@ -145,7 +146,7 @@ def test_a_file_that_is_not_as_indexed_stops_the_run(
         Image.new("RGB", (40, 40)).save(photos / "red" / "1.png")
 
     with pytest.raises(DataError, match=r"red/1\.png: .*Run: dvc repro"):
-        extract(rows, params(photos, tiny_backbone), tmp_path / "f.h5")
+        extract(rows, params(photos, tiny_backbone), tmp_path / "f.h5", tmp_path / "f")
     assert not (tmp_path / "f.h5").exists()
     assert not list(tmp_path.glob(".f.h5*"))
 
@@ -153,7 +154,7 @@ def test_a_file_that_is_not_as_indexed_stops_the_run(
 def test_an_index_without_usable_images_is_refused(tmp_path: Path, tiny_backbone: BackboneParams) -> None:
     """Nothing to embed is an error, not an empty file."""
     with pytest.raises(DataError, match="no usable image"):
-        extract([], params(tmp_path, tiny_backbone), tmp_path / "f.h5")
+        extract([], params(tmp_path, tiny_backbone), tmp_path / "f.h5", tmp_path / "f")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -36,7 +36,7 @@ def write_features(path: Path, rows: NDArray[np.float32]) -> list[str]:
     digests = [hashlib.sha256(bytes([number])).hexdigest() for number in range(len(rows))]
     order = np.argsort(digests)
     with create_features(path, sorted(digests), SPEC, {"last": rows.shape[1]}, num_views=1) as writer:
-        writer.append({"last": rows[order][:, None]})
+        writer.write(np.arange(len(rows)), {"last": rows[order][:, None]})
     return digests
 
 
