@@ -15,6 +15,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from stages.core.features import check_finite
-from stages.core.files import sha256_file, write_bytes
+from stages.core.files import write_bytes
 from stages.core.sections import RuntimeParams
 
 Embeddings = dict[str, NDArray[np.float32]]
@@ -53,11 +54,13 @@ class Store:
         self._place: dict[str, tuple[Path, int]] = {}
         self._pending: dict[str, Embeddings] = {}
         for path in sorted(folder.glob(_SHARD_NAME)):
-            if sha256_file(path) == path.stem:
-                self._index(path, load(path.read_bytes())["digest"])
-            else:
-                aside = path.rename(path.with_suffix(".damaged"))
-                print(f"extract: WARNING: a damaged shard is set aside and its images embedded anew: {aside}")
+            with suppress(FileNotFoundError):  # another process has just set it aside
+                data = path.read_bytes()
+                if hashlib.sha256(data).hexdigest() == path.stem:
+                    self._index(path, load(data)["digest"])
+                else:
+                    aside = path.rename(path.with_suffix(".damaged"))
+                    print(f"extract: WARNING: a damaged shard is set aside and its images embedded anew: {aside}")
 
     def __contains__(self, digest: str) -> bool:
         """Whether the store has this image, on disk or about to be."""
