@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 def sha256_file(path: Path) -> str:
@@ -46,6 +47,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_new_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; if one is there already, another process's for instance, that one stays."""
+    scratch = path.with_name(f"{temporary_prefix(path)}{uuid4().hex}.tmp")
+    try:
+        write_bytes(scratch, data)
+        with suppress(FileExistsError):
+            path.hardlink_to(scratch)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,23 +1,28 @@
-"""The canary: stored embeddings are only reused while this machine still gives the same ones.
+"""The canary: stored embeddings are only reused while this machine still gives the same ones, within a tolerance.
 
 The recipe's fingerprint covers what we know to matter. A library, a decoder, a weights file or our own code may change
-behind it; then the pictures kept here, and a sample of the rows to be reused, come out differently.
+behind it; then the pictures kept here, of every format and kind that we decode, or a sample of the rows to be reused,
+come out differently. A change that shows in neither (a decoder's quirk with one odd file, say) is not noticed.
 """
 
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from stages.core.errors import StoreError
-from stages.core.files import write_bytes
+from stages.core.features import check_finite
+from stages.core.files import sha256_file, write_new_bytes
+from stages.core.images import ImageError
 
 NAME = "canary.safetensors"
 # Largest difference between two sets of embeddings of the same pictures, in units of their root mean square. Measured
@@ -27,27 +32,37 @@ TOLERANCE = 1e-3
 _PACKAGES = ("numpy", "pillow", "timm", "torch", "torchvision")
 
 
-def check_canary(folder: Path, embed: Callable[[Sequence[bytes]], NDArray[np.float32]]) -> None:
+def check_canary(folder: Path, embed: Callable[[Sequence[bytes]], NDArray[np.float32]]) -> str:
     """Embed the kept pictures again and compare; in a new folder, make and keep them.
 
     Args:
         folder: Of one recipe's store.
         embed: Files' bytes to float32 (N, views, dim), by the code and libraries of this run.
 
+    Returns:
+        The canary's sha256, which every shard made under it carries.
+
     Raises:
-        StoreError: The pictures come out differently; says which packages changed and the two ways out.
+        StoreError: The canary is damaged, or the pictures come out differently; says which packages changed and the two
+            ways out.
+        FeatureFileError: An embedding is not finite.
     """
     path = folder / NAME
     if not path.exists():
         pictures = _make_pictures()
-        tensors = {f"picture_{number}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)}
+        embeddings = embed(pictures)
+        check_finite([f"picture {number} of the canary" for number in range(len(pictures))], {"all": embeddings})
+        tensors = {f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)}
         metadata = {"versions": json.dumps({name: version(name) for name in _PACKAGES})}
-        write_bytes(path, save({**tensors, "embeddings": embed(pictures)}, metadata=metadata))
-        return
-    tensors = load_file(path)
-    kept = tensors.pop("embeddings").astype(np.float32, copy=False)
-    pictures = [tensors[name].tobytes() for name in sorted(tensors)]
-    compare(path, "the canary's pictures", kept, embed(pictures))
+        write_new_bytes(path, save({**tensors, "embeddings": embeddings}, metadata=metadata))
+    try:
+        tensors = load_file(path)
+        kept = tensors.pop("embeddings").astype(np.float32, copy=False)
+        now = embed([tensors[name].tobytes() for name in sorted(tensors)])
+    except (SafetensorError, ImageError, KeyError) as error:
+        raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded anew.") from error
+    compare(path, "the canary's pictures", kept, now)
+    return sha256_file(path)
 
 
 def compare(path: Path, what: str, kept: NDArray[np.float32], now: NDArray[np.float32]) -> None:
@@ -62,9 +77,10 @@ def compare(path: Path, what: str, kept: NDArray[np.float32], now: NDArray[np.fl
     Raises:
         StoreError: They differ.
     """
-    size = float(np.sqrt(np.mean(kept.astype(np.float64) ** 2)))
-    difference = float(np.abs(kept.astype(np.float64) - now).max()) / (size or 1.0)
-    if difference > TOLERANCE:
+    size = float(np.sqrt(np.mean(kept.astype(np.float64) ** 2))) or 1.0
+    same_shape = kept.shape == now.shape
+    difference = float(np.abs(kept.astype(np.float64) - now).max()) / size if same_shape else math.inf
+    if not difference <= TOLERANCE:  # also when it is no number
         with safe_open(path, framework="numpy") as file:
             then = json.loads(file.metadata()["versions"])
         changed = [f"{name} {then[name]} -> {version(name)}" for name in then if then[name] != version(name)]
@@ -77,19 +93,32 @@ def compare(path: Path, what: str, kept: NDArray[np.float32], now: NDArray[np.fl
 
 
 def _make_pictures() -> list[bytes]:
-    """Small files that take every way through decoding: PNG, JPEG, gray, alpha, turned by EXIF, wide and tall."""
+    """Small files that take every branch of `images.decode` and every format of `images.FORMATS`."""
     random = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+        ("RGB", "PNG", {}),
+        ("RGB", "JPEG", {"quality": 90, "exif": exif}),
+        ("CMYK", "JPEG", {"quality": 90}),
+        ("L", "PNG", {}),
+        ("I;16", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("P", "PNG", {}),
+        ("P", "PNG", {"transparency": 3}),
+        ("P", "GIF", {}),
+        ("RGB", "BMP", {}),
+        ("RGB", "TIFF", {}),
+        ("RGB", "WEBP", {"quality": 90}),
+    ]
     files = []
-    for mode, size, kind, options in (
-        ("RGB", (96, 64), "PNG", {}),
-        ("RGB", (120, 160), "JPEG", {"quality": 90, "exif": exif}),
-        ("L", (40, 50), "PNG", {}),
-        ("RGBA", (64, 64), "PNG", {}),
-    ):
+    for number, (mode, kind, options) in enumerate(kinds):
         coarse = random.integers(0, 256, size=(6, 8, 4), dtype=np.uint8)
-        image = Image.fromarray(coarse).convert(mode).resize(size, Image.Resampling.BICUBIC)
+        image = Image.fromarray(coarse).resize((64 + 8 * number, 96), Image.Resampling.BICUBIC)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        elif mode != "RGBA":
+            image = image.convert("RGB").convert(mode)
         file = io.BytesIO()
         image.save(file, kind, **options)
         files.append(file.getvalue())

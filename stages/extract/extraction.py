@@ -1,8 +1,9 @@
 """Extraction: the embeddings of every usable image, from the store where it has them, into the features file."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from stages.core.features import create_features, fingerprint
 from stages.core.progress import Progress
 from stages.core.runtime import choose_device, make_repeatable
 from stages.core.tables import USABLE, IndexRow
-from stages.core.transforms import Transform
 from stages.extract.canary import NAME, check_canary, compare
 from stages.extract.embed import Embedder
 from stages.extract.params import Params
@@ -23,6 +23,7 @@ from stages.extract.store import Store
 
 _CANARY_MAX_PIXELS = 10**6
 _NUM_AUDITED = 8
+Reader = Callable[[Sequence[IndexRow]], Iterator[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -70,48 +71,45 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
     )
     spec = backbone.spec(transform)
     embedder = Embedder(backbone, transform, params.runtime.batch, device)
-    store = Store(root / fingerprint(spec))
+    read = partial(
+        read_batches,
+        root=Path(params.data.path),
+        transform=transform,
+        batch=params.runtime.batch,
+        num_workers=params.runtime.num_workers,
+        memory_bytes=params.runtime.memory,
+    )
+    folder = root / fingerprint(spec)
+    canary = check_canary(folder, lambda files: embedder.embed_files(files, _CANARY_MAX_PIXELS))
+    digests = [row.digest for row in rows]
+    store = Store(folder, canary, digests)
     missing = [row for row in rows if row.digest not in store]
     reused = [row for row in rows if row.digest in store]
-
-    check_canary(store.folder, lambda files: embedder.embed_files(files, _CANARY_MAX_PIXELS))
     if reused:
-        _audit(store, reused, embedder, transform, params)
+        _audit(store, folder / NAME, reused, embedder, read)
     with Progress("extract", len(missing), "image") as progress:
         try:
             done = 0
-            for pixels in _read(missing, transform, params):
-                digests = [row.digest for row in missing[done : done + len(pixels)]]
-                store.add(digests, {LAST_TAP: embedder.embed(pixels)})
+            for pixels in read(missing):
+                batch = [row.digest for row in missing[done : done + len(pixels)]]
+                store.add(batch, {LAST_TAP: embedder.embed(pixels)})
                 done += len(pixels)
                 progress.advance(len(pixels))
         finally:
             store.flush()  # also when stopped: what is embedded stays embedded
-    digests = [row.digest for row in rows]
     with create_features(path, digests, spec, {LAST_TAP: embedder.dim}, num_views=1) as writer:
         for positions, embeddings in store.read(digests):
             writer.write(positions, embeddings)
     return Extraction(len(rows), len(missing), embedder.dim, transform.crop_px, str(device))
 
 
-def _read(rows: Sequence[IndexRow], transform: Transform, params: Params) -> Iterator[torch.Tensor]:
-    return read_batches(
-        rows,
-        Path(params.data.path),
-        transform,
-        batch=params.runtime.batch,
-        num_workers=params.runtime.num_workers,
-        memory_bytes=params.runtime.memory,
-    )
-
-
-def _audit(store: Store, reused: Sequence[IndexRow], embedder: Embedder, transform: Transform, params: Params) -> None:
+def _audit(store: Store, path: Path, reused: Sequence[IndexRow], embedder: Embedder, read: Reader) -> None:
     """Embed a few of the rows to be reused again, others in every run, and compare."""
     # Without a seed on purpose: the choice has no influence on the result, and each run should look elsewhere.
     chosen = np.random.default_rng().permutation(len(reused))[:_NUM_AUDITED]
     sample = [reused[position] for position in chosen]
-    now = np.concatenate([embedder.embed(pixels) for pixels in _read(sample, transform, params)])
+    now = np.concatenate([embedder.embed(pixels) for pixels in read(sample)])
     kept = np.empty_like(now)
     for positions, embeddings in store.read([row.digest for row in sample]):
         kept[positions] = embeddings[LAST_TAP]
-    compare(store.folder / NAME, f"{len(sample)} of the images", kept, now)
+    compare(path, f"{len(sample)} of the images", kept, now)

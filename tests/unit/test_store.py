@@ -4,19 +4,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
+from stages.core import images
 from stages.core.backbones import Backbone, build_backbone
-from stages.core.errors import DataError, StoreError
+from stages.core.errors import DataError, FeatureFileError, StoreError
+from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams, DataParams, RuntimeParams, TransformParams
 from stages.core.transforms import Transform
-from stages.extract import canary, extraction, store
+from stages.extract import canary, embed, extraction, reader, store
 from stages.extract.extraction import Extraction, extract
 from stages.extract.params import Params
 from stages.extract.store import Store, store_root
@@ -157,7 +161,8 @@ def test_a_killed_run_is_continued(tiny_backbone: BackboneParams, tmp_path: Path
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
     (folder,) = root.iterdir()
-    kept = sum(row.digest in Store(folder) for row in rows)
+    digests = [row.digest for row in rows]
+    kept = len(Store(folder, sha256_file(folder / canary.NAME), digests))
     assert 0 < kept < 180
     done = run(photos, tiny_backbone, out, root)
 
@@ -195,7 +200,7 @@ def other_transform(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def other_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget EXIF orientation."""
-    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image: image)
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda image, **_: image)
 
 
 def other_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,17 +225,94 @@ def test_a_change_behind_the_recipe_is_refused(
     assert f"embed all anew (rm -r {tmp_path / 'store'}" in str(caught.value)
 
 
+def test_a_change_in_a_rare_kind_of_file_is_refused(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The canary's pictures cover every kind that is decoded: a changed palette is noticed without a palette photo."""
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    monkeypatch.setattr(embed, "decode", lambda data, limit: _without_palette(images.decode(data, limit)))
+
+    with pytest.raises(StoreError, match="the canary's pictures give other embeddings"):
+        run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+
+
+def _without_palette(picture: images.Picture) -> images.Picture:
+    if "palette" not in picture.repairs:
+        return picture
+    return images.Picture(Image.new("RGB", picture.image.size), picture.format, picture.repairs)
+
+
 def test_rows_that_are_wrong_are_found_by_the_audit(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows made by other weights under a canary that is in order are noticed: a sample is embedded again."""
+    """Wrong rows under a canary that is in order are noticed: a sample of the images is embedded again."""
+    with monkeypatch.context() as patch:
+        pixels = reader._read_pixels
+        patch.setattr(reader, "_read_pixels", lambda *given: pixels(*given) // 2)
+        run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+
+    with pytest.raises(StoreError, match="8 of the images give other embeddings"):
+        run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+
+
+def test_rows_made_under_another_canary_are_not_used(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bytes
+) -> None:
+    """When the canary of changed weights is deleted, its rows go with it: nothing vouches for them any more."""
     with monkeypatch.context() as patch:
         other_weights(patch)
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     next((tmp_path / "store").glob("*/canary.safetensors")).unlink()
 
-    with pytest.raises(StoreError, match="8 of the images give other embeddings"):
+    assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store").num_embedded == 12
+    assert (tmp_path / "f.h5").read_bytes() == cold
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_numbers_that_are_none_pass_nowhere(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """A network that gives NaN neither agrees with a store nor leaves a canary that would agree with anything."""
+    root = tmp_path / "store"
+    if before:
+        run(photos, tiny_backbone, tmp_path / "f.h5", root)
+
+    def build(params: BackboneParams) -> Backbone:
+        backbone = build_backbone(params)
+        next(backbone.network.parameters()).data.fill_(np.nan)
+        return backbone
+
+    monkeypatch.setattr(extraction, "build_backbone", build)
+    with pytest.raises(StoreError if before else FeatureFileError):
+        run(photos, tiny_backbone, tmp_path / "f.h5", root)
+    assert before or not list(root.glob("*/*"))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped"])
+def test_a_damaged_canary_is_told(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, kind: str) -> None:
+    """A canary that cannot be read is an error with a way out, not a stack trace."""
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    (path,) = (tmp_path / "store").glob("*/canary.safetensors")
+    data = path.read_bytes()
+    middle = len(data) - 200
+    path.write_bytes(data[:-9] if kind == "truncated" else data[:middle] + b"\xff" * 8 + data[middle + 8 :])
+
+    with pytest.raises(StoreError, match="store"):
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+
+
+def test_of_two_canaries_the_first_stays(tmp_path: Path) -> None:
+    """Two runs that start in one empty store agree on one canary: the second compares itself with the first's."""
+    first = np.ones((12, 1, 4), dtype=np.float32)
+
+    def embed_late(_: Sequence[bytes]) -> np.ndarray[Any, Any]:
+        if not (tmp_path / canary.NAME).exists():  # the other run comes in between
+            canary.check_canary(tmp_path, lambda __: first)
+        return first * 2
+
+    with pytest.raises(StoreError, match="the canary's pictures give other embeddings"):
+        canary.check_canary(tmp_path, embed_late)
+    assert canary.check_canary(tmp_path, lambda _: first) == sha256_file(tmp_path / canary.NAME)
 
 
 def test_another_batch_or_thread_count_is_no_change(
@@ -262,6 +344,8 @@ def test_the_store_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_ROOT", "/main")
     assert store_root(runtime()) == Path("/main/.cache/embeddings")
     assert store_root(runtime(store="/shared")) == Path("/shared")
+    assert store_root(runtime(store="mine")) == Path("/main/mine")
+    assert store_root(runtime(store="~/mine")) == Path.home() / "mine"
     monkeypatch.setenv("HEADSTART_STORE", str(tmp_path))
     assert store_root(runtime(store="/shared")) == tmp_path
 
