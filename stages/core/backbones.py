@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 
 from stages.core.errors import BackboneError
+from stages.core.features import LAST_TAP
 from stages.core.images import DECODE_POLICY
 from stages.core.sections import BackboneParams
 from stages.core.transforms import Transform, choose_px
@@ -25,7 +26,6 @@ from stages.core.weights import (
 )
 
 TIMM_PREFIX = "timm/"
-LAST_TAP = "last"
 
 
 @dataclass(frozen=True)

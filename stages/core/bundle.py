@@ -1,11 +1,12 @@
 """Bundles: everything needed to predict, in one folder, without pickle.
 
-config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
-                    what it was trained on, digest of the other file
-model.safetensors   head.weight (C, dim) and head.bias (C,), float32
+    config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
+                        what it was trained on, digest of the other file
+    model.safetensors   head.weight (C, dim) and head.bias (C,), float32; as metadata, digest of the rest of config.json
+
+Each file holds the other's digest, so that an edit of either by hand is noticed.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from stages.core.errors import BundleError
-from stages.core.files import sha256_file, write_bytes, write_json
+from stages.core.files import sha256_file, sha256_json, write_bytes, write_json
 
 SCHEMA = "headstart.bundle/1"
 CONFIG_NAME = "config.json"
@@ -68,7 +69,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     }
     tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
     # One key: with two or more the file's bytes are not deterministic (huggingface/safetensors#584).
-    write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"config_sha256": _config_sha256(config)}))
+    write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"config_sha256": sha256_json(config)}))
     write_json(folder / CONFIG_NAME, config | {"model_sha256": sha256_file(folder / TENSORS_NAME)})
 
 
@@ -87,7 +88,7 @@ def read_bundle(folder: Path) -> Bundle:
         if found != wanted:
             raise BundleError(f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {wanted}")
         with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
-            if file.metadata()["config_sha256"] != _config_sha256(config):
+            if file.metadata()["config_sha256"] != sha256_json(config):
                 raise BundleError(f"{folder / CONFIG_NAME}: is not as it was written. Run: dvc checkout, or dvc repro")
             tensors = {name: file.get_tensor(name) for name in ("head.weight", "head.bias")}
         bundle = Bundle(
@@ -105,7 +106,3 @@ def read_bundle(folder: Path) -> Bundle:
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise BundleError(f"{folder}: is damaged ({error!r}). Run: dvc checkout, or dvc repro") from error
     return bundle
-
-
-def _config_sha256(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True, allow_nan=False).encode()).hexdigest()

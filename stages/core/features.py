@@ -9,7 +9,6 @@ Layout, schema `headstart.features/1`:
 No labels, no paths, no versions, no dates: a relabel or a renamed file changes nothing here.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,16 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import FeatureFileError
-from stages.core.files import atomic_path, temporary_prefix
+from stages.core.files import atomic_path, canonical_json, sha256_json, temporary_prefix
 
 SCHEMA = "headstart.features/1"
+LAST_TAP = "last"  # the input of the network's own classifier
 REMEDY = "Run: dvc repro extract"
 _DIGEST_DTYPE = "S64"
 
 
 def fingerprint(spec: Mapping[str, Any]) -> str:
     """Return the sha256 of a spec's canonical JSON, 64 hex digits: the key of all rows made by one recipe."""
-    return hashlib.sha256(_canonical(spec).encode()).hexdigest()
+    return sha256_json(spec)
 
 
 def check_finite(digests: Sequence[str], embeddings: Mapping[str, NDArray[np.float32]]) -> None:
@@ -112,7 +112,7 @@ def create_features(
                 name: group.create_dataset(name, shape=(len(digests), num_views, dim), dtype=np.float32)
                 for name, dim in dims.items()
             }
-            for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", _canonical(spec))):
+            for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", canonical_json(spec))):
                 file.attrs[name] = value
             writer = FeatureWriter(len(digests), datasets)
             yield writer
@@ -127,14 +127,12 @@ class Features:
 
     Attributes:
         spec: The recipe of the rows.
-        digests: (N,) the images, ascending.
     """
 
     def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
         self._path, self._file = path, file
         self.spec = spec
-        self.digests: list[str] = [digest.decode() for digest in file["digest"][:]]
-        self._row = {digest: row for row, digest in enumerate(self.digests)}
+        self._row = {digest.decode(): row for row, digest in enumerate(file["digest"][:])}
 
     def read(self, tap: str, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of some images, float32 (len(digests), views, dim), in the order asked for.
@@ -196,10 +194,6 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
             for key, found, wanted in _differences(spec, expected):
                 raise FeatureFileError(f"{path}: {key} is {found!r}, this run expects {wanted!r}. {REMEDY}")
         yield Features(path, file, spec)
-
-
-def _canonical(spec: Mapping[str, Any]) -> str:
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _differences(found: object, expected: object, path: str = "") -> Iterator[tuple[str, object, object]]:

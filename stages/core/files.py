@@ -60,6 +60,16 @@ def write_new_bytes(path: Path, data: bytes) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def canonical_json(content: Mapping[str, Any]) -> str:
+    """Return JSON text that is equal whenever the content is equal, for hashing and comparing."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_json(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of `canonical_json`, 64 lower-case hex digits."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that is equal byte for byte whenever the content is equal (sorted keys, UTF-8)."""
     text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)

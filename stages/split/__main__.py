@@ -10,7 +10,16 @@ def main() -> None:
     """Write labels, splits and classes, and say how many images of each there are."""
     from stages.core.files import write_metrics
     from stages.core.params import load_params
-    from stages.core.tables import STATUSES, USABLE, IndexRow, SplitRow, read_rows, write_classes, write_rows
+    from stages.core.tables import (
+        SPLITS,
+        STATUSES,
+        USABLE,
+        IndexRow,
+        SplitRow,
+        read_rows,
+        write_classes,
+        write_rows,
+    )
     from stages.split.params import Params
     from stages.split.partition import partition
 
@@ -25,7 +34,7 @@ def main() -> None:
     splits = Counter(row.split for row in rows)
     numbers = {"num_files": len(index), "num_classes": len(classes)}
     numbers |= {f"num_{status}": states[status] for status in STATUSES}
-    numbers |= {f"num_{split}": splits[split] for split in ("train", "val", "test")}
+    numbers |= {f"num_{split}": splits[split] for split in SPLITS}
     write_metrics(Path("metrics/data.json"), "data", numbers)
     counts = ", ".join(f"{count} {split}" for split, count in sorted(splits.items(), reverse=True))
     print(f"split: {origin}: {counts}; {len(classes)} classes")

@@ -11,6 +11,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.core.sections import BackboneParams
+from tests.conftest import write_photos
 from tests.source import ROOT, tracked_files
 
 
@@ -46,6 +48,17 @@ class Project:
             content[name] |= values
         with path.open("w", encoding="utf-8") as file:
             yaml.dump(content, file)
+
+    def use_photos(self, backbone: BackboneParams) -> None:
+        """Write a dozen photos into data/photos and point the params at them and at a tiny backbone."""
+        write_photos(self.root / "data" / "photos")
+        self.edit_params(
+            data={"path": "data/photos"},
+            backbone=backbone.model_dump(),
+            transform={"px": 64},
+            head={"folds": 3},
+            runtime={"device": "cpu", "batch": 4},
+        )
 
     def commit(self) -> None:
         """Commit everything."""

@@ -15,7 +15,6 @@ from stages.core.images import decode
 from stages.core.sections import BackboneParams
 from stages.core.tables import read_predictions
 from stages.core.transforms import Transform
-from tests.conftest import write_photos
 from tests.pipeline.project import Project, clone_project, stages_run
 
 ALL = ["index", "split", "extract", "head", "evaluate@head"]
@@ -25,14 +24,7 @@ ALL = ["index", "split", "extract", "head", "evaluate@head"]
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Project:
     """A clone on a dozen generated photos with a tiny random backbone, run once."""
     project = clone_project(tmp_path_factory.mktemp("clone") / "project")
-    write_photos(project.root / "data" / "photos")
-    project.edit_params(
-        data={"path": "data/photos"},
-        backbone=tiny_backbone.model_dump(),
-        transform={"px": 64},
-        head={"folds": 3},
-        runtime={"device": "cpu", "batch": 4},
-    )
+    project.use_photos(tiny_backbone)
     assert project.repro() == ALL
     project.commit()
     return project

@@ -4,21 +4,13 @@ import json
 from pathlib import Path
 
 from stages.core.sections import BackboneParams
-from tests.conftest import write_photos
 from tests.pipeline.project import Project, clone_project, stages_run
 
 
 def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(tmp_path: Path, tiny_backbone: BackboneParams) -> None:
     """After `dvc push` on the machine with the photos, a clone pulls the embeddings only and tries another head."""
     box = clone_project(tmp_path / "box")
-    write_photos(box.root / "data" / "photos")
-    box.edit_params(
-        data={"path": "data/photos"},
-        backbone=tiny_backbone.model_dump(),
-        transform={"px": 64},
-        head={"folds": 3},
-        runtime={"device": "cpu"},
-    )
+    box.use_photos(tiny_backbone)
     box.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
     box.repro()
     box.run("dvc", "push")

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -150,8 +151,6 @@ def test_validation_rows_are_for_training() -> None:
     rows, labels = blobs(2)
     trained: dict[str, Any] = {}
     for split_name in ("train", "val"):
-        from tempfile import TemporaryDirectory
-
         with TemporaryDirectory() as folder:
             digests = write_features(Path(folder) / "f.h5", rows)
             split = [
