@@ -1,21 +1,22 @@
-"""Backbones: pretrained networks without their classifier, frozen."""
+"""Backbones: pretrained networks without their classifier, frozen.
+
+timm and torchvision are imported where they are used: each costs seconds.
+"""
 
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from stages.core.errors import BackboneError
-from stages.core.features import LAST_TAP
-from stages.core.images import DECODE_POLICY
 from stages.core.sections import BackboneParams
-from stages.core.transforms import Transform, choose_px
+from stages.core.specs import BackboneFacts
+from stages.core.taps import EmbeddingNetwork
+from stages.core.transforms import Transform
 from stages.core.weights import (
     EMBEDDED,
     WeightsFile,
@@ -33,76 +34,13 @@ class Backbone:
     """A frozen network that turns pictures into embeddings.
 
     Attributes:
-        name: As in params.yaml.
+        facts: What is to know about it without its tensors.
         network: In eval mode, no parameter wants a gradient; float32 (B, 3, px, px) to float32 (B, dim), the vector
             that the classifier would have read.
-        weights_sha256: Of the file that the parameters came from.
-        transform: What these weights want to see, at the side that they were trained or evaluated at.
-        min_px: Smallest side that the network takes.
-        fixed_px: Whether it takes no other side than the transform's.
     """
 
-    name: str
+    facts: BackboneFacts
     network: nn.Module
-    weights_sha256: str
-    transform: Transform
-    min_px: int
-    fixed_px: bool
-
-    def transform_for(self, px: int | str, median_short_side_px: float) -> Transform:
-        """Return the transform at the side that `transform.px` asks for.
-
-        Args:
-            px: A number, or `auto` (see `choose_px`).
-            median_short_side_px: Median over the images of the shorter side.
-
-        Raises:
-            BackboneError: The network does not take this side.
-        """
-        native_px = self.transform.crop_px
-        if px == "auto":
-            chosen = native_px if self.fixed_px else choose_px(native_px, self.min_px, median_short_side_px)
-        else:
-            chosen = int(px)
-        if self.fixed_px and chosen != native_px:
-            raise BackboneError(f"transform.px: found {chosen}; {self.name} takes {native_px} only (or auto)")
-        if chosen < self.min_px:
-            raise BackboneError(f"transform.px: found {chosen}; {self.name} needs at least {self.min_px}")
-        return self.transform.at(chosen)
-
-    def spec(self, transform: Transform) -> dict[str, Any]:
-        """Return all that an embedding depends on besides the image's bytes, ready for JSON.
-
-        Device, batch and number of workers are not in it: they change bits at most within float32's rounding.
-        """
-        return {
-            "backbone": self.name,
-            "weights_sha256": self.weights_sha256,
-            "transform": asdict(transform) | {"mean": list(transform.mean), "std": list(transform.std)},
-            "decode": DECODE_POLICY,
-            "taps": [LAST_TAP],
-            "pooling": "the network's own",
-            "views": ["center"],
-            "precision": "float32",
-        }
-
-    def dim(self, px: int) -> int:
-        """Return the width of an embedding, found by one forward pass of a blank picture.
-
-        Raises:
-            BackboneError: The network gives no vector for pictures of this side.
-        """
-        device = next(self.network.parameters()).device
-        try:
-            with torch.inference_mode():
-                shape = self.network(torch.zeros(1, 3, px, px, device=device)).shape
-        except torch.OutOfMemoryError:
-            raise  # not the picture's fault
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise BackboneError(f"{self.name} cannot take pictures of {px} px: {error}") from error
-        if len(shape) != 2:
-            raise BackboneError(f"{self.name}: expected one vector per image; found shape {tuple(shape)}")
-        return int(shape[1])
 
 
 def build_backbone(params: BackboneParams) -> Backbone:
@@ -122,6 +60,24 @@ def build_backbone(params: BackboneParams) -> Backbone:
     return backbone
 
 
+def build_embedding_network(
+    params: BackboneParams, px: int | str, median_short_side_px: float
+) -> tuple[BackboneFacts, EmbeddingNetwork]:
+    """Build a backbone and read its taps, on the CPU.
+
+    Args:
+        params: The backbone.
+        px: As in `transform.px`.
+        median_short_side_px: Median over the images of the shorter side.
+
+    Raises:
+        BackboneError, DownloadError: It cannot be built as asked.
+    """
+    backbone = build_backbone(params)
+    transform = backbone.facts.transform_for(px, median_short_side_px)
+    return backbone.facts, EmbeddingNetwork(backbone.network, transform, params.taps, params.pooling).eval()
+
+
 def _build_embedded(params: BackboneParams) -> Backbone:
     if params.weights != "auto":
         raise BackboneError(
@@ -129,6 +85,8 @@ def _build_embedded(params: BackboneParams) -> Backbone:
             f"For a file of your own: backbone.name={TIMM_PREFIX}tf_{EMBEDDED}"
         )
     weights = embedded_weights()
+    import timm
+
     network: Any = timm.create_model(f"tf_{EMBEDDED}", pretrained=False)
     own, theirs = network.state_dict(), weights.read()
     # The same tensors in the same order under other names; the file is pinned by digest, this only guards timm's side.
@@ -138,10 +96,13 @@ def _build_embedded(params: BackboneParams) -> Backbone:
         )
     _load(network, dict(zip(own, theirs.values(), strict=True)), params, weights)
     network.reset_classifier(0)
-    return Backbone(params.name, network, weights.sha256, _timm_transform(network.pretrained_cfg), 32, fixed_px=False)
+    transform = _timm_transform(network.pretrained_cfg)
+    return Backbone(BackboneFacts(params.name, weights.sha256, transform, 32, fixed_px=False), network)
 
 
 def _build_timm(params: BackboneParams) -> Backbone:
+    import timm
+
     architecture = params.name.removeprefix(TIMM_PREFIX)
     if not timm.is_model(architecture):
         raise _unknown(params.name, [TIMM_PREFIX + name for name in timm.list_models()])
@@ -167,7 +128,8 @@ def _build_timm(params: BackboneParams) -> Backbone:
     config = network.pretrained_cfg
     min_px = (config.get("min_input_size") or (3, 32, 32))[-1]
     fixed_px = bool(config.get("fixed_input_size"))
-    return Backbone(params.name, network, weights.sha256, _timm_transform(config), min_px, fixed_px)
+    facts = BackboneFacts(params.name, weights.sha256, _timm_transform(config), min_px, fixed_px)
+    return Backbone(facts, network)
 
 
 def _timm_transform(config: Mapping[str, Any]) -> Transform:
@@ -188,6 +150,8 @@ def _timm_transform(config: Mapping[str, Any]) -> Transform:
 
 
 def _build_torchvision(params: BackboneParams) -> Backbone:
+    import torchvision
+
     names = torchvision.models.list_models(module=torchvision.models)
     if params.name not in names:
         raise _unknown(params.name, [EMBEDDED, *names])
@@ -230,7 +194,7 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
         std=tuple(preset.std),
     )
     fixed_px = params.name.startswith(("vit_", "maxvit_"))
-    return Backbone(params.name, network, weights.sha256, transform, min_px, fixed_px)
+    return Backbone(BackboneFacts(params.name, weights.sha256, transform, min_px, fixed_px), network)
 
 
 def _remove_classifier(network: nn.Module) -> str:

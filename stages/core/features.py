@@ -3,7 +3,7 @@
 Layout, schema `headstart.features/1`:
 
     /digest        (N,)             S64       sha256 of each image's bytes, ascending, unique
-    /taps/<name>   (N, views, dim)  float32   embeddings, one dataset per tap, in the spec's order
+    /taps/<name>   (N, views, dim)  float32   embeddings, one dataset per tap (float16 if that is the spec's precision)
     attributes     fingerprint, schema, spec  the spec is what the rows depend on besides the bytes, as JSON
 
 No labels, no paths, no versions, no dates: a relabel or a renamed file changes nothing here.
@@ -23,9 +23,10 @@ from stages.core.errors import FeatureFileError
 from stages.core.files import atomic_path, canonical_json, sha256_json, temporary_prefix
 
 SCHEMA = "headstart.features/1"
-LAST_TAP = "last"  # the input of the network's own classifier
+LAST_TAP = "last"  # the input of the network's own classifier, pooled as the network does
 REMEDY = "Run: dvc repro extract"
-_DIGEST_DTYPE = "S64"
+DIGEST_DTYPE = "S64"
+Rows = NDArray[np.floating[Any]]  # float32 or float16
 
 
 def fingerprint(spec: Mapping[str, Any]) -> str:
@@ -33,57 +34,53 @@ def fingerprint(spec: Mapping[str, Any]) -> str:
     return sha256_json(spec)
 
 
-def check_finite(digests: Sequence[str], embeddings: Mapping[str, NDArray[np.float32]]) -> None:
+def check_finite(digests: Sequence[str], tap: str, rows: Rows) -> None:
     """Refuse embeddings that are no numbers.
 
     Args:
         digests: (B,) the images.
-        embeddings: For each tap float32 (B, views, dim).
+        tap: For the message.
+        rows: (B, views, dim).
 
     Raises:
-        FeatureFileError: A value is not finite (float32 overflowed, or the weights are damaged).
+        FeatureFileError: A value is not finite (the precision's range was exceeded, or the weights are damaged).
     """
-    for name, rows in embeddings.items():
-        finite = np.isfinite(rows).all(axis=(1, 2))
-        if not finite.all():
-            raise FeatureFileError(
-                f"tap {name!r}: the embedding of image {digests[int(np.argmin(finite))]} (data/index.csv has its path) "
-                "is not finite; expected finite numbers. Check the weights."
-            )
+    finite = np.isfinite(rows).all(axis=(1, 2))
+    if not finite.all():
+        raise FeatureFileError(
+            f"tap {tap!r}: the embedding of image {digests[int(np.argmin(finite))]} (data/index.csv has its path) "
+            f"is not finite in {rows.dtype}; expected finite numbers. Check the weights, or set extract.precision to "
+            "float32."
+        )
 
 
 class FeatureWriter:
-    """Fills the rows of a new features file; get one from `create_features`.
+    """Fills the taps of a new features file, each from its first row to its last; get one from `create_features`.
 
     Args:
-        num_rows: Rows of the file.
-        taps: The datasets to fill, each (num_rows, views, dim).
+        taps: The datasets to fill, each (N, views, dim).
     """
 
-    def __init__(self, num_rows: int, taps: Mapping[str, h5py.Dataset]) -> None:
+    def __init__(self, taps: Mapping[str, h5py.Dataset]) -> None:
         self._taps = taps
-        self._written = np.zeros(num_rows, dtype=bool)
+        self._num_written = dict.fromkeys(taps, 0)
 
-    @property
-    def num_written(self) -> int:
-        """Rows written so far."""
-        return int(self._written.sum())
+    def append(self, tap: str, rows: Rows) -> None:
+        """Write the next rows of a tap, finite, (B, views, dim), in the order of the digests."""
+        start = self._num_written[tap]
+        self._taps[tap][start : start + len(rows)] = rows
+        self._num_written[tap] = start + len(rows)
 
-    def write(self, positions: NDArray[np.intp], embeddings: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write some rows of every tap.
-
-        Args:
-            positions: (B,) ascending, in the order of the digests.
-            embeddings: For each tap float32 (B, views, dim), finite.
-        """
-        for name, dataset in self._taps.items():
-            dataset[positions] = embeddings[name]
-        self._written[positions] = True
+    def check_complete(self, path: Path, num_rows: int) -> None:
+        """Refuse a file with a tap that has not all rows."""
+        for tap, num_written in self._num_written.items():
+            if num_written != num_rows:
+                raise FeatureFileError(f"{path}: tap {tap!r}: {num_written} of {num_rows} rows were written")
 
 
 @contextmanager
 def create_features(
-    path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int], num_views: int
+    path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int]
 ) -> Iterator[FeatureWriter]:
     """Create a features file; it appears at `path` only when all rows are written and it opens again.
 
@@ -93,31 +90,31 @@ def create_features(
         path: The file.
         digests: (N,) ascending, unique.
         spec: What the rows depend on, for JSON.
-        dims: Width of each tap, in the spec's order.
-        num_views: Views of each image.
+        dims: Width of each of the spec's taps.
 
     Raises:
         FeatureFileError: Digests out of order, or the block ended before every row was written.
     """
-    if list(digests) != sorted(set(digests)):
+    packed = np.array(digests, dtype=DIGEST_DTYPE)
+    if not (packed[1:] > packed[:-1]).all():
         raise FeatureFileError(f"{path}: digests must be ascending and unique")
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
         leftover.unlink()  # of a run that was killed; DVC lets one writer at a time at this file
     with atomic_path(path) as temporary:
         # Contiguous datasets in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
         with h5py.File(temporary, "w") as file:
-            file.create_dataset("digest", data=np.array(digests, dtype=_DIGEST_DTYPE))
+            file.create_dataset("digest", data=packed)
             group = file.create_group("taps")
+            num_views, dtype = len(spec["views"]), np.dtype(spec["precision"])
             datasets = {
-                name: group.create_dataset(name, shape=(len(digests), num_views, dim), dtype=np.float32)
-                for name, dim in dims.items()
+                name: group.create_dataset(name, shape=(len(packed), num_views, dims[name]), dtype=dtype)
+                for name in spec["taps"]
             }
             for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", canonical_json(spec))):
                 file.attrs[name] = value
-            writer = FeatureWriter(len(digests), datasets)
+            writer = FeatureWriter(datasets)
             yield writer
-            if writer.num_written != len(digests):
-                raise FeatureFileError(f"{path}: {writer.num_written} of {len(digests)} rows were written")
+            writer.check_complete(path, len(packed))
         with open_features(temporary, spec):
             pass
 
@@ -127,12 +124,13 @@ class Features:
 
     Attributes:
         spec: The recipe of the rows.
+        digests: (N,) S64, ascending.
     """
 
     def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
         self._path, self._file = path, file
         self.spec = spec
-        self._row = {digest.decode(): row for row, digest in enumerate(file["digest"][:])}
+        self.digests: NDArray[np.bytes_] = file["digest"][:]
 
     def read(self, tap: str, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of some images, float32 (len(digests), views, dim), in the order asked for.
@@ -142,15 +140,26 @@ class Features:
         """
         if tap not in self._file["taps"]:
             raise FeatureFileError(f"{self._path}: no tap {tap!r}; it has {sorted(self._file['taps'])}. {REMEDY}")
-        missing = [digest for digest in digests if digest not in self._row]
-        if missing:
+        wanted = np.array(digests, dtype=DIGEST_DTYPE)
+        rows = np.searchsorted(self.digests, wanted)
+        found = rows < len(self.digests)
+        found[found] = self.digests[rows[found]] == wanted[found]
+        if not found.all():
             raise FeatureFileError(
-                f"{self._path}: no row for {len(missing)} of {len(digests)} images, the first {missing[0]}. {REMEDY}"
+                f"{self._path}: no row for {(~found).sum()} of {len(digests)} images, the first "
+                f"{digests[int(np.argmin(found))]}. {REMEDY}"
             )
-        rows = np.array([self._row[digest] for digest in digests], dtype=np.intp)
         ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
-        selected: NDArray[np.float32] = self._file["taps"][tap][ascending]
+        selected: NDArray[np.float32] = self._file["taps"][tap][ascending].astype(np.float32, copy=False)
         return selected[position]
+
+    def blocks(self, tap: str, num_bytes: int) -> Iterator[Rows]:
+        """Give all rows of a tap in order, as many at a time as `num_bytes` hold, at least one."""
+        dataset = self._file["taps"][tap]
+        _, num_views, dim = dataset.shape
+        step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
+        for start in range(0, len(dataset), step):
+            yield dataset[start : start + step]
 
 
 @contextmanager
@@ -182,9 +191,9 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
             whole = (
                 file.attrs["fingerprint"] == fingerprint(spec)
                 and sorted(shapes) == sorted(spec["taps"])
-                and digest.dtype == np.dtype(_DIGEST_DTYPE)
+                and digest.dtype == np.dtype(DIGEST_DTYPE)
                 and all(len(shape) == 3 and shape[0] == len(digest) for shape in shapes.values())
-                and all(dtype == np.float32 for dtype in dtypes.values())
+                and all(dtype == np.dtype(spec["precision"]) for dtype in dtypes.values())
             )
         except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise FeatureFileError(f"{path}: is damaged ({error}). {REMEDY}") from error

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -54,8 +54,13 @@ def write_new_bytes(path: Path, data: bytes) -> None:
     scratch = path.with_name(f"{temporary_prefix(path)}{uuid4().hex}.tmp")
     try:
         write_bytes(scratch, data)
-        with suppress(FileExistsError):
+        try:
             path.hardlink_to(scratch)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links (exFAT, some network shares): nearly as good
+            if not path.exists():
+                scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
 

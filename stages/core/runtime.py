@@ -1,20 +1,29 @@
-"""The machine: its device and the settings that make its results repeatable."""
+"""The machine: which device to compute on, found without torch where that is possible."""
 
-import torch
+import sys
+from pathlib import Path
 
 from stages.core.errors import ParamsError
 from stages.core.sections import RuntimeParams
 
+# What the drivers of NVIDIA, of NVIDIA under WSL and of AMD put there. Without any of them Linux has no GPU that torch
+# knows, and torch, whose import takes seconds, need not be asked.
+_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
-def choose_device(runtime: RuntimeParams) -> torch.device:
-    """Return the device to compute on: for `auto` the GPU if there is one, else the CPU.
+
+def choose_device(runtime: RuntimeParams) -> str:
+    """Return the device to compute on, such as `cpu` or `cuda:0`: for `auto` the GPU if there is one, else the CPU.
 
     Raises:
         ParamsError: A device is asked for that this machine, or this build of torch, does not have.
     """
     wanted = runtime.device
+    if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(wanted)
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
@@ -24,12 +33,17 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
             f"runtime.device: found {wanted!r}, which this machine does not have "
             f"({torch.cuda.device_count()} CUDA devices); expected auto, cpu or a device that it has"
         )
-    return device
+    return wanted
 
 
-def make_repeatable() -> None:
-    """Ask CUDA for the same bits at every run: deterministic kernels, full float32, no timing-based choice."""
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+def count_gpus(runtime: RuntimeParams) -> int:
+    """Return the number of CUDA devices that `runtime.device` lets a run use."""
+    if runtime.device not in ("auto", "cuda") or not _may_have_gpu():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _may_have_gpu() -> bool:
+    return sys.platform != "linux" or any(Path(node).exists() for node in _GPU_NODES)

@@ -30,6 +30,8 @@ class BackboneParams(Section):
     name: Annotated[str, Field(min_length=1)]
     weights: Annotated[str, Field(min_length=1)]
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    taps: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | Literal["auto"]
+    pooling: Literal["mean", "token"]
 
     @property
     def weights_is_file(self) -> bool:
@@ -59,13 +61,21 @@ class RuntimeParams(Section):
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
-    batch: Annotated[int, Field(ge=2, le=4096)]
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"]
+    engine: Literal["auto", "onnx", "torch"]
+    batch: Annotated[int, Field(ge=2, le=4096)] | Literal["auto"]
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
     store: Annotated[str, Field(min_length=1)]
 
     @property
+    def batch_or_none(self) -> int | None:
+        """The batch, or None where the engine chooses."""
+        return None if self.batch == "auto" else self.batch
+
+    @property
     def num_workers(self) -> int:
-        """Number of decoding threads: for `auto` one per core that this process may use."""
+        """Number of threads: for `auto` one per core, shared with the processes that torchrun started beside this."""
         if self.workers != "auto":
             return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, num_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,13 +1,15 @@
-"""Stage `extract`: the images that data/index.csv names -> features/features.h5, metrics/extract.json."""
+"""Stage `extract`: the images that data/index.csv names -> features/features.h5, metrics/extract.json.
 
-import time
+Under torchrun it only fills the store: `torchrun --nproc-per-node=2 -m stages.extract`.
+"""
+
 from pathlib import Path
 
 from stages.core.entry import run_room
 
 
 def main() -> None:
-    """Embed every image and say how many, how wide and how fast."""
+    """Embed every image and say how many, how wide, how fast and what held it up."""
     from stages.core.files import write_metrics
     from stages.core.params import load_params
     from stages.core.tables import IndexRow, read_rows
@@ -16,19 +18,20 @@ def main() -> None:
     params = load_params(Params)
     index = read_rows(Path("data/index.csv"), IndexRow)
 
-    from stages.extract.extraction import extract  # imports torch: only when params and index are in order
-    from stages.extract.store import store_root
+    from stages.extract.extraction import extract, fill_store
+    from stages.extract.processes import this_rank
+    from stages.extract.store.location import store_root
 
-    start = time.monotonic()
-    done = extract(index, params, Path("features/features.h5"), store_root(params.runtime))
-    seconds = time.monotonic() - start
-    numbers = {"num_images": done.num_images, "dim": done.dim, "px": done.px}
-    write_metrics(Path("metrics/extract.json"), "extract", numbers)
-    print(
-        f"extract: {done.num_images} images at {done.px} px by {params.backbone.name} on {done.device}, "
-        f"{done.dim} numbers each: {done.num_embedded} embedded, {done.num_images - done.num_embedded} reused, "
-        f"{seconds:.1f} s"
-    )
+    root = store_root(params.runtime)
+    rank = this_rank()
+    if rank is not None:
+        num_embedded = fill_store(index, params, root, rank)
+        print(f"extract: rank {rank.rank} of {rank.num_ranks}: {num_embedded} images embedded into {root}")
+        return
+    done = extract(index, params, Path("features/features.h5"), root)
+    write_metrics(Path("metrics/extract.json"), "extract", done.numbers())
+    write_metrics(Path("metrics/extract_timings.json"), "extract_timings", done.timings())
+    print(f"extract: {done.summary(params.backbone.name)}")
 
 
 if __name__ == "__main__":

@@ -8,88 +8,117 @@ come out differently. A change that shows in neither (a decoder's quirk with one
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from stages.core.errors import StoreError
-from stages.core.features import check_finite
+from stages.core.features import Rows, check_finite
 from stages.core.files import sha256_file, write_new_bytes
 from stages.core.images import ImageError
 
 NAME = "canary.safetensors"
-# Largest difference between two sets of embeddings of the same pictures, in units of their root mean square. Measured
-# with EfficientNet-Lite0 and SqueezeNet 1.1 on a CPU: other batches and threads 0; one layer's weights 0.1 % larger
-# 0.006 to 0.014; the mean off by one gray level 0.06 to 0.13; another resize filter 0.5 and more.
-TOLERANCE = 1e-3
-_PACKAGES = ("numpy", "pillow", "timm", "torch", "torchvision")
+# Largest difference between two sets of embeddings of the same pictures, in units of their root mean square, by
+# precision. Measured with EfficientNet-Lite0 and SqueezeNet 1.1 in float32 on a CPU: other batches and threads 0, ONNX
+# Runtime against torch 4e-6 to 2e-5; one layer's weights 0.1 % larger 0.006 to 0.014; the mean off by one gray level
+# 0.06 to 0.13; another resize filter 0.5 and more. Rounding to float16 moves a large value by up to 5e-4 of itself.
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2}
+_PACKAGES = ("numpy", "onnxruntime", "pillow", "timm", "torch", "torchvision")
+Embed = Callable[[Sequence[bytes]], dict[str, Rows]]
 
 
-def check_canary(folder: Path, embed: Callable[[Sequence[bytes]], NDArray[np.float32]]) -> str:
+def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> dict[str, str]:
     """Embed the kept pictures again and compare; in a new folder, make and keep them.
 
     Args:
-        folder: Of one recipe's store.
-        embed: Files' bytes to float32 (N, views, dim), by the code and libraries of this run.
+        folders: Of each tap's store.
+        embed: Files' bytes to (N, views, dim) for each tap, by the code and libraries of this run.
+        precision: Of the spec.
 
     Returns:
-        The canary's sha256, which every shard made under it carries.
+        For each tap the canary's sha256, which every shard made under it carries.
 
     Raises:
-        StoreError: The canary is damaged, or the pictures come out differently; says which packages changed and the two
+        StoreError: A canary is damaged, or its pictures come out differently; says which packages changed and the two
             ways out.
         FeatureFileError: An embedding is not finite.
     """
-    path = folder / NAME
-    if not path.exists():
-        pictures = _make_pictures()
-        embeddings = embed(pictures)
-        check_finite([f"picture {number} of the canary" for number in range(len(pictures))], {"all": embeddings})
-        tensors = {f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)}
-        metadata = {"versions": json.dumps({name: version(name) for name in _PACKAGES})}
-        write_new_bytes(path, save({**tensors, "embeddings": embeddings}, metadata=metadata))
-    try:
-        tensors = load_file(path)
-        kept = tensors.pop("embeddings").astype(np.float32, copy=False)
-        now = embed([tensors[name].tobytes() for name in sorted(tensors)])
-    except (SafetensorError, ImageError, KeyError) as error:
-        raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded anew.") from error
-    compare(path, "the canary's pictures", kept, now)
-    return sha256_file(path)
+    embedded: dict[tuple[bytes, ...], dict[str, Rows]] = {}
+
+    def embed_once(pictures: Sequence[bytes]) -> dict[str, Rows]:
+        key = tuple(pictures)
+        if key not in embedded:
+            embedded[key] = embed(pictures)
+        return embedded[key]
+
+    for tap, folder in folders.items():
+        path = folder / NAME
+        if not path.exists():
+            _make_canary(path, tap, embed_once)
+        try:
+            tensors = load_file(path)
+            kept = tensors.pop("embedding")
+            now = embed_once([tensors[name].tobytes() for name in sorted(tensors)])[tap]
+        except (SafetensorError, ImageError, KeyError) as error:
+            raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded anew.") from error
+        compare(path, "the canary's pictures", kept, now, precision)
+    return {tap: sha256_file(folder / NAME) for tap, folder in folders.items()}
 
 
-def compare(path: Path, what: str, kept: NDArray[np.float32], now: NDArray[np.float32]) -> None:
-    """Refuse the stored rows if two sets of embeddings of the same pictures are not the same within `TOLERANCE`.
+def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> None:
+    """Refuse the stored rows if two sets of embeddings of the same pictures are not the same within the tolerance.
 
     Args:
         path: The canary of the store that `kept` comes from.
         what: Which pictures, for the message.
-        kept: Float32 (N, views, dim).
+        kept: (N, views, dim).
         now: Likewise, by this run.
+        precision: Of the spec.
 
     Raises:
         StoreError: They differ.
     """
-    size = float(np.sqrt(np.mean(kept.astype(np.float64) ** 2))) or 1.0
-    same_shape = kept.shape == now.shape
-    difference = float(np.abs(kept.astype(np.float64) - now).max()) / size if same_shape else math.inf
-    if not difference <= TOLERANCE:  # also when it is no number
+    difference = relative_difference(kept, now)
+    if not difference <= TOLERANCES[precision]:  # also when it is no number
         with safe_open(path, framework="numpy") as file:
             then = json.loads(file.metadata()["versions"])
         changed = [f"{name} {then[name]} -> {version(name)}" for name in then if then[name] != version(name)]
         raise StoreError(
             f"{path.parent}: {what} give other embeddings than when they were stored: they differ by {difference:.2g} "
-            f"of their size, expected at most {TOLERANCE:g}. Packages changed since: {', '.join(changed) or 'none'} "
-            "(code, decoder and weights may have). "
+            f"of their size, expected at most {TOLERANCES[precision]:g}. Packages changed since: "
+            f"{', '.join(changed) or 'none'} (code, decoder and weights may have). "
             f"Either embed all anew (rm -r {path.parent}), or go back to what made them."
         )
+
+
+def relative_difference(kept: Rows, now: Rows) -> float:
+    """Return the largest difference in units of the first's root mean square; infinite for other shapes."""
+    if kept.shape != now.shape:
+        return math.inf
+    wide = kept.astype(np.float64)
+    scale = float(np.sqrt(np.mean(wide**2))) or 1.0
+    return float(np.abs(wide - now).max()) / scale
+
+
+def _make_canary(path: Path, tap: str, embed: Embed) -> None:
+    pictures = _make_pictures()
+    rows = embed(pictures)[tap]
+    check_finite([f"picture {number} of the canary" for number in range(len(pictures))], tap, rows)
+    tensors = {f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)}
+    metadata = {"versions": json.dumps({name: version(name) for name in _PACKAGES})}
+    try:
+        write_new_bytes(path, save({**tensors, "embedding": rows}, metadata=metadata))
+    except OSError as error:
+        raise StoreError(
+            f"{path.parent}: cannot be written to ({error.strerror}). Name another folder in runtime.store or "
+            "HEADSTART_STORE."
+        ) from error
 
 
 def _make_pictures() -> list[bytes]:

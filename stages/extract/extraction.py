@@ -1,29 +1,17 @@
 """Extraction: the embeddings of every usable image, from the store where it has them, into the features file."""
 
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from stages.core.backbones import build_backbone
-from stages.core.errors import DataError
-from stages.core.features import LAST_TAP, create_features, fingerprint
-from stages.core.progress import Progress
-from stages.core.runtime import choose_device, make_repeatable
-from stages.core.tables import USABLE, IndexRow
-from stages.extract.canary import NAME, check_canary, compare
-from stages.extract.embed import Embedder
+from stages.core.specs import transform_of
+from stages.core.tables import IndexRow
+from stages.extract.clock import Clock
+from stages.extract.job import Job
 from stages.extract.params import Params
-from stages.extract.reader import read_batches
-from stages.extract.store import Store
-
-_CANARY_MAX_PIXELS = 10**6
-_NUM_AUDITED = 8
-Reader = Callable[[Sequence[IndexRow]], Iterator[torch.Tensor]]
+from stages.extract.processes import Rank, num_processes, run_processes
+from stages.extract.store.location import in_use
 
 
 @dataclass(frozen=True)
@@ -33,16 +21,59 @@ class Extraction:
     Attributes:
         num_images: Rows of the features file.
         num_embedded: Of these, embedded in this run; the others were in the store.
-        dim: Width of an embedding.
+        dims: Width of each tap.
         px: Side of the network's input, resolved.
+        num_bytes: Of the features file.
         device: Where the network ran, such as `cpu`.
+        engine: What ran it.
+        clock: Seconds by step.
+        embedding_seconds: From the first new image to the last, without the start.
+        bottleneck: The step that held the others up; None if nothing was embedded here.
     """
 
     num_images: int
     num_embedded: int
-    dim: int
+    dims: dict[str, int]
     px: int
+    num_bytes: int
     device: str
+    engine: str
+    clock: Clock
+    embedding_seconds: float
+    bottleneck: str | None
+
+    def numbers(self) -> dict[str, int]:
+        """Return what is the same in every run on these images."""
+        return {
+            "num_images": self.num_images,
+            "num_taps": len(self.dims),
+            "dim": sum(self.dims.values()),
+            "px": self.px,
+            "num_bytes": self.num_bytes,
+        }
+
+    def timings(self) -> dict[str, float | int | str]:
+        """Return what differs from run to run."""
+        steps = {f"{step}_seconds": seconds for step, seconds in self.clock.seconds.items()}
+        counts = {"num_embedded": self.num_embedded, "num_reused": self.num_images - self.num_embedded}
+        rate = {"images_per_second": self.num_embedded / self.embedding_seconds} if self.num_embedded else {}
+        bottleneck = {} if self.bottleneck is None else {"bottleneck": self.bottleneck}
+        return {"device": self.device, "engine": self.engine, **counts, **rate, **steps, **bottleneck}
+
+    def summary(self, backbone: str) -> str:
+        """Return the result in a few lines."""
+        taps = ", ".join(f"{tap} {dim}" for tap, dim in self.dims.items())
+        lines = [
+            f"{self.num_images} images at {self.px} px by {backbone} ({self.engine} on {self.device}): "
+            f"{self.num_embedded} embedded, {self.num_images - self.num_embedded} reused",
+            f"  taps and their width: {taps}",
+        ]
+        if self.num_embedded:
+            steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in self.clock.seconds.items())
+            held_up = "" if self.bottleneck is None else f"; the bottleneck is {self.bottleneck}"
+            rate = self.num_embedded / self.embedding_seconds
+            lines.append(f"  {rate:.0f} images/s; seconds over all threads: {steps}{held_up}")
+        return "\n".join(lines)
 
 
 def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -> Extraction:
@@ -50,66 +81,48 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
 
     Args:
         index: The whole index; labels and splits play no part.
-        params: Backbone, transform, and the machine's settings.
+        params: Backbone, transform, what is kept, and the machine's settings.
         path: Of the features file.
         root: Of the stores (`store_root`).
 
     Raises:
-        BackboneError, DownloadError: The backbone cannot be built as asked, or the GPU is too small for the batch.
+        BackboneError, DownloadError: The backbone cannot be built as asked, or the GPU is too small for it.
         DataError: No usable image, or a file that is not what the index says.
         FeatureFileError: The network gave a number that is not finite.
-        StoreError: Stored embeddings are not the ones that this machine gives now.
+        ParamsError: A device or engine that this machine does not have.
+        StoreError: Stored embeddings are not the ones that this machine gives now, or the store cannot be written to.
     """
-    rows = sorted((row for row in index if row.status in USABLE), key=lambda row: row.digest)
-    if not rows:
-        raise DataError("data/index.csv: has no usable image. Run: dvc repro index")
-    device = choose_device(params.runtime)
-    make_repeatable()
-    backbone = build_backbone(params.backbone)
-    transform = backbone.transform_for(
-        params.transform.px, statistics.median(min(row.width, row.height) for row in rows)
+    with in_use(root):
+        job = Job(index, params, root)
+        missing = job.missing_rows()
+        num = num_processes(params.runtime)
+        start = time.monotonic()
+        if missing and num > 1:
+            run_processes(num)
+            job = Job(index, params, root)
+        job.fill(job.missing_rows())
+        seconds = time.monotonic() - start
+        job.assemble(path)
+    num_parallel = {"read": params.runtime.num_workers, "decode": params.runtime.num_workers}
+    num_parallel["forward"] = job.recipe.engine.num_parallel
+    return Extraction(
+        num_images=len(job.rows),
+        num_embedded=len(missing),
+        dims=job.recipe.engine.dims,
+        px=transform_of(job.recipe.spec).crop_px,
+        num_bytes=path.stat().st_size,
+        device=job.recipe.device,
+        engine=job.recipe.engine.name,
+        clock=job.clock,
+        embedding_seconds=seconds,
+        bottleneck=job.clock.bottleneck(num_parallel) if missing and num == 1 else None,
     )
-    spec = backbone.spec(transform)
-    embedder = Embedder(backbone, transform, params.runtime.batch, device)
-    read = partial(
-        read_batches,
-        root=Path(params.data.path),
-        transform=transform,
-        batch=params.runtime.batch,
-        num_workers=params.runtime.num_workers,
-        memory_bytes=params.runtime.memory,
-    )
-    folder = root / fingerprint(spec)
-    canary = check_canary(folder, lambda files: embedder.embed_files(files, _CANARY_MAX_PIXELS))
-    digests = [row.digest for row in rows]
-    store = Store(folder, canary, digests)
-    missing = [row for row in rows if row.digest not in store]
-    reused = [row for row in rows if row.digest in store]
-    if reused:
-        _audit(store, folder / NAME, reused, embedder, read)
-    with Progress("extract", len(missing), "image") as progress:
-        try:
-            done = 0
-            for pixels in read(missing):
-                batch = [row.digest for row in missing[done : done + len(pixels)]]
-                store.add(batch, {LAST_TAP: embedder.embed(pixels)})
-                done += len(pixels)
-                progress.advance(len(pixels))
-        finally:
-            store.flush()  # also when stopped: what is embedded stays embedded
-    with create_features(path, digests, spec, {LAST_TAP: embedder.dim}, num_views=1) as writer:
-        for positions, embeddings in store.read(digests):
-            writer.write(positions, embeddings)
-    return Extraction(len(rows), len(missing), embedder.dim, transform.crop_px, str(device))
 
 
-def _audit(store: Store, path: Path, reused: Sequence[IndexRow], embedder: Embedder, read: Reader) -> None:
-    """Embed a few of the rows to be reused again, others in every run, and compare."""
-    # Without a seed on purpose: the choice has no influence on the result, and each run should look elsewhere.
-    chosen = np.random.default_rng().permutation(len(reused))[:_NUM_AUDITED]
-    sample = [reused[position] for position in chosen]
-    now = np.concatenate([embedder.embed(pixels) for pixels in read(sample)])
-    kept = np.empty_like(now)
-    for positions, embeddings in store.read([row.digest for row in sample]):
-        kept[positions] = embeddings[LAST_TAP]
-    compare(path, f"{len(sample)} of the images", kept, now)
+def fill_store(index: Sequence[IndexRow], params: Params, root: Path, rank: Rank) -> int:
+    """Embed the images of one rank's part that the store lacks; return their number. Raises what `extract` does."""
+    with in_use(root):
+        job = Job(index, params, root, rank)
+        missing = job.missing_rows()
+        job.fill(missing)
+        return len(missing)

@@ -1,7 +1,19 @@
-"""What room `extract` reads from params.yaml."""
+"""The section `extract` of params.yaml, and what the room reads besides it."""
 
-from stages.core.params import RoomParams
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.core.params import RoomParams, Section
 from stages.core.sections import BackboneParams, DataParams, RuntimeParams, TransformParams
+
+
+class ExtractParams(Section):
+    """`extract:` what is kept of each image."""
+
+    views: Annotated[int, Field(ge=1, le=64)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    precision: Literal["float32", "float16"]
 
 
 class Params(RoomParams):
@@ -10,4 +22,5 @@ class Params(RoomParams):
     data: DataParams
     backbone: BackboneParams
     transform: TransformParams
+    extract: ExtractParams
     runtime: RuntimeParams

@@ -1,92 +1,125 @@
-"""The reader: image files to batches of pixels, in order, in threads, in bounded memory."""
+"""The reader: an image file to the pixels of its views, verified, with a bound on what is decoded at once."""
 
 import hashlib
-from collections import deque
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.core.errors import DataError
 from stages.core.images import ImageError, decode
 from stages.core.tables import IndexRow
 from stages.core.transforms import Transform
+from stages.core.views import View
+from stages.extract.clock import Clock
 
 # Bytes that a pixel takes at its worst while it is decoded (12.1 measured for RGBA and palette, less for others, and up
-# to 4 for the file itself), and bytes that it takes when resized (4 in Pillow, 3 in the tensor).
+# to 4 for the file itself), and bytes that it takes when resized (4 in Pillow, 3 in the array).
 _BYTES_PER_PIXEL = 16
 _BYTES_PER_RESIZED_PIXEL = 7
 
 
-def read_batches(
-    rows: Sequence[IndexRow], root: Path, transform: Transform, *, batch: int, num_workers: int, memory_bytes: int
-) -> Iterator[torch.Tensor]:
-    """Give the pixels of all images, in order, uint8 (batch, 3, px, px); the last batch may be smaller.
-
-    Pictures are decoded ahead in threads (Pillow and torch release the interpreter lock), as many as `memory_bytes`
-    holds by the sizes in the index; an image larger than the whole budget is decoded alone.
+class MemoryBudget:
+    """Lets threads hold memory up to a sum; what is larger than the whole is let in alone.
 
     Args:
-        rows: Usable rows of the index.
-        root: The data set's folder.
-        transform: Applied to every picture.
-        batch: Images in a batch.
-        num_workers: Threads.
-        memory_bytes: Bound for what is decoded and not yet taken.
-
-    Raises:
-        DataError: A file is missing, or its bytes are not the ones that were indexed.
+        num_bytes: The sum.
     """
-    pixels_bytes = 3 * transform.crop_px**2
 
-    def cost(row: IndexRow) -> int:
-        resized = transform.resize_px**2 * max(row.width, row.height) // min(row.width, row.height)
-        return row.width * row.height * _BYTES_PER_PIXEL + resized * _BYTES_PER_RESIZED_PIXEL
+    def __init__(self, num_bytes: int) -> None:
+        self._num_bytes, self._held = num_bytes, 0
+        self._changed = threading.Condition()
 
-    budget = memory_bytes - batch * pixels_bytes  # the batch being filled
-    pending: deque[tuple[Future[torch.Tensor], int]] = deque()
-    in_flight = 0
-    filled: list[torch.Tensor] = []
-    with ThreadPoolExecutor(num_workers) as pool:
+    @contextmanager
+    def hold(self, num_bytes: int) -> Iterator[None]:
+        """Wait until there is room, and hold it for the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= self._num_bytes)
+            self._held += num_bytes
         try:
-            upcoming = iter(rows)
-            row = next(upcoming, None)
-            while row is not None or pending:
-                while row is not None and (not pending or in_flight + cost(row) <= budget):
-                    pending.append((pool.submit(_read_pixels, row, root, transform), cost(row)))
-                    in_flight += cost(row)
-                    row = next(upcoming, None)
-                future, freed = pending.popleft()
-                filled.append(future.result())
-                in_flight -= freed
-                if len(filled) == batch:
-                    yield torch.stack(filled)
-                    filled = []
-            if filled:
-                yield torch.stack(filled)
+            yield
         finally:
-            for future, _ in pending:
-                future.cancel()
+            with self._changed:
+                self._held -= num_bytes
+                self._changed.notify_all()
 
 
-def _read_pixels(row: IndexRow, root: Path, transform: Transform) -> torch.Tensor:
-    path = root / row.path
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}), but data/index.csv lists it. Run: dvc repro"
-        ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != row.digest:
-        raise DataError(
-            f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. "
-            "Run: dvc repro"
-        )
-    try:
-        return transform.pixels(decode(data, max_pixels=row.width * row.height).image)
-    except ImageError as error:
-        raise DataError(
-            f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
-        ) from error
+class Reader:
+    """Reads the images of one data set. Safe in threads.
+
+    Args:
+        folder: The data set's.
+        transform: Applied to every view.
+        views: How to look at each image.
+        budget: For what is decoded.
+        clock: Counts the seconds of reading and of decoding.
+    """
+
+    def __init__(
+        self, folder: Path, transform: Transform, views: Sequence[View], budget: MemoryBudget, clock: Clock
+    ) -> None:
+        self._folder, self._transform, self._views = folder, transform, views
+        self._budget, self._clock = budget, clock
+
+    def missing(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
+        """Return the rows whose file is not there."""
+        return [row for row in rows if not (self._folder / row.path).is_file()]
+
+    def check_present(self, rows: Sequence[IndexRow]) -> None:
+        """Refuse rows whose file is not there, before any work.
+
+        Raises:
+            DataError: Says how many, and the first.
+        """
+        missing = self.missing(rows)
+        if missing:
+            raise DataError(
+                f"{self._folder}: {len(missing)} of {len(rows)} images without a stored embedding are not there, the "
+                f"first {missing[0].path}, but data/index.csv lists them. Bring the images, or run: dvc repro"
+            )
+
+    def pixels(self, row: IndexRow) -> NDArray[np.uint8]:
+        """Return an image's views, uint8 (views, px, px, 3).
+
+        Raises:
+            DataError: The file is missing, or its bytes are not the ones that were indexed.
+        """
+        path = self._folder / row.path
+        with self._budget.hold(self._cost(row)):
+            try:
+                with self._clock("read"):
+                    data = path.read_bytes()
+                    found = hashlib.sha256(data).hexdigest()
+            except OSError as error:
+                raise DataError(
+                    f"{path}: cannot be read ({error.strerror}), but data/index.csv lists it. Run: dvc repro"
+                ) from error
+            if found != row.digest:
+                raise DataError(
+                    f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. "
+                    "Run: dvc repro"
+                )
+            try:
+                with self._clock("decode"):
+                    return self.views_of(data, max_pixels=row.width * row.height)
+            except ImageError as error:
+                raise DataError(
+                    f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
+                ) from error
+
+    def views_of(self, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+        """Return the views of an image file's bytes, uint8 (views, px, px, 3).
+
+        Raises:
+            ImageError: The file gives no picture.
+        """
+        image = decode(data, max_pixels).image
+        return np.stack([view.pixels(image, self._transform) for view in self._views])
+
+    def _cost(self, row: IndexRow) -> int:
+        width, height = self._transform.resized(row.width, row.height)
+        columns = max(width * row.height, width * height)
+        return row.width * row.height * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.core.bundle import Bundle
 from stages.core.errors import DataError
-from stages.core.features import LAST_TAP, Features, fingerprint
+from stages.core.features import Features, fingerprint
 from stages.core.tables import Predictions, SplitRow
 from stages.head.params import HeadParams
 from stages.head.probe import Probe, fit_probe
@@ -50,13 +50,14 @@ def train_head(
         raise DataError(
             f"data/split.csv: {len(training)} training and {len(reported)} reported rows; expected some of each"
         )
-    embeddings_NVD = features.read(LAST_TAP, [row.digest for row in training])
+    tap = features.spec["taps"][-1]  # the deepest one
+    embeddings_NVD = features.read(tap, [row.digest for row in training])
     probe = fit_probe(embeddings_NVD.mean(axis=1), [row.label for row in training], classes, params)
     bundle = Bundle(
         track="head",
         classes=classes,
         spec=features.spec,
-        tap=LAST_TAP,
+        tap=tap,
         temperature=1.0,
         trained_on={
             "features": fingerprint(features.spec),
@@ -66,6 +67,6 @@ def train_head(
         weight=probe.weight,
         bias=probe.bias,
     )
-    logits = bundle.logits(features.read(LAST_TAP, [row.digest for row in reported]))
+    logits = bundle.logits(features.read(tap, [row.digest for row in reported]))
     digests, paths, labels = (tuple(getattr(row, name) for row in reported) for name in ("digest", "path", "label"))
     return TrainedHead(bundle, Predictions(digests, paths, labels, classes, np.asarray(logits)), probe)

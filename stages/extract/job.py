@@ -1,0 +1,177 @@
+"""The job: everything that embedding the images of an index takes, opened and checked, then done."""
+
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import DataError, StoreError
+from stages.core.features import DIGEST_DTYPE, create_features, fingerprint
+from stages.core.progress import Progress
+from stages.core.specs import transform_of
+from stages.core.tables import USABLE, IndexRow
+from stages.core.views import view_of
+from stages.extract.canary import NAME, check_canary, compare
+from stages.extract.clock import Clock, peak_memory_bytes
+from stages.extract.params import Params
+from stages.extract.pipeline import Embeddings, embed_files, embed_rows
+from stages.extract.processes import Rank
+from stages.extract.reader import MemoryBudget, Reader
+from stages.extract.recipe import make_recipe
+from stages.extract.store.seeding import cached_features, is_empty, seed
+from stages.extract.store.shards import Store, tap_spec
+
+_CANARY_MAX_PIXELS = 10**6
+_NUM_AUDITED = 8
+
+
+class Job:
+    """The images of an index, the recipe for their embeddings, and the stores that have some already.
+
+    Attributes:
+        rows: Usable rows of the index (of this rank's part), by digest.
+        recipe: How they are embedded.
+        clock: Counts the seconds of the work.
+
+    Args:
+        index: The whole index.
+        params: Of the room.
+        root: Of the stores.
+        rank: Whose part of the images this process takes; None for all of them.
+
+    Raises:
+        BackboneError, DownloadError: The backbone cannot be built as asked.
+        DataError: No usable image.
+        ParamsError: A device or engine that this machine does not have.
+        StoreError: Stored embeddings are not the ones that this machine gives now.
+    """
+
+    def __init__(self, index: Sequence[IndexRow], params: Params, root: Path, rank: Rank | None = None) -> None:
+        usable = sorted((row for row in index if row.status in USABLE), key=lambda row: row.digest)
+        if not usable:
+            raise DataError("data/index.csv: has no usable image. Run: dvc repro index")
+        self.rows = usable if rank is None else rank.part(usable)
+        self.clock = Clock()
+        median_short_side_px = statistics.median(min(row.width, row.height) for row in usable)
+        self.recipe = make_recipe(params, median_short_side_px, root, self.clock)
+        spec = self.recipe.spec
+        self._num_views, self._num_workers = len(spec["views"]), params.runtime.num_workers
+        self._reader = Reader(
+            Path(params.data.path),
+            transform_of(spec),
+            [view_of(view) for view in spec["views"]],
+            MemoryBudget(params.runtime.memory - peak_memory_bytes()),
+            self.clock,
+        )
+        self._digests: NDArray[np.bytes_] = np.array([row.digest for row in self.rows], dtype=DIGEST_DTYPE)
+        self._folders = {tap: root / fingerprint(tap_spec(spec, tap)) for tap in self.recipe.engine.dims}
+        self._canaries = check_canary(self._folders, self._embed_files, spec["precision"])
+        if rank is None and all(is_empty(folder) for folder in self._folders.values()):
+            self._seed()
+        self._stores = self._open_stores()
+        self._audit()
+
+    def missing_rows(self) -> list[IndexRow]:
+        """Return the rows that lack an embedding of some tap."""
+        missing = np.logical_or.reduce([store.missing for store in self._stores.values()])
+        return [self.rows[position] for position in np.flatnonzero(missing)]
+
+    def fill(self, rows: Sequence[IndexRow]) -> None:
+        """Embed rows into the stores. What is embedded stays embedded, also when this is stopped.
+
+        Raises:
+            BackboneError: The GPU is too small for two pictures.
+            DataError: A file that is not there, or not what the index says.
+            FeatureFileError: The network gave a number that is not finite.
+            StoreError: The store cannot be written to.
+        """
+        if not rows:
+            return
+        self._reader.check_present(rows)
+        for folder in self._folders.values():
+            if not os.access(folder, os.W_OK):
+                raise StoreError(
+                    f"{folder}: is read-only, and {len(rows)} images are not in it. Name another folder in "
+                    "runtime.store or HEADSTART_STORE."
+                )
+        missing = {tap: set(self._digests[store.missing].tolist()) for tap, store in self._stores.items()}
+        embedded = embed_rows(rows, self._reader, self.recipe.engine, self._num_views, self._num_workers)
+        with Progress("extract", len(rows), "image") as progress:
+            try:
+                for part, embeddings in embedded:
+                    with self.clock("write"):
+                        for tap, store in self._stores.items():
+                            new = [row.digest.encode() in missing[tap] for row in part]
+                            digests = [row.digest for row, is_new in zip(part, new, strict=True) if is_new]
+                            if digests:
+                                store.add(digests, embeddings[tap][np.array(new)])
+                    progress.advance(len(part))
+            finally:
+                embedded.close()
+                with self.clock("write"):
+                    for store in self._stores.values():
+                        store.flush()
+
+    def assemble(self, path: Path) -> None:
+        """Write the features file of all rows, which are in the stores by now."""
+        digests = [row.digest for row in self.rows]
+        with (
+            self.clock("write"),
+            create_features(path, digests, self.recipe.spec, self.recipe.engine.dims) as writer,
+        ):
+            for tap, store in self._stores.items():
+                for rows in store.blocks():
+                    writer.append(tap, rows)
+
+    def _open_stores(self) -> dict[str, Store]:
+        return {
+            tap: Store(folder, tap_spec(self.recipe.spec, tap), self._canaries[tap], self._digests)
+            for tap, folder in self._folders.items()
+        }
+
+    def _embed_files(self, files: Sequence[bytes]) -> Embeddings:
+        return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.recipe.engine, self._num_views)
+
+    def _seed(self) -> None:
+        """Fill empty stores from the last result, if DVC's cache has it and this machine gives the same embeddings."""
+        path = cached_features(Path("dvc.lock"))
+        if path is None:
+            return
+        shards = seed(self._folders, self._canaries, self.recipe.spec, path)
+        self._stores = self._open_stores()
+        try:
+            if shards and self._audit():
+                print(f"extract: an empty store takes its rows from the last result in DVC's cache ({path})")
+                return
+            reason = "none of their images is here to compare with"
+        except StoreError as error:
+            reason = str(error)
+        for shard in shards:
+            shard.unlink()
+        if shards:
+            print(f"extract: the last result in DVC's cache is not reused: {reason}")
+
+    def _audit(self) -> bool:
+        """Embed a few of the rows to be reused again, others in every run, and compare. Return whether there were any.
+
+        Raises:
+            StoreError: They differ.
+        """
+        missing: Mapping[str, NDArray[np.bool_]] = {tap: store.missing for tap, store in self._stores.items()}
+        reused = np.flatnonzero(~np.logical_and.reduce(list(missing.values())))
+        # Without a seed on purpose: the choice has no influence on the result, and each run should look elsewhere.
+        sample = np.random.default_rng().permutation(reused)[:_NUM_AUDITED]
+        absent = self._reader.missing([self.rows[position] for position in sample])
+        sample = np.sort([position for position in sample if self.rows[position] not in absent]).astype(np.intp)
+        rows = [self.rows[position] for position in sample]
+        parts = list(embed_rows(rows, self._reader, self.recipe.engine, self._num_views, self._num_workers))
+        for tap, store in self._stores.items():
+            known = ~missing[tap][sample]
+            if known.any():
+                now = np.concatenate([embeddings[tap] for _, embeddings in parts])[known]
+                what = f"{len(now)} of the images"
+                compare(self._folders[tap] / NAME, what, store.read(sample[known]), now, self.recipe.spec["precision"])
+        return bool(rows)

@@ -1,0 +1,62 @@
+"""The pipeline: rows of the index to embeddings, read, decoded and embedded in threads, given back in order."""
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from stages.core.features import Rows
+from stages.core.tables import IndexRow
+from stages.extract.engines.engine import Engine
+from stages.extract.reader import Reader
+
+Embeddings = dict[str, Rows]
+
+
+def embed_rows(
+    rows: Sequence[IndexRow], reader: Reader, engine: Engine, num_views: int, num_workers: int
+) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
+    """Give the embeddings of all rows, in order, a few rows at a time: for each tap (n, views, dim).
+
+    Each thread takes a few images all the way from the file to the embeddings. So reading, decoding and forward passes
+    overlap, every core has work until the end, and at most as many pictures as there are threads are in memory.
+
+    Raises:
+        DataError: A file is missing, or its bytes are not the ones that were indexed. All rows before it are given
+            first.
+    """
+    step = max(1, engine.batch // num_views)
+    parts = deque(rows[start : start + step] for start in range(0, len(rows), step))
+
+    def embed(part: Sequence[IndexRow]) -> Embeddings:
+        pixels = np.concatenate([reader.pixels(row) for row in part])
+        return split_views(engine.embed(pixels), num_views)
+
+    pending: deque[tuple[Sequence[IndexRow], Future[Embeddings]]] = deque()
+    with ThreadPoolExecutor(num_workers) as pool:
+        try:
+            while parts or pending:
+                while parts and len(pending) < 3 * num_workers:  # what is done early waits for what is before it
+                    part = parts.popleft()
+                    pending.append((part, pool.submit(embed, part)))
+                part, future = pending.popleft()
+                yield part, future.result()
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:
+    """Return the embeddings of a few image files, given by their bytes: for each tap (n, views, dim).
+
+    Raises:
+        ImageError: A file gives no picture.
+    """
+    pixels = np.concatenate([reader.views_of(data, max_pixels) for data in files])
+    return split_views(engine.embed(pixels), num_views)
+
+
+def split_views(embeddings: Embeddings, num_views: int) -> Embeddings:
+    """Turn (n * views, dim) into (n, views, dim), for each tap."""
+    return {tap: rows.reshape(-1, num_views, rows.shape[1]) for tap, rows in embeddings.items()}

@@ -1,0 +1,60 @@
+"""Several processes: torchrun starts them, each takes the images of its own part, the store is all that they share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.core.errors import StoreError
+from stages.core.runtime import count_gpus
+from stages.core.sections import RuntimeParams
+from stages.core.tables import IndexRow
+
+_MAX_RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among those that torchrun started.
+
+    Attributes:
+        rank: From 0.
+        num_ranks: All of them, on all machines.
+        local_rank: Among those of this machine.
+    """
+
+    rank: int
+    num_ranks: int
+    local_rank: int
+
+    def part(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
+        """Return the rows that are this rank's: by their digest, so that no rank need know what others have done."""
+        return [row for row in rows if int(row.digest[:8], 16) % self.num_ranks == self.rank]
+
+
+def this_rank() -> Rank | None:
+    """Return this process's rank, or None if torchrun did not start it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    rank, num_ranks, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    return Rank(rank, num_ranks, local_rank)
+
+
+def num_processes(runtime: RuntimeParams) -> int:
+    """Return how many processes fill the store: for `auto` one per GPU, one without any."""
+    return max(1, count_gpus(runtime)) if runtime.processes == "auto" else runtime.processes
+
+
+def run_processes(num: int) -> None:
+    """Fill the store by several processes on this machine and wait for them.
+
+    torchrun starts all of them again when one dies; finished shards are not made again.
+
+    Raises:
+        StoreError: They failed more often than torchrun starts them again.
+    """
+    options = ["--standalone", f"--nproc-per-node={num}", f"--max-restarts={_MAX_RESTARTS}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "stages.extract"]
+    if subprocess.run(command, check=False).returncode:  # noqa: S603 - our own words
+        raise StoreError(f"{num} processes could not fill the store (their messages are above). What is there stays.")
