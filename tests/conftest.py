@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,54 @@ from safetensors.torch import save_file
 
 from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
+from stages.core.tables import IndexRow
+from stages.extract.engines.kept import engine_key, export_in_a_process
+from stages.extract.params import Params
+from stages.index.ledger import build_ledger
+from stages.index.params import IndexParams
 
 TINY = "timm/test_resnet"  # 0.5 M parameters, BatchNorm, 96 numbers per image
 SHARED = Path(__file__).parents[2] / "shared"
 # No example may fail for being slow, and every run tries the same ones.
 settings.register_profile("headstart", deadline=None, derandomize=True)
 settings.load_profile("headstart")
+
+
+def backbone_params(name: str, path: Path | None = None, *, published: str = "auto", **changes: Any) -> BackboneParams:
+    """Return params of a backbone with its last tap alone, its weights from a file or published ones."""
+    weights, digest = (published, None) if path is None else (str(path), sha256_file(path))
+    values = {"weights": weights, "weights_sha256": digest, "taps": ["last"], "pooling": "mean"}
+    return BackboneParams.model_validate({"name": name} | values | changes)
+
+
+def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Params:
+    """Return params of the room `extract` for a folder of photos at 64 px, by torch; changes go by section and key."""
+    sections: dict[str, dict[str, Any]] = {
+        "data": {"path": str(folder)},
+        "backbone": backbone.model_dump(),
+        "transform": {"px": 64},
+        "extract": {"views": 1, "seed": 0, "precision": "float32"},
+        "runtime": {
+            "device": "cpu",
+            "processes": 1,
+            "engine": "torch",
+            "workers": 2,
+            "batch": 4,
+            "memory": 2**30,
+            "store": "auto",
+        },
+    }
+    for name, values in changes.items():
+        sections[name] |= values
+    return Params.model_validate(sections)
+
+
+def index_of(folder: Path) -> list[IndexRow]:
+    """Return the ledger of a folder of photos."""
+    return build_ledger(
+        folder, IndexParams(extensions=["jpg", "png"], max_pixels=10**8, max_removed_fraction=0.1), num_workers=2
+    )
+
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
@@ -75,7 +118,15 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
                 buffer.uniform_(0.5, 1.5)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file(network.state_dict(), path)
-    return BackboneParams(name=TINY, weights=str(path), weights_sha256=sha256_file(path))
+    return backbone_params(TINY, path)
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Path:
+    """A store that has nothing but the tiny network, exported for ONNX Runtime at 64 px: exporting takes seconds."""
+    root = tmp_path_factory.mktemp("engines")
+    export_in_a_process(tiny_backbone, 64, 64, root / "engines", engine_key(tiny_backbone))
+    return root
 
 
 @pytest.fixture

@@ -106,7 +106,10 @@ def default_taps(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list
         )
 
     def stages(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        named = [(f"{name}.{child}" if name else child, layer) for child, layer in module.named_children()]
+        named = []
+        for child, layer in module.named_children():
+            place = f"{name}.{child}" if name else child
+            named += stages(place, layer) if isinstance(layer, nn.ModuleList) else [(place, layer)]  # never runs itself
         ran = [(child, layer) for child, layer in named if len(shapes.get(child, ())) in (3, 4)]
         return [(child, layer) for child, layer in ran if num_params(child, layer)]
 

@@ -50,9 +50,7 @@ def make_recipe(params: Params, median_short_side_px: float, root: Path, clock: 
     device = choose_device(params.runtime)
     name = choose_engine(params.runtime, device)
     if name == "onnx" and device != "cpu":
-        raise ParamsError(
-            f"runtime.engine: onnx runs on the CPU only, and the device is {device}; expected auto or torch"
-        )
+        raise ParamsError(f"runtime.engine: onnx runs on the CPU only; the device is {device}; expected auto or torch")
     if name == "onnx":
         recipe = _onnx_recipe(params, median_short_side_px, root, clock)
         if recipe is not None:

@@ -35,7 +35,7 @@ def build_ledger(root: Path, params: IndexParams, num_workers: int) -> list[Inde
     """
     if not root.is_dir():
         raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
-    paths = list(_walk(root))
+    paths = list(list_files(root))
     with ThreadPoolExecutor(num_workers) as pool, Progress("index", len(paths), "file") as progress:
         rows = []
         for row in pool.map(lambda path: _examine(root, path, params), paths):
@@ -58,7 +58,7 @@ def describe(rows: Sequence[IndexRow]) -> str:
     return f"{len(rows)} files = {sums}" if rows else "0 files"
 
 
-def _walk(root: Path) -> Iterator[str]:
+def list_files(root: Path) -> Iterator[str]:
     """Give every file's path below `root`, with `/`; hidden folders are passed over, as DVC passes over `.git`."""
     for folder, names, files in os.walk(root):
         names[:] = [name for name in names if name not in IGNORED and not name.startswith(".")]

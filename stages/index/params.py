@@ -13,6 +13,7 @@ class IndexParams(Section):
 
     extensions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z0-9]+$")]], Field(min_length=1)]
     max_pixels: Annotated[int, Field(ge=1)]
+    max_removed_fraction: Annotated[float, Field(ge=0, le=1)]
 
 
 class Params(RoomParams):

@@ -1,6 +1,5 @@
 """Backbones: any torchvision or timm classifier, frozen, its classifier off, its weights from where the user says."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -23,10 +22,10 @@ from stages.core.errors import BackboneError, DownloadError
 from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
 from stages.core.weights import embedded_weights, torchvision_weights
-from tests.conftest import TINY
+from tests.conftest import TINY, backbone_params
 from tests.source import ROOT
 
-EMBEDDED = BackboneParams(name="efficientnet_lite0", weights="auto", weights_sha256=None)
+EMBEDDED = backbone_params("efficientnet_lite0")
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -68,7 +67,7 @@ def file_params(name: str, network: torch.nn.Module, path: Path) -> BackbonePara
         save_file(network.state_dict(), path)
     else:
         torch.save(network.state_dict(), path)
-    return BackboneParams(name=name, weights=str(path), weights_sha256=sha256_file(path))
+    return backbone_params(name, path)
 
 
 def forward(network: torch.nn.Module, px: int = 96) -> torch.Tensor:
@@ -109,7 +108,7 @@ def test_published_weights_come_from_their_address(
     file_params("resnet18", network, path)
     named = path.rename(path.with_name(f"resnet18-{sha256_file(path)[:8]}.pth"))
     monkeypatch.setattr(backbones, "torchvision_weights", lambda _: torchvision_weights(f"{server}/{named.name}"))
-    params = BackboneParams(name="resnet18", weights="auto", weights_sha256=None)
+    params = backbone_params("resnet18")
     first = build_backbone(params)
     named.write_bytes(b"gone")
     second = build_backbone(params)
@@ -122,7 +121,7 @@ def test_published_weights_come_from_their_address(
 def test_a_download_that_fails_says_what_to_do() -> None:
     """Without a network the error names the file, where to put it by hand, and the backbone that needs none."""
     with pytest.raises(DownloadError) as caught:
-        build_backbone(BackboneParams(name="resnet50", weights="IMAGENET1K_V1", weights_sha256=None))
+        build_backbone(backbone_params("resnet50", published="IMAGENET1K_V1"))
 
     message = str(caught.value)
     assert "https://download.pytorch.org/models/resnet50-0676ba61.pth: cannot be fetched" in message
@@ -131,11 +130,9 @@ def test_a_download_that_fails_says_what_to_do() -> None:
 
 
 HUB_CODE = """
-import sys
 from stages.core.backbones import build_backbone
-from stages.core.sections import BackboneParams
-backbone = build_backbone(BackboneParams(name="timm/test_resnet.r160_in1k", weights="auto", weights_sha256=None))
-print(backbone.weights_sha256)
+from tests.conftest import backbone_params
+print(build_backbone(backbone_params("timm/test_resnet.r160_in1k")).facts.weights_sha256)
 """
 
 
@@ -191,7 +188,6 @@ def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
     backbone = build_backbone(tiny_backbone)
 
     assert torch.equal(forward(backbone.network), forward(network))
-    assert backbone.dim(96) == 96
 
 
 def test_the_embedded_weights_are_in_their_places() -> None:
@@ -199,7 +195,6 @@ def test_the_embedded_weights_are_in_their_places() -> None:
     backbone = build_backbone(EMBEDDED)
     placed, packaged = backbone.network.state_dict(), embedded_weights().read()
 
-    assert backbone.dim(64) == 1280
     for ours, theirs in {
         "conv_stem.weight": "_conv_stem.weight",
         "bn1.running_var": "_bn0.running_var",
@@ -227,13 +222,13 @@ def test_a_backbone_is_frozen(tiny_backbone: BackboneParams) -> None:
 def test_unknown_names_get_near_ones(name: str, words: str) -> None:
     """A misspelt backbone is answered with names like it."""
     with pytest.raises(BackboneError, match=words):
-        build_backbone(BackboneParams(name=name, weights="auto", weights_sha256=None))
+        build_backbone(backbone_params(name))
 
 
 def test_unknown_published_weights_are_listed() -> None:
     """A misspelt weights name is answered with those that exist."""
     with pytest.raises(BackboneError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
-        build_backbone(BackboneParams(name="resnet50", weights="V1", weights_sha256=None))
+        build_backbone(backbone_params("resnet50", published="V1"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, tiny_backbone: BackboneParams) -> None:
@@ -270,30 +265,25 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path, suffix: str) -> Non
     """A pickle that would run code is refused with a clear error, and nothing runs."""
     path = tmp_path / f"w{suffix}"
     torch.save({"fc.weight": Payload(tmp_path / "ran")}, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     with pytest.raises(BackboneError, match=f"w{suffix}"):
-        build_backbone(BackboneParams(name="resnet18", weights=str(path), weights_sha256=digest))
+        build_backbone(backbone_params("resnet18", path))
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(("px", "expected"), [("auto", 64), (96, 96)])
 def test_px_is_resolved(px: int | str, expected: int) -> None:
-    """`auto` follows the images, a number is taken as it is, and the spec holds the resolved value."""
-    backbone = build_backbone(EMBEDDED)
-    transform = backbone.transform_for(px, median_short_side_px=8)
-
-    assert transform.crop_px == expected
-    assert backbone.spec(transform)["transform"]["crop_px"] == expected
+    """`auto` follows the images, a number is taken as it is."""
+    assert build_backbone(EMBEDDED).facts.transform_for(px, median_short_side_px=8).crop_px == expected
 
 
 def test_px_that_a_network_does_not_take_is_refused(tmp_path: Path) -> None:
     """Too small, or another side than a fixed one: an error with what the network takes."""
     params = file_params("inception_v3", torchvision_network("inception_v3"), tmp_path / "w.pth")
     with pytest.raises(BackboneError, match="inception_v3 needs at least 75"):
-        build_backbone(params).transform_for(64, 500)
+        build_backbone(params).facts.transform_for(64, 500)
     params = file_params("vit_b_16", torchvision_network("vit_b_16"), tmp_path / "w.pth")
-    fixed = build_backbone(params)
+    fixed = build_backbone(params).facts
     with pytest.raises(BackboneError, match="vit_b_16 takes 224 only"):
         fixed.transform_for(192, 500)
     assert fixed.transform_for("auto", 8).crop_px == 224

@@ -15,17 +15,22 @@ from numpy.typing import NDArray
 from stages.core.errors import FeatureFileError
 from stages.core.features import check_finite, create_features, fingerprint, open_features
 
-SPEC: dict[str, Any] = {"backbone": "tiny", "transform": {"resize_px": 256, "mean": [0.5]}, "taps": ["last"]}
+SPEC: dict[str, Any] = {
+    "backbone": "tiny",
+    "precision": "float32",
+    "taps": ["last"],
+    "transform": {"resize_px": 256, "mean": [0.5]},
+    "views": ["center", "mirror"],
+}
 DIGESTS = sorted(hashlib.sha256(bytes([number])).hexdigest() for number in range(7))
 ROWS: NDArray[np.float32] = np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
 
 
 def write(path: Path, cuts: list[int] | None = None) -> bytes:
     """Write ROWS in pieces cut at the given places; return the file's bytes."""
-    with create_features(path, DIGESTS, SPEC, {"last": 3}, num_views=2) as writer:
-        for piece in np.split(np.arange(7), cuts or []):
-            if len(piece):
-                writer.write(piece, {"last": ROWS[piece]})
+    with create_features(path, DIGESTS, SPEC, {"last": 3}) as writer:
+        for piece in np.split(ROWS, cuts or []):
+            writer.append("last", piece)
     return path.read_bytes()
 
 
@@ -71,9 +76,9 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     before = write(path)
     with (
         pytest.raises(RuntimeError, match="power cut"),
-        create_features(path, DIGESTS, SPEC, {"last": 3}, num_views=2) as writer,
+        create_features(path, DIGESTS, SPEC, {"last": 3}) as writer,
     ):
-        writer.write(np.arange(4), {"last": ROWS[:4]})
+        writer.append("last", ROWS[:4])
         raise RuntimeError("power cut")
 
     assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
@@ -92,9 +97,9 @@ def test_missing_rows_are_refused(tmp_path: Path) -> None:
     """A file with rows that were never written does not appear."""
     with (
         pytest.raises(FeatureFileError, match="4 of 7 rows"),
-        create_features(tmp_path / "f.h5", DIGESTS, SPEC, {"last": 3}, num_views=2) as writer,
+        create_features(tmp_path / "f.h5", DIGESTS, SPEC, {"last": 3}) as writer,
     ):
-        writer.write(np.arange(4), {"last": ROWS[:4]})
+        writer.append("last", ROWS[:4])
 
     assert list(tmp_path.iterdir()) == []
 
@@ -104,7 +109,7 @@ def test_values_that_are_not_finite_are_refused() -> None:
     rows = ROWS.copy()
     rows[5, 1, 2] = np.nan
     with pytest.raises(FeatureFileError, match=f"image {DIGESTS[5]} .* is not finite"):
-        check_finite(DIGESTS, {"last": rows})
+        check_finite(DIGESTS, "last", rows)
 
 
 @pytest.mark.parametrize("digests", [DIGESTS[::-1], [*DIGESTS, DIGESTS[-1]]])
@@ -112,7 +117,7 @@ def test_digests_must_ascend(tmp_path: Path, digests: list[str]) -> None:
     """Rows out of order, or one image twice, are refused before anything is written."""
     with (
         pytest.raises(FeatureFileError, match="ascending and unique"),
-        create_features(tmp_path / "f.h5", digests, SPEC, {"last": 3}, num_views=2),
+        create_features(tmp_path / "f.h5", digests, SPEC, {"last": 3}),
     ):
         pass
 
@@ -141,6 +146,22 @@ def test_missing_image_and_tap_are_named(tmp_path: Path) -> None:
             features.read("last", [DIGESTS[0], "0" * 64])
         with pytest.raises(FeatureFileError, match="no tap 'first'"):
             features.read("first", DIGESTS)
+
+
+def test_half_precision_is_kept_and_read_as_single(tmp_path: Path) -> None:
+    """A spec of float16 takes half the bytes on disk; readers get float32."""
+    path = tmp_path / "f.h5"
+    half = ROWS.astype(np.float16)
+    with create_features(path, DIGESTS, SPEC | {"precision": "float16"}, {"last": 3}) as writer:
+        writer.append("last", half)
+
+    with h5py.File(path) as file:
+        assert file["taps/last"].dtype == np.float16
+    with open_features(path) as features:
+        rows = features.read("last", DIGESTS)
+        assert rows.dtype == np.float32
+        assert np.array_equal(rows, half)
+        assert np.array_equal(np.concatenate(list(features.blocks("last", 30))), half)
 
 
 def damage(path: Path, kind: str) -> None:

@@ -20,7 +20,7 @@ from stages.head.probe import fit_probe
 from stages.head.train import TrainedHead, train_head
 
 PARAMS = HeadParams(c="auto", c_grid=[0.001, 0.01, 0.1], folds=3, max_iter=1000, seed=0)
-SPEC: dict[str, Any] = {"backbone": "tiny", "taps": ["last"]}
+SPEC: dict[str, Any] = {"backbone": "tiny", "taps": ["last"], "views": ["center"], "precision": "float32"}
 
 
 def blobs(num_classes: int, seed: int = 0) -> tuple[NDArray[np.float32], list[str]]:
@@ -36,8 +36,8 @@ def write_features(path: Path, rows: NDArray[np.float32]) -> list[str]:
     """Write rows as a features file, in the order of made-up digests; return the digests in the order of the rows."""
     digests = [hashlib.sha256(bytes([number])).hexdigest() for number in range(len(rows))]
     order = np.argsort(digests)
-    with create_features(path, sorted(digests), SPEC, {"last": rows.shape[1]}, num_views=1) as writer:
-        writer.write(np.arange(len(rows)), {"last": rows[order][:, None]})
+    with create_features(path, sorted(digests), SPEC, {"last": rows.shape[1]}) as writer:
+        writer.append("last", rows[order][:, None])
     return digests
 
 

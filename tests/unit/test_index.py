@@ -13,7 +13,7 @@ from stages.index.ledger import IGNORED, build_ledger, describe
 from stages.index.params import IndexParams
 from tests.source import ROOT
 
-PARAMS = IndexParams(extensions=["gif", "jpeg", "jpg", "png"], max_pixels=100_000)
+PARAMS = IndexParams(extensions=["gif", "jpeg", "jpg", "png"], max_removed_fraction=0.1, max_pixels=100_000)
 
 
 def ledger(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
@@ -141,7 +141,7 @@ def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
 
 def test_ants_and_bees(ants_bees: Path) -> None:
     """The tutorials' data set: 397 photos, and the stray GIF is listed as skipped."""
-    params = IndexParams(extensions=["jpeg", "jpg", "png"], max_pixels=10**8)
+    params = IndexParams(extensions=["jpeg", "jpg", "png"], max_removed_fraction=0.1, max_pixels=10**8)
     rows = build_ledger(ants_bees, params, num_workers=2)
 
     assert describe(rows) == "398 files = 397 ok + 1 skipped"

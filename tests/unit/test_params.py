@@ -37,7 +37,7 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     path = edited(
         tmp_path,
         ("  folds: 5", "  fold: 5"),
-        ("  batch: 32", "  batch: '32'"),
+        ("  batch: auto", "  batch: '32'"),
         ("  test_fraction: 0.25", "  test_fraction: 1.25"),
         ("  px: auto", "  px: auto\n  size: 3"),
         ("  max_iter: 1000", "  max_iter: 1000\n  nfiles: 1"),
@@ -50,7 +50,7 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     assert f"{path}: 6 bad key(s)" in message
     assert "head.fold: expected no such key; found 5 (did you mean 'folds'?)" in message
     assert "head.folds: expected a value; found nothing" in message
-    assert "runtime.batch: expected a valid integer; found '32'" in message
+    assert "runtime.batch: expected a valid integer or 'auto'; found '32'" in message
     assert "split.test_fraction: expected less than 1; found 1.25" in message
     assert "transform.size: expected another name" in message
     assert "head.nfiles: expected another name" in message

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from stages.core.backbones import build_backbone
-from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
+from stages.core.taps import EmbeddingNetwork
 from stages.core.transforms import MAX_ENLARGEMENT, Transform, choose_px
-from tests.conftest import TINY
+from tests.conftest import TINY, backbone_params
 
 RANDOM = np.random.default_rng(0)
 PHOTO = Image.fromarray(RANDOM.integers(0, 256, size=(300, 401, 3), dtype=np.uint8))
@@ -25,7 +26,23 @@ PHOTO = Image.fromarray(RANDOM.integers(0, 256, size=(300, 401, 3), dtype=np.uin
 def saved(network: torch.nn.Module, path: Path, name: str) -> BackboneParams:
     """Save a network's random weights; return the params that name them."""
     save_file(network.state_dict(), path)
-    return BackboneParams(name=name, weights=str(path), weights_sha256=sha256_file(path))
+    return backbone_params(name, path)
+
+
+class Flat(nn.Module):
+    """Gives its input back, as one row."""
+
+    def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
+        """Flatten."""
+        return inputs_BCHW.flatten(1)
+
+
+def network_input(transform: Transform, image: Image.Image) -> torch.Tensor:
+    """Return what a network sees of an image, float32 (3, px, px), through all that stands before it."""
+    (inputs,) = EmbeddingNetwork(Flat(), transform, ["last"], "mean")(
+        torch.from_numpy(transform.pixels(image).copy())[None]
+    )
+    return inputs.reshape(3, transform.crop_px, transform.crop_px)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "squeezenet1_1", "inception_v3"])
@@ -33,30 +50,29 @@ def test_torchvision_networks_see_their_own_transform(tmp_path: Path, name: str)
     """The pixels are, bit for bit, those of the weights enum's own transform."""
     options = {"init_weights": False} if name == "inception_v3" else {}
     network = torchvision.models.get_model(name, weights=None, **options)
-    transform = build_backbone(saved(network, tmp_path / "w.safetensors", name)).transform
+    transform = build_backbone(saved(network, tmp_path / "w.safetensors", name)).facts.transform
     expected = torchvision.models.get_model_weights(name).DEFAULT.transforms()(PHOTO)
 
-    assert torch.equal(transform.normalize(transform.pixels(PHOTO)[None])[0], expected)
+    assert torch.equal(network_input(transform, PHOTO), expected)
 
 
 @pytest.mark.parametrize("architecture", [TINY.removeprefix("timm/"), "tf_efficientnet_lite0"])
 def test_timm_networks_see_their_own_transform(tmp_path: Path, architecture: str) -> None:
     """The pixels are those of timm's own evaluation transform."""
     network = timm.create_model(architecture)
-    backbone = build_backbone(saved(network, tmp_path / "w.safetensors", f"timm/{architecture}"))
+    transform = build_backbone(saved(network, tmp_path / "w.safetensors", f"timm/{architecture}")).facts.transform
     own = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
-    transform = backbone.transform
 
-    assert torch.allclose(transform.normalize(transform.pixels(PHOTO)[None])[0], own(PHOTO), atol=1e-6)
+    assert torch.allclose(network_input(transform, PHOTO), own(PHOTO), atol=1e-6)
 
 
 def test_the_embedded_network_sees_224_px() -> None:
     """EfficientNet-Lite0 gets 224 px, bicubic, scaled to [-1, 1]."""
-    transform = build_backbone(BackboneParams(name="efficientnet_lite0", weights="auto", weights_sha256=None)).transform
+    transform = build_backbone(backbone_params("efficientnet_lite0")).facts.transform
     white = Image.new("RGB", (500, 300), (255, 255, 255))
 
     assert (transform.resize_px, transform.crop_px, transform.interpolation) == (256, 224, "bicubic")
-    assert torch.equal(transform.normalize(transform.pixels(white)[None]), torch.ones(1, 3, 224, 224))
+    assert torch.equal(network_input(transform, white), torch.ones(3, 224, 224))
 
 
 @pytest.mark.parametrize(("short_side", "expected"), [(8, 64), (16, 128), (28, 224), (32, 224), (300, 224), (1, 32)])
@@ -80,5 +96,5 @@ def test_other_sides_show_the_same_part_of_the_picture(px: int) -> None:
     native = Transform(256, 224, squash=False, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
     transform = native.at(px)
 
-    assert transform.pixels(PHOTO).shape == (3, px, px)
+    assert transform.pixels(PHOTO).shape == (px, px, 3)
     assert abs(transform.resize_px - px * 256 / 224) <= 0.5

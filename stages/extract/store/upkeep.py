@@ -1,0 +1,152 @@
+"""Upkeep: what the store holds, whether it is whole, deleting what is not needed. Costs time only: rows come back."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from stages.core.errors import StoreError
+from stages.core.features import DIGEST_DTYPE
+from stages.core.tables import USABLE, IndexRow, read_rows
+from stages.extract.store.shards import SHARD_PATTERN, SPEC_NAME, read_shard, unpack, write_shard
+
+_DAY_SECONDS = 86_400
+_ENGINES = "engines"
+_LEFTOVERS = ("*.tmp", "*.damaged")  # of killed writers, and shards that were set aside
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """One tap's store.
+
+    Attributes:
+        folder: Its name is the fingerprint.
+        recipe: Backbone, side of the picture and tap, in words.
+        num_shards: Files.
+        num_rows: Embeddings; an image that two runs embedded at once counts twice.
+        num_bytes: On disk, all files.
+        unused_days: Since a run last opened it.
+    """
+
+    folder: Path
+    recipe: str
+    num_shards: int
+    num_rows: int
+    num_bytes: int
+    unused_days: float
+
+
+def summarize(root: Path) -> list[StoreSummary]:
+    """Return every tap's store of a root, by recipe."""
+    summaries = [_summarize(folder) for folder in _stores(root)]
+    return sorted(summaries, key=lambda summary: (summary.recipe, summary.folder))
+
+
+def verify(root: Path) -> list[Path]:
+    """Read every shard and kept engine; set damaged shards aside, delete damaged engines. Return their paths."""
+    damaged = []
+    for folder in _stores(root):
+        damaged += [shard for shard in sorted(folder.glob(SHARD_PATTERN)) if read_shard(shard) is None]
+    for graph in sorted((root / _ENGINES).glob("*.onnx")):
+        if hashlib.sha256(graph.read_bytes()).hexdigest() != graph.stem.rsplit("-", 1)[1]:
+            graph.unlink()
+            damaged.append(graph)
+    return damaged
+
+
+def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> list[Path]:
+    """Delete whole stores, those whose fingerprint begins so or that no run has opened for so long; return them.
+
+    By age, kept engines that no run has used for so long go too.
+
+    Raises:
+        StoreError: No store's fingerprint begins so.
+    """
+    pruned = []
+    for summary in summarize(root):
+        matches = fingerprint is not None and summary.folder.name.startswith(fingerprint)
+        if matches or (unused_days is not None and summary.unused_days >= unused_days):
+            shutil.rmtree(summary.folder)
+            pruned.append(summary.folder)
+    if fingerprint is not None and not pruned:
+        raise StoreError(f"{root}: no store's fingerprint begins with {fingerprint!r}; `stat` lists them")
+    if unused_days is not None:
+        for file in sorted((root / _ENGINES).glob("*")):
+            if _days_since_touched(file) >= unused_days:
+                file.unlink()
+                pruned.append(file)
+    return pruned
+
+
+def collect_garbage(root: Path, indexes: Sequence[Path]) -> tuple[int, int]:
+    """Delete the rows of images that no index lists, and what killed runs and damage have left.
+
+    A shard with other rows is written anew without them, then deleted: a kill in between loses nothing.
+
+    Args:
+        root: Of the stores.
+        indexes: The index tables whose images stay.
+
+    Returns:
+        Number of rows deleted, and number of bytes that the store is smaller by.
+
+    Raises:
+        TableError: An index cannot be read.
+    """
+    listed = {row.digest for index in indexes for row in read_rows(index, IndexRow) if row.status in USABLE}
+    wanted = np.array(sorted(listed), dtype=DIGEST_DTYPE)
+    before, num_deleted = _num_bytes(root), 0
+    for folder in _stores(root):
+        for shard in sorted(folder.glob(SHARD_PATTERN)):
+            tensors = read_shard(shard)
+            if tensors is not None:
+                keep = np.isin(unpack(tensors["digest"]), wanted)
+                num_deleted += int((~keep).sum())
+                if not keep.all():
+                    if keep.any():
+                        write_shard(folder, tensors["digest"][keep], tensors["embedding"][keep], tensors["canary"])
+                    shard.unlink()
+    for pattern in _LEFTOVERS:
+        for file in root.rglob(pattern):
+            file.unlink()
+    return num_deleted, before - _num_bytes(root)
+
+
+def _stores(root: Path) -> Iterator[Path]:
+    yield from sorted(path.parent for path in root.glob(f"*/{SPEC_NAME}"))
+
+
+def _summarize(folder: Path) -> StoreSummary:
+    spec = json.loads((folder / SPEC_NAME).read_text(encoding="utf-8"))
+    shards = sorted(folder.glob(SHARD_PATTERN))
+    return StoreSummary(
+        folder=folder,
+        recipe=f"{spec['backbone']} {spec['transform']['crop_px']} px {spec['precision']} {spec['taps'][0]}",
+        num_shards=len(shards),
+        num_rows=sum(_num_rows(shard) for shard in shards),
+        num_bytes=_num_bytes(folder),
+        unused_days=_days_since_touched(folder / SPEC_NAME),
+    )
+
+
+def _num_rows(shard: Path) -> int:
+    try:
+        with safe_open(shard, framework="numpy") as file:
+            num_rows: int = file.get_slice("digest").get_shape()[0]
+    except SafetensorError:
+        return 0  # damaged: `verify` names it
+    return num_rows
+
+
+def _num_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _days_since_touched(path: Path) -> float:
+    return (time.time() - path.stat().st_mtime) / _DAY_SECONDS
