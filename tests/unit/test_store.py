@@ -138,15 +138,19 @@ def test_what_was_embedded_before_an_error_is_kept(photos: Path, tiny_backbone: 
 
 CODE = """
 import sys
+import time
 from pathlib import Path
 from stages.core.entry import run_room
 from stages.core.tables import IndexRow, read_rows
 from stages.extract.extraction import extract
 from stages.extract.params import Params
+from stages.extract.reader import Reader
 from stages.extract.store import shards
 
 shards.SHARD_BYTES = 4 * 96 * 4
 params, index, out, root = sys.argv[1:]
+pixels = Reader.pixels
+Reader.pixels = lambda *given: time.sleep(0.004) or pixels(*given)  # a slow disk: time enough to be killed in
 print("start", flush=True)
 run_room("extract", lambda: print(extract(
     read_rows(Path(index), IndexRow), Params.model_validate_json(params), Path(out), Path(root)
@@ -193,7 +197,7 @@ def test_a_killed_run_is_continued(tiny_backbone: BackboneParams, engines: Path,
         assert process.communicate()[0] == "600\n"
     seconds = time.monotonic() - start_time
     random = np.random.default_rng(0)
-    left = []
+    left: list[int] = []
     for number in range(30):
         with start(photos, tiny_backbone, out, warm) as process:
             if number % 3:  # in the middle of embedding: so many shards later
