@@ -47,7 +47,7 @@ class Extraction:
         return {
             "num_images": self.num_images,
             "num_taps": len(self.dims),
-            "dim": sum(self.dims.values()),
+            "values_per_image": sum(self.dims.values()),
             "px": self.px,
             "num_bytes": self.num_bytes,
         }

@@ -49,9 +49,10 @@ class Project:
         with path.open("w", encoding="utf-8") as file:
             yaml.dump(content, file)
 
-    def use_photos(self, backbone: BackboneParams) -> None:
-        """Write a dozen photos into data/photos and point the params at them and at a tiny backbone."""
+    def use_photos(self, backbone: BackboneParams, engines: Path) -> None:
+        """Write a dozen photos into data/photos, point the params at them and at a tiny backbone, kept in `engines`."""
         write_photos(self.root / "data" / "photos")
+        shutil.copytree(engines, self.root / ".cache" / "embeddings")
         self.edit_params(
             data={"path": "data/photos"},
             backbone=backbone.model_dump(),

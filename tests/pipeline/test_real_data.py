@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.features import open_features
 from stages.core.files import sha256_file
 from tests.pipeline.project import Project, clone_project, stages_run
 
@@ -42,5 +43,7 @@ def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: 
         *("-S", f"backbone.weights={squeezenet}", "-S", f"backbone.weights_sha256={sha256_file(squeezenet)}"),
     )
 
-    assert numbers(project, "extract")["dim"] == 512
+    with open_features(project.root / "features" / "features.h5") as features:
+        assert features.read("last", [features.digests[0].decode()]).shape == (1, 1, 512)
+        assert features.spec["taps"][-2:] == ["features.12", "last"]
     assert numbers(project, "head")["accuracy"] >= 0.89

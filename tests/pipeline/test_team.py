@@ -1,16 +1,20 @@
 """A team: one machine has the photos and runs everything, another has none and works on the cached embeddings."""
 
 import json
+import shutil
 from pathlib import Path
 
 from stages.core.sections import BackboneParams
+from tests.conftest import write_photos
 from tests.pipeline.project import Project, clone_project, stages_run
 
 
-def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(tmp_path: Path, tiny_backbone: BackboneParams) -> None:
+def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(
+    tmp_path: Path, tiny_backbone: BackboneParams, engines: Path
+) -> None:
     """After `dvc push` on the machine with the photos, a clone pulls the embeddings only and tries another head."""
     box = clone_project(tmp_path / "box")
-    box.use_photos(tiny_backbone)
+    box.use_photos(tiny_backbone, engines)
     box.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
     box.repro()
     box.run("dvc", "push")
@@ -27,3 +31,13 @@ def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(tmp_path: Path,
     assert not (laptop.root / "data" / "photos").exists()
     numbers = json.loads((laptop.root / "metrics" / "head_training.json").read_text())
     assert numbers["head_training"]["c"] == 0.5
+
+    # A part of the photos is no change to the data set: refused, and what was pulled is still there.
+    write_photos(laptop.root / "data" / "photos")
+    for photo in sorted((laptop.root / "data" / "photos").glob("*/*"))[:4]:
+        photo.unlink()
+    output = laptop.run("dvc", "repro", "--pull", "--allow-missing", check=False)
+    assert "data/photos has 8 files, and had 12 when dvc.lock was written: a partial copy?" in output
+    assert stages_run(output) == ["index"]
+    shutil.rmtree(laptop.root / "data" / "photos")
+    assert laptop.repro("--pull", "--allow-missing") == []

@@ -56,7 +56,8 @@ def test_embeddings_are_the_backbones_own(
     network = build_backbone(backbone).network
     maps: list[torch.Tensor] = []
     network.get_submodule("layer2").register_forward_hook(lambda _, __, output: maps.append(output))
-    mean, std = (torch.tensor(network.default_cfg[name])[:, None, None] for name in ("mean", "std"))
+    config: Any = network.default_cfg
+    mean, std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
 
     assert (done.num_images, done.engine, done.px) == (12, engine, 64)
     with open_features(tmp_path / "f.h5") as features, torch.inference_mode():
@@ -216,7 +217,7 @@ def test_values_beyond_half_precision_are_refused(
 
     def huge(params: BackboneParams) -> Any:
         backbone = build(params)
-        backbone.network.layer4.register_forward_hook(lambda _, __, output: output * 1e6)
+        backbone.network.get_submodule("layer4").register_forward_hook(lambda _, __, output: output * 1e6)
         return backbone
 
     monkeypatch.setattr(backbones, "build_backbone", huge)
@@ -397,7 +398,7 @@ def test_a_run_by_a_kept_network_needs_no_torch(
         "print(extract(rows, params, Path(sys.argv[2]), Path(sys.argv[3])).num_embedded, 'torch' in sys.modules)"
     )
     params = extract_params(photos, tiny_backbone, runtime={"engine": "auto", "device": "auto"})
-    command = [sys.executable, "-c", code, params.model_dump_json(), tmp_path / "f.h5", tmp_path / "store"]
+    command = [sys.executable, "-c", code, params.model_dump_json(), str(tmp_path / "f.h5"), str(tmp_path / "store")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert done.stdout.splitlines()[-1] == "12 False", done.stderr

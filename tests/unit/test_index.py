@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from stages.core.errors import DataError
+from stages.core.files import write_json
 from stages.core.tables import IndexRow
+from stages.index.completeness import check_complete
 from stages.index.ledger import IGNORED, build_ledger, describe
 from stages.index.params import IndexParams
 from tests.source import ROOT
@@ -146,3 +148,22 @@ def test_ants_and_bees(ants_bees: Path) -> None:
 
     assert describe(rows) == "398 files = 397 ok + 1 skipped"
     assert [row.path for row in rows if row.status == "skipped"] == ["train/ants/imageNotFound.gif"]
+
+
+@pytest.mark.parametrize(
+    ("num_files", "fraction", "refused"),
+    [(100, 0.1, False), (90, 0.1, False), (89, 0.1, True), (0, 1.0, False), (99, 0.0, True)],
+)
+def test_a_folder_that_lost_many_files_is_refused(
+    tmp_path: Path, num_files: int, fraction: float, refused: bool
+) -> None:
+    """A partial copy is told from a change by the number of files in dvc.lock; another folder is not compared."""
+    lock = tmp_path / "dvc.lock"
+    check_complete(num_files, "data/photos", lock, fraction)  # no lock yet
+    write_json(lock, {"stages": {"index": {"deps": [{"path": "data/photos", "nfiles": 100}, {"path": "x.py"}]}}})
+    check_complete(num_files, "data/others", lock, fraction)
+    if refused:
+        with pytest.raises(DataError, match=f"data/photos has {num_files} files, and had 100 .*a partial copy"):
+            check_complete(num_files, "data/photos", lock, fraction)
+    else:
+        check_complete(num_files, "data/photos", lock, fraction)

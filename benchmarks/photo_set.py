@@ -1,0 +1,45 @@
+"""Photo sets of any length for the benchmarks, from a few real photos or from generated ones."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.core.tables import IndexRow
+from stages.index.ledger import build_ledger
+from stages.index.params import IndexParams
+
+INDEX = IndexParams(extensions=["jpg"], max_pixels=10**8, max_removed_fraction=1.0)
+
+
+def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[IndexRow]:
+    """Write distinct JPEG files into `folder/all/` and return their ledger.
+
+    Each is a real photo with a comment behind its end marker, so that its bytes, and nothing else, differ from those of
+    its copies. Decoding costs the same.
+
+    Args:
+        folder: Where to.
+        source: A folder of real JPEG photos; None to generate 64 (noise with a photo's spectrum, 500 x 375, about
+            90 kB).
+        num_photos: How many.
+    """
+    photos = [path.read_bytes() for path in sorted(source.rglob("*.jpg"))] if source else [_photo(n) for n in range(64)]
+    (folder / "all").mkdir(parents=True)
+    for number in range(num_photos):
+        data = photos[number % len(photos)] + f"copy {number}".encode()
+        (folder / "all" / f"{number:06}.jpg").write_bytes(data)
+    return build_ledger(folder, INDEX, 2)
+
+
+def _photo(seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    height, width = 375, 500
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(width), np.fft.fftfreq(height))) + 1 / width
+    noise = np.fft.fft2(random.normal(size=(3, height, width))) / frequency
+    picture = np.real(np.fft.ifft2(noise)).transpose(1, 2, 0)
+    pixels = 128 + 50 * (picture - picture.mean()) / picture.std() + random.normal(0, 4, size=picture.shape)
+    file = io.BytesIO()
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
