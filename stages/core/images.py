@@ -92,4 +92,4 @@ def _upright_rgb(image: Image.Image) -> Picture:
             repairs.append("alpha over white")
         background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
         image = Image.alpha_composite(background, image)
-    return Picture(image.convert("RGB"), kind, tuple(repairs))
+    return Picture(image if image.mode == "RGB" else image.convert("RGB"), kind, tuple(repairs))

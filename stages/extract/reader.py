@@ -117,7 +117,8 @@ class Reader:
             ImageError: The file gives no picture.
         """
         image = decode(data, max_pixels).image
-        return np.stack([view.pixels(image, self._transform) for view in self._views])
+        views = [view.pixels(image, self._transform) for view in self._views]
+        return views[0][None] if len(views) == 1 else np.stack(views)
 
     def _cost(self, row: IndexRow) -> int:
         width, height = self._transform.resized(row.width, row.height)

@@ -335,6 +335,15 @@ def test_onnx_on_another_device_is_refused(
         extract(index_of(photos), extract_params(photos, tiny_backbone, runtime={"engine": "onnx"}), tmp_path, tmp_path)
 
 
+def test_mistakes_in_the_backbone_are_told_as_they_are(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path
+) -> None:
+    """Errors of the process that exports arrive with their own words, and nothing is run by torch instead."""
+    params = extract_params(photos, tiny_backbone.model_copy(update={"taps": ["layr2"]}), runtime={"engine": "auto"})
+    with pytest.raises(BackboneError, match="'layr2' is no module of this network; near ones are"):
+        extract(index_of(photos), params, tmp_path / "f.h5", tmp_path / "store")
+
+
 def test_what_onnx_cannot_run_is_run_by_torch(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

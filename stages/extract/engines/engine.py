@@ -43,5 +43,7 @@ def choose_engine(runtime: RuntimeParams, device: str) -> str:
 
 def fill_up(pixels_BHWC: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
     """Return the pictures, followed by blank ones up to a full batch."""
+    if len(pixels_BHWC) == batch:
+        return pixels_BHWC
     blank = np.zeros((batch - len(pixels_BHWC), *pixels_BHWC.shape[1:]), dtype=np.uint8)
     return np.concatenate([pixels_BHWC, blank])

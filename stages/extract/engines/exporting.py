@@ -1,6 +1,8 @@
 """Exporting: a network from torch to a graph for ONNX Runtime, checked against torch before it is kept."""
 
+import json
 import logging
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 
 from stages.core.backbones import build_embedding_network
+from stages.core.errors import HeadstartError
 from stages.core.files import write_bytes, write_json
 from stages.core.sections import BackboneParams
 from stages.core.taps import EmbeddingNetwork
@@ -67,3 +70,23 @@ def _to_onnx(network: EmbeddingNetwork, pixels: torch.Tensor) -> bytes:
         except Exception as error:  # the exporter lets the errors of every layer below it through
             raise ExportError(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
         return path.read_bytes()
+
+
+def main() -> None:
+    """Do what the JSON in the first argument says; on a known error print its class and message as JSON and exit 1."""
+    given = json.loads(sys.argv[1])
+    try:
+        export(
+            BackboneParams.model_validate(given["params"]),
+            given["px"],
+            given["median_short_side_px"],
+            Path(given["folder"]),
+            given["key"],
+        )
+    except (HeadstartError, ExportError) as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

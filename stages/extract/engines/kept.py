@@ -9,13 +9,15 @@ network is exported anew, and the canary says whether it still gives what the st
 
 import hashlib
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stages.core import errors
 from stages.core.files import sha256_file, sha256_json
 from stages.core.sections import BackboneParams
 
@@ -77,11 +79,19 @@ def export_in_a_process(
     Raises:
         BackboneError, DownloadError, ExportError: As `exporting.export`.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(_export, params, px, median_short_side_px, folder, key).result()
-
-
-def _export(params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path, key: str) -> None:
-    from stages.extract.engines.exporting import export  # imports torch
-
-    export(params, px, median_short_side_px, folder, key)
+    given = {"params": params.model_dump(), "px": px, "median_short_side_px": median_short_side_px}
+    command = [sys.executable, "-m", "stages.extract.engines.exporting"]
+    path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(  # noqa: S603 - our own words
+        [*command, json.dumps(given | {"folder": str(folder.absolute()), "key": key})],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        try:
+            kind, message = json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):  # killed, or a bug, whose trace is above
+            kind, message = "ExportError", f"the export ended with exit code {done.returncode}"
+        raise getattr(errors, kind, ExportError)(message)
