@@ -52,6 +52,12 @@ def test_commands_of_the_readme_exist(command: str) -> None:
                 assert re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE)
         case "dvc":
             assert any(command.startswith(f"dvc {known}") for known in EXECUTED)
+        case "python":
+            assert words[1] == "-m"
+            assert (ROOT / Path(*words[2].split(".")) / "__main__.py").is_file()
+            assert words[3] in ("stat", "verify", "gc", "prune")  # run by the tests of the store
+        case "torchrun":
+            assert words[-2:] == ["-m", "stages.extract"]  # run by the tests of several processes
         case _:
             assert command in ("source .venv/bin/activate", "git clone <this repository> headstart && cd headstart")
 
