@@ -58,11 +58,12 @@ class EmbeddingNetwork(nn.Module):
         # A view of pixels in this order is a channels-last tensor: the faster layout for convolutions, at no cost.
         scaled = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
         self._outputs[LAST_TAP] = self.network((scaled - self._mean) / self._std)
-        return tuple(self._pool(name, self._outputs[name]).float() for name in self.taps)
+        return tuple(self._outputs.pop(name).float() for name in self.taps)
 
     def _keep(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
-            self._outputs[name] = output
+            # Now, because the next layer may work in place; and so no map is kept longer than needed.
+            self._outputs[name] = self._pool(name, output)
 
         return hook
 

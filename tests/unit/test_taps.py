@@ -57,6 +57,23 @@ def test_a_tap_is_the_mean_over_the_map() -> None:
     assert torch.allclose(last, expected, atol=1e-5)
 
 
+def test_a_tap_is_read_before_the_next_layer_works_in_place() -> None:
+    """Many networks overwrite a layer's output with its ReLU: the tap has what the layer gave."""
+
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.relu = nn.Identity(), nn.ReLU(inplace=True)
+
+        def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
+            return self.relu(self.body(inputs_BCHW)).flatten(1)
+
+    body, last = EmbeddingNetwork(InPlace(), PLAIN, ["body", "last"], "mean")(pixels())
+
+    assert torch.allclose(body, pixels().float().mean((1, 2)) / 127.5 - 1, atol=1e-4)
+    assert (last >= 0).all()
+
+
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 def test_tokens_are_averaged_or_the_class_token_taken(pooling: str) -> None:
     """Of a transformer's block: the mean of the patches without the class token, or the class token itself."""
@@ -103,7 +120,7 @@ DEFAULTS = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4"],
     "resnet50": ["layer1", "layer2", "layer3", "layer4"],
     "inception_v3": ["Mixed_5b", "Mixed_6a", "Mixed_6c", "Mixed_6e", "Mixed_7c"],
-    "squeezenet1_1": ["features.6", "features.7", "features.9", "features.10", "features.12"],
+    "squeezenet1_1": ["features.6", "features.7", "features.10", "features.11", "features.12"],
     "densenet121": [f"features.{name}" for name in ("transition1", *(f"denseblock{n}" for n in (2, 3, 4)), "norm5")],
     "vgg11": ["features.6", "features.8", "features.11", "features.16", "features.18"],
     "efficientnet_b0": ["features.3", "features.4", "features.6", "features.7", "features.8"],
