@@ -16,7 +16,7 @@ def tracked_files() -> list[str]:
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Give the dotted name of every module that a file imports, anywhere in it."""
+    """Give the dotted name of every module that a file imports, anywhere in it, or starts by name (`python -m`)."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -24,6 +24,8 @@ def imported_modules(file: Path) -> Iterator[str]:
             assert node.level == 0, f"{file}: relative import"
             yield str(node.module)
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and file_of(node.value):
+            yield node.value
 
 
 def file_of(module: str) -> Path | None:
