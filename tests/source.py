@@ -24,7 +24,7 @@ def imported_modules(file: Path) -> Iterator[str]:
             assert node.level == 0, f"{file}: relative import"
             yield str(node.module)
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and file_of(node.value):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _starts(node.value):
             yield node.value
 
 
@@ -42,3 +42,8 @@ def import_closure(start: Path) -> set[Path]:
         closure.add(file)
         todo |= {found for name in imported_modules(file) if (found := file_of(name))} - closure
     return closure
+
+
+def _starts(text: str) -> bool:
+    """Whether a string names one of our modules, for `python -m`."""
+    return text.startswith("stages.") and text.replace(".", "").isidentifier() and file_of(text) is not None
