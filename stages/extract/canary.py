@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 from stages.core.errors import StoreError
 from stages.core.features import Rows, check_finite
 from stages.core.files import sha256_file, write_new_bytes
-from stages.core.images import ImageError
+from stages.core.images import ImageError, decode
 
 NAME = "canary.safetensors"
 # Largest difference between two sets of embeddings of the same pictures, in units of their root mean square, by
@@ -95,6 +95,17 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
             f"{', '.join(changed) or 'none'} (code, decoder and weights may have). "
             f"Either embed all anew (rm -r {path.parent}), or go back to what made them."
         )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a canary can be read, its pictures included."""
+    try:
+        tensors = load_file(path)
+        return "embedding" in tensors and all(
+            decode(tensor.tobytes(), 10**6) for name, tensor in tensors.items() if name != "embedding"
+        )
+    except (OSError, SafetensorError, ImageError):
+        return False
 
 
 def relative_difference(kept: Rows, now: Rows) -> float:

@@ -470,7 +470,11 @@ def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams,
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     (summary,) = summarize(root)
 
-    assert (summary.recipe, summary.num_rows, summary.num_shards) == ("timm/test_resnet 64 px float32 last", 12, 3)
+    assert (summary.recipe, summary.num_rows, summary.num_shards) == (
+        "timm/test_resnet 64 px 1 views float32 last",
+        12,
+        3,
+    )
     assert summary.num_bytes == sum(file.stat().st_size for file in summary.folder.iterdir())
     assert 0 <= summary.unused_days < 1
     assert verify(root) == []
@@ -479,6 +483,10 @@ def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams,
     assert verify(root) == [shard]
     assert verify(root) == []
     assert run(photos, tiny_backbone, tmp_path / "f.h5", root).num_embedded == 4
+    path = summary.folder / canary.NAME
+    path.write_bytes(path.read_bytes()[:-1])
+    assert verify(root) == [path]
+    assert run(photos, tiny_backbone, tmp_path / "f.h5", root).num_embedded == 0  # the new canary has the same bytes
 
 
 def test_pruning_deletes_whole_recipes(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, warm: Path) -> None:
@@ -510,14 +518,16 @@ def test_garbage_is_what_no_index_lists(photos: Path, tiny_backbone: BackbonePar
     for name in ("red/0.jpg", "blue/1.png"):
         (photos / name).unlink()
     write_rows(tmp_path / "index.csv", index_of(photos), IndexRow)
-    num_rows, num_bytes = collect_garbage(root, [tmp_path / "index.csv"])
-
-    assert num_rows == 2
-    assert num_bytes > 2 * 96 * 4
+    assert list(collect_garbage(root, [tmp_path / "index.csv"], delete=False).values()) == [(2, 12)]
+    assert sum(embedded_digests(root).values()) == 12
+    assert list(collect_garbage(root, [tmp_path / "index.csv"], delete=True).values()) == [(2, 12)]
     assert sum(embedded_digests(root).values()) == 10
     assert not list(root.rglob("*.tmp")) + list(root.rglob("*.damaged"))
     assert run(photos, tiny_backbone, tmp_path / "f.h5", root).num_embedded == 0
-    assert collect_garbage(root, [tmp_path / "index.csv"]) == (0, 0)
+    assert list(collect_garbage(root, [tmp_path / "index.csv"], delete=True).values()) == [(0, 10)]
+    write_rows(tmp_path / "empty.csv", [], IndexRow)
+    collect_garbage(root, [tmp_path / "empty.csv"], delete=True)
+    assert summarize(root) == []
 
 
 def test_upkeep_waits_for_no_one_and_breaks_no_run(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
@@ -550,9 +560,10 @@ def test_the_upkeep_commands(photos: Path, tiny_backbone: BackboneParams, tmp_pa
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
-    assert "timm/test_resnet 64 px float32 last: 12 rows in 1 shards" in upkeep("stat")
+    assert "timm/test_resnet 64 px 1 views float32 last: 12 rows in 1 shards" in upkeep("stat")
     assert "all is whole" in upkeep("verify")
-    assert "9 rows deleted" in upkeep("gc", str(tmp_path / "index.csv"))
+    assert "9 of 12 rows are not listed" in upkeep("gc", str(tmp_path / "index.csv"))
+    assert "9 of 12 rows deleted" in upkeep("gc", "--delete", str(tmp_path / "index.csv"))
     assert "no store's fingerprint begins with 'zz'" in upkeep("prune", "--fingerprint", "zz")
     assert "1 deleted" in upkeep("prune", "--unused-days", "0")
     assert upkeep("stat") == ""

@@ -19,7 +19,8 @@ def main() -> None:
     which = pruning.add_mutually_exclusive_group(required=True)
     which.add_argument("--fingerprint", metavar="PREFIX", help="the beginning of a fingerprint that `stat` lists")
     which.add_argument("--unused-days", type=float, metavar="DAYS", help="stores and engines not used for so long")
-    collecting = commands.add_parser("gc", help="delete rows that no index lists, and what killed runs left")
+    collecting = commands.add_parser("gc", help="count rows that no index lists, and with --delete drop them")
+    collecting.add_argument("--delete", action="store_true", help="drop them, and what killed runs and damage left")
     collecting.add_argument(
         "index",
         nargs="*",
@@ -53,8 +54,11 @@ def main() -> None:
             pruned = prune(root, given.fingerprint, given.unused_days)
             print(f"store: {root}: {len(pruned)} deleted", *(path.name for path in pruned), sep="\n  ")
         else:
-            num_rows, num_bytes = collect_garbage(root, given.index)
-            print(f"store: {root}: {num_rows} rows deleted, {num_bytes / 2**20:.1f} MiB freed")
+            counts = collect_garbage(root, given.index, delete=given.delete)
+            for recipe, (num_unlisted, num_rows) in counts.items():
+                print(f"{recipe}: {num_unlisted} of {num_rows} rows {'deleted' if given.delete else 'are not listed'}")
+            if not given.delete:
+                print(f"store: {root}: nothing was deleted; add --delete to drop what {given.index[0]} does not list")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from stages.core.errors import StoreError
 from stages.core.features import DIGEST_DTYPE
 from stages.core.tables import USABLE, IndexRow, read_rows
+from stages.extract.canary import NAME, is_whole
 from stages.extract.store.shards import SHARD_PATTERN, SPEC_NAME, read_shard, unpack, write_shard
 
 _DAY_SECONDS = 86_400
@@ -27,7 +28,7 @@ class StoreSummary:
 
     Attributes:
         folder: Its name is the fingerprint.
-        recipe: Backbone, side of the picture and tap, in words.
+        recipe: Backbone, side of the picture, number of views, precision and tap, in words.
         num_shards: Files.
         num_rows: Embeddings; an image that two runs embedded at once counts twice.
         num_bytes: On disk, all files.
@@ -49,9 +50,15 @@ def summarize(root: Path) -> list[StoreSummary]:
 
 
 def verify(root: Path) -> list[Path]:
-    """Read every shard and kept engine; set damaged shards aside, delete damaged engines. Return their paths."""
+    """Read every shard, canary and kept engine; set damaged shards aside, delete what else is damaged; return the paths.
+
+    Rows whose canary is gone are used again only if the new one has the same bytes: nothing else vouches for them.
+    """
     damaged = []
     for folder in _stores(root):
+        if not is_whole(folder / NAME):
+            (folder / NAME).unlink(missing_ok=True)
+            damaged.append(folder / NAME)
         damaged += [shard for shard in sorted(folder.glob(SHARD_PATTERN)) if read_shard(shard) is None]
     for graph in sorted((root / _ENGINES).glob("*.onnx")):
         if hashlib.sha256(graph.read_bytes()).hexdigest() != graph.stem.rsplit("-", 1)[1]:
@@ -84,38 +91,43 @@ def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> lis
     return pruned
 
 
-def collect_garbage(root: Path, indexes: Sequence[Path]) -> tuple[int, int]:
-    """Delete the rows of images that no index lists, and what killed runs and damage have left.
+def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dict[str, tuple[int, int]]:
+    """Find the rows of images that no index lists, and on request delete them, with what killed runs and damage left.
 
     A shard with other rows is written anew without them, then deleted: a kill in between loses nothing.
 
     Args:
         root: Of the stores.
         indexes: The index tables whose images stay.
+        delete: Whether to delete; else only counted.
 
     Returns:
-        Number of rows deleted, and number of bytes that the store is smaller by.
+        For each recipe the number of rows that no index lists, and the number of all its rows.
 
     Raises:
         TableError: An index cannot be read.
     """
     listed = {row.digest for index in indexes for row in read_rows(index, IndexRow) if row.status in USABLE}
     wanted = np.array(sorted(listed), dtype=DIGEST_DTYPE)
-    before, num_deleted = _num_bytes(root), 0
-    for folder in _stores(root):
+    counts: dict[str, tuple[int, int]] = {}
+    for summary in summarize(root):
+        folder, num_unlisted = summary.folder, 0
         for shard in sorted(folder.glob(SHARD_PATTERN)):
             tensors = read_shard(shard)
             if tensors is not None:
                 keep = np.isin(unpack(tensors["digest"]), wanted)
-                num_deleted += int((~keep).sum())
-                if not keep.all():
+                num_unlisted += int((~keep).sum())
+                if delete and not keep.all():
                     if keep.any():
                         write_shard(folder, tensors["digest"][keep], tensors["embedding"][keep], tensors["canary"])
                     shard.unlink()
-    for pattern in _LEFTOVERS:
+        counts[f"{folder.name[:12]}  {summary.recipe}"] = (num_unlisted, summary.num_rows)
+        if delete and next(folder.glob(SHARD_PATTERN), None) is None:
+            shutil.rmtree(folder)
+    for pattern in _LEFTOVERS if delete else ():
         for file in root.rglob(pattern):
             file.unlink()
-    return num_deleted, before - _num_bytes(root)
+    return counts
 
 
 def _stores(root: Path) -> Iterator[Path]:
@@ -127,7 +139,15 @@ def _summarize(folder: Path) -> StoreSummary:
     shards = sorted(folder.glob(SHARD_PATTERN))
     return StoreSummary(
         folder=folder,
-        recipe=f"{spec['backbone']} {spec['transform']['crop_px']} px {spec['precision']} {spec['taps'][0]}",
+        recipe=" ".join(
+            [
+                spec["backbone"],
+                f"{spec['transform']['crop_px']} px",
+                f"{len(spec['views'])} views",
+                spec["precision"],
+                spec["taps"][0],
+            ]
+        ),
         num_shards=len(shards),
         num_rows=sum(_num_rows(shard) for shard in shards),
         num_bytes=_num_bytes(folder),
