@@ -50,7 +50,7 @@ def summarize(root: Path) -> list[StoreSummary]:
 
 
 def verify(root: Path) -> list[Path]:
-    """Read every shard, canary and kept engine; set damaged shards aside, delete what else is damaged; return the paths.
+    """Read every shard, canary and kept engine; set damaged shards aside, delete what else is damaged; return them.
 
     Rows whose canary is gone are used again only if the new one has the same bytes: nothing else vouches for them.
     """
