@@ -1,5 +1,6 @@
 """The machine: which device to compute on, found without torch where that is possible."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def choose_device(runtime: RuntimeParams) -> str:
     import torch
 
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted == "cuda" and torch.cuda.is_available():  # of the processes that torchrun started, each takes its own
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     device = torch.device(wanted)
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()

@@ -63,7 +63,7 @@ class EmbeddingNetwork(nn.Module):
     def _keep(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
             # Now, because the next layer may work in place; and so no map is kept longer than needed.
-            self._outputs[name] = self._pool(name, output)
+            self._outputs[name] = self._pool(name, output).clone()
 
         return hook
 
@@ -71,9 +71,9 @@ class EmbeddingNetwork(nn.Module):
         shape = output.shape
         if len(shape) == 2:
             return output
-        if len(shape) == 3 and self._pooling == "token":
+        if len(shape) == 3 and self._pooling == "token" and self._num_prefix_tokens:
             return output[:, 0]
-        if len(shape) == 3:
+        if len(shape) == 3 and self._pooling == "mean":
             return output[:, self._num_prefix_tokens :].mean(1)
         if len(shape) == 4 and self._pooling == "mean":
             # The picture is square, so the two equal sides are places; the third is channels, which some
@@ -81,7 +81,8 @@ class EmbeddingNetwork(nn.Module):
             return output.mean((2, 3)) if shape[2] == shape[3] else output.mean((1, 2))
         raise BackboneError(
             f"backbone.taps: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
-            "does not take; expected tokens (T, D) for token, a map, tokens or a vector for mean"
+            "does not take; expected tokens (T, D) of a network with a class token for token; "
+            "a map, tokens or a vector for mean"
         )
 
 
@@ -156,6 +157,8 @@ def _output_shapes(network: nn.Module, px: int) -> dict[str, tuple[int, ...]]:
 def _in_order(network: nn.Module, taps: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
     names = [name for name, _ in network.named_modules() if name]
     for tap in taps:
+        if tap != LAST_TAP and shapes.get(tap, (1,))[0] != 1:
+            raise BackboneError(f"backbone.taps: {tap} cuts pictures into parts, so it gives no vector per image")
         if tap != LAST_TAP and tap not in shapes:
             if tap in names:
                 raise BackboneError(f"backbone.taps: {tap} gives no tensor in a forward pass; choose a layer around it")

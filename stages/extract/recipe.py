@@ -89,7 +89,8 @@ def _find_kept(
     if known is None:
         return None
     facts = BackboneFacts.from_json(known["facts"])
-    graph = find_graph(folder, key, facts.transform_for(px, median_short_side_px).crop_px)
+    crop_px = facts.transform_for(px, median_short_side_px).crop_px
+    graph = find_graph(folder, key, crop_px, facts.weights_sha256)
     return None if graph is None else (facts, known["taps"], graph)
 
 

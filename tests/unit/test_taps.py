@@ -74,6 +74,42 @@ def test_a_tap_is_read_before_the_next_layer_works_in_place() -> None:
     assert (last >= 0).all()
 
 
+def test_a_vector_is_read_before_it_is_overwritten() -> None:
+    """Also an output that needs no pooling is kept as the layer gave it."""
+
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.relu = nn.Flatten(), nn.ReLU(inplace=True)
+
+        def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
+            return self.relu(self.body(inputs_BCHW))
+
+    body, last = EmbeddingNetwork(InPlace(), PLAIN, ["body", "last"], "mean")(pixels())
+
+    assert (body < 0).any()
+    assert (last >= 0).all()
+
+
+def test_taps_without_a_vector_per_image_are_refused() -> None:
+    """Windows that take the place of the batch, and a class token of a network that has none, are errors."""
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Identity()
+
+        def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
+            batch = len(inputs_BCHW)
+            return self.body(inputs_BCHW.reshape(batch * 4, -1, 8)).reshape(batch, -1)
+
+    with pytest.raises(BackboneError, match="body cuts pictures into parts"):
+        EmbeddingNetwork(Windows(), PLAIN, ["body"], "mean")
+    mixer: Any = timm.create_model("mixer_s32_224", num_classes=0).eval()
+    with pytest.raises(BackboneError, match=r"blocks\.3 gives shape .*a network with a class token"):
+        EmbeddingNetwork(mixer, PLAIN.at(224), ["blocks.3"], "token")
+
+
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 def test_tokens_are_averaged_or_the_class_token_taken(pooling: str) -> None:
     """Of a transformer's block: the mean of the patches without the class token, or the class token itself."""

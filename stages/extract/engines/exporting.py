@@ -46,7 +46,7 @@ def export(params: BackboneParams, px: int | str, median_short_side_px: float, f
             difference = relative_difference(expected.numpy(), rows[tap])
             if not difference <= TOLERANCES["float32"]:
                 raise ExportError(f"tap {tap} differs by {difference:.2g} of its size from torch")
-    write_bytes(graph_path(folder, key, crop_px, graph), graph)
+    write_bytes(graph_path(folder, key, crop_px, facts.weights_sha256, graph), graph)
     write_json(known_path(folder, key), {"facts": facts.to_json(), "taps": list(network.taps)})
 
 

@@ -1,7 +1,7 @@
 """Kept engines: a network that was exported once is run again from the store, without torch, in a second.
 
-    <store>/engines/<key>.json                      facts (`BackboneFacts`) and taps
-    <store>/engines/<key>-<px>-<sha256>.onnx        the graph for pictures of this side
+    <store>/engines/<key>.json                            facts (`BackboneFacts`) and taps
+    <store>/engines/<key>-<px>-<weights>-<sha256>.onnx    the graph for pictures of this side, by the weights' digest
 
 The key covers the backbone's params, the versions of the packages and our own code: when one of them changes, the
 network is exported anew, and the canary says whether it still gives what the stored rows say.
@@ -46,24 +46,24 @@ def known_path(folder: Path, key: str) -> Path:
     return folder / f"{key}.json"
 
 
-def graph_path(folder: Path, key: str, px: int, graph: bytes) -> Path:
+def graph_path(folder: Path, key: str, px: int, weights_sha256: str, graph: bytes) -> Path:
     """Return where a graph is kept: its name tells whether it is whole."""
-    return folder / f"{key}-{px}-{hashlib.sha256(graph).hexdigest()}.onnx"
+    return folder / f"{key}-{px}-{weights_sha256[:16]}-{hashlib.sha256(graph).hexdigest()}.onnx"
 
 
 def find_known(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the kept `facts` and `taps` of a backbone, if they are there and whole."""
     with suppress(OSError, ValueError):
         known: dict[str, Any] = json.loads(known_path(folder, key).read_text(encoding="utf-8"))
-        return known
+        return known if {"facts", "taps"} <= set(known) else None
     return None
 
 
-def find_graph(folder: Path, key: str, px: int) -> bytes | None:
+def find_graph(folder: Path, key: str, px: int, weights_sha256: str) -> bytes | None:
     """Return the kept graph of a backbone for pictures of a side, if there is one; a damaged one is none."""
-    for path in sorted(folder.glob(f"{key}-{px}-*.onnx")):
+    for path in sorted(folder.glob(f"{key}-{px}-{weights_sha256[:16]}-*.onnx")):
         graph = path.read_bytes()
-        if path == graph_path(folder, key, px, graph):
+        if path == graph_path(folder, key, px, weights_sha256, graph):
             with suppress(OSError):
                 path.touch()  # used now, for `prune`
             return graph

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.core.errors import StoreError
@@ -29,11 +29,13 @@ def in_use(root: Path) -> Iterator[None]:
     disk passes locks on (NFS 4, SMB). A store that cannot be written to needs none.
     """
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        file = (root / _LOCK_NAME).open("a")
-    except OSError:
+    path = root / _LOCK_NAME
+    with suppress(OSError):
+        path.touch()
+    if not path.is_file():  # and nobody can make one: nobody can delete either
         yield
         return
+    file = path.open()  # to read: another user's lock may be held too
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """Seeding: rows for an empty store from a features file that DVC has, so that a pulled result is not made again."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ _OUT = "features/features.h5"
 
 
 def cached_features(lock: Path) -> Path | None:
-    """Return where DVC's cache has the features file that a dvc.lock names; None if it has not.
+    """Return where DVC's cache has the features file that a dvc.lock names; None if it has not, or not whole.
 
     The file itself is gone while the stage runs: DVC removes outputs first.
     """
@@ -30,7 +31,11 @@ def cached_features(lock: Path) -> Path | None:
     except (OSError, KeyError, TypeError, StopIteration, YAMLError, subprocess.CalledProcessError):
         return None
     path = Path(cache) / "files" / "md5" / md5[:2] / md5[2:]
-    return path if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        whole = hashlib.file_digest(file, "md5").hexdigest() == md5
+    return path if whole else None
 
 
 def seed(folders: Mapping[str, Path], canaries: Mapping[str, str], spec: Mapping[str, Any], path: Path) -> list[Path]:

@@ -34,6 +34,7 @@ SHARD_BYTES = 2**23
 SHARD_SECONDS = 60
 BLOCK_BYTES = 2**25
 SPEC_NAME = "spec.json"
+FINGERPRINT_PATTERN = "[0-9a-f]" * 64
 SHARD_PATTERN = "[0-9a-f]" * 64 + ".safetensors"
 
 

@@ -15,7 +15,7 @@ from stages.core.errors import StoreError
 from stages.core.features import DIGEST_DTYPE
 from stages.core.tables import USABLE, IndexRow, read_rows
 from stages.extract.canary import NAME, is_whole
-from stages.extract.store.shards import SHARD_PATTERN, SPEC_NAME, read_shard, unpack, write_shard
+from stages.extract.store.shards import FINGERPRINT_PATTERN, SHARD_PATTERN, SPEC_NAME, read_shard, unpack, write_shard
 
 _DAY_SECONDS = 86_400
 _ENGINES = "engines"
@@ -75,6 +75,8 @@ def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> lis
     Raises:
         StoreError: No store's fingerprint begins so.
     """
+    if fingerprint == "":
+        raise StoreError("prune: expected the beginning of a fingerprint that `stat` lists; found nothing")
     pruned = []
     for summary in summarize(root):
         matches = fingerprint is not None and summary.folder.name.startswith(fingerprint)
@@ -125,13 +127,14 @@ def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dic
         if delete and next(folder.glob(SHARD_PATTERN), None) is None:
             shutil.rmtree(folder)
     for pattern in _LEFTOVERS if delete else ():
-        for file in root.rglob(pattern):
-            file.unlink()
+        for folder in (*_stores(root), root / _ENGINES):
+            for file in folder.glob(pattern):
+                file.unlink()
     return counts
 
 
 def _stores(root: Path) -> Iterator[Path]:
-    yield from sorted(path.parent for path in root.glob(f"*/{SPEC_NAME}"))
+    yield from sorted(path.parent for path in root.glob(f"{FINGERPRINT_PATTERN}/{SPEC_NAME}"))
 
 
 def _summarize(folder: Path) -> StoreSummary:
