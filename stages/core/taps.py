@@ -1,6 +1,7 @@
 """Taps: the layers of a frozen network that are read, all in one forward pass, each pooled to one vector."""
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,13 +44,15 @@ class EmbeddingNetwork(nn.Module):
         self.register_buffer("_mean", torch.tensor(transform.mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(transform.std).reshape(3, 1, 1), persistent=False)
         self._outputs: dict[str, torch.Tensor] = {}
-        shapes = _output_shapes(network, transform.crop_px)
+        px = transform.crop_px
+        shapes = _output_shapes(network, px, px)
         if isinstance(taps, str):
             taps = default_taps(network, shapes)
         self.taps = _in_order(network, taps, shapes)
+        self._channels_last = _channels_last(network, self.taps, shapes, px)
         for name in self.taps[:-1] if self.taps[-1] == LAST_TAP else self.taps:
             network.get_submodule(name).register_forward_hook(self._keep(name))
-        blank = torch.zeros(1, transform.crop_px, transform.crop_px, 3, dtype=torch.uint8)
+        blank = torch.zeros(1, px, px, 3, dtype=torch.uint8)
         with torch.inference_mode():
             self.dims = {name: rows.shape[1] for name, rows in zip(self.taps, self(blank), strict=True)}
 
@@ -71,14 +74,14 @@ class EmbeddingNetwork(nn.Module):
         shape = output.shape
         if len(shape) == 2:
             return output
-        if len(shape) == 3 and self._pooling == "token" and self._num_prefix_tokens:
-            return output[:, 0]
-        if len(shape) == 3 and self._pooling == "mean":
-            return output[:, self._num_prefix_tokens :].mean(1)
+        if len(shape) == 3:
+            num_prefix_tokens = _num_prefix_tokens_among(shape[1], self._num_prefix_tokens)
+            if self._pooling == "token" and num_prefix_tokens:
+                return output[:, 0]
+            if self._pooling == "mean":
+                return output[:, num_prefix_tokens:].mean(1)
         if len(shape) == 4 and self._pooling == "mean":
-            # The picture is square, so the two equal sides are places; the third is channels, which some
-            # transformers (Swin) put last.
-            return output.mean((2, 3)) if shape[2] == shape[3] else output.mean((1, 2))
+            return output.mean((1, 2)) if name in self._channels_last else output.mean((2, 3))
         raise BackboneError(
             f"backbone.taps: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
             "does not take; expected tokens (T, D) of a network with a class token for token; "
@@ -129,7 +132,48 @@ def default_taps(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list
     return [names[position] for position in sorted(chosen) if names] + [LAST_TAP]
 
 
-def _output_shapes(network: nn.Module, px: int) -> dict[str, tuple[int, ...]]:
+def _num_prefix_tokens_among(num_tokens: int, num_prefix_tokens: int) -> int:
+    """Return how many of a layer's tokens are no patches; 0 where the class token joins only later (CaiT) or never.
+
+    The picture is square, so the number of patches is a square.
+    """
+
+    def is_square(number: int) -> bool:
+        return number > 0 and math.isqrt(number) ** 2 == number
+
+    return 0 if is_square(num_tokens) and not is_square(num_tokens - num_prefix_tokens) else num_prefix_tokens
+
+
+def _channels_last(
+    network: nn.Module, taps: Sequence[str], shapes: dict[str, tuple[int, ...]], px: int
+) -> frozenset[str]:
+    """Return the taps whose maps have their channels behind the places, as in Swin.
+
+    The picture is square, so the two equal sides are places. Where channels are as many, another picture, not square,
+    tells them apart.
+
+    Raises:
+        BackboneError: It does not: the network takes no such picture.
+    """
+    maps = [name for name in taps if len(shapes.get(name, ())) == 4]
+    unclear = [name for name in maps if len(set(shapes[name][1:])) == 1]
+    wide: dict[str, tuple[int, ...]] = {}
+    if unclear:
+        try:
+            wide = _output_shapes(network, px, 2 * px)
+        except BackboneError as error:
+            raise BackboneError(
+                f"backbone.taps: {unclear[0]} gives shape {shapes[unclear[0]][1:]} per image, so channels and places "
+                "cannot be told apart; choose another tap or transform.px"
+            ) from error
+    return frozenset(
+        name
+        for name in maps
+        if (wide[name][3] == shapes[name][3] if name in wide else shapes[name][2] != shapes[name][3])
+    )
+
+
+def _output_shapes(network: nn.Module, height: int, width: int) -> dict[str, tuple[int, ...]]:
     """Return the output shape of every module that ran and gave a tensor, in the order of finishing."""
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -143,9 +187,11 @@ def _output_shapes(network: nn.Module, px: int) -> dict[str, tuple[int, ...]]:
     handles = [module.register_forward_hook(keep(name)) for name, module in network.named_modules() if name]
     try:
         with torch.inference_mode():
-            shape = network(torch.zeros(1, 3, px, px)).shape
+            shape = network(torch.zeros(1, 3, height, width)).shape
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise BackboneError(f"{type(network).__name__} cannot take pictures of {px} px: {error}") from error
+        raise BackboneError(
+            f"{type(network).__name__} cannot take pictures of {width} x {height} px: {error}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -19,14 +19,15 @@ def main() -> None:
     index = read_rows(Path("data/index.csv"), IndexRow)
 
     from stages.extract.extraction import extract, fill_store
-    from stages.extract.processes import this_rank
+    from stages.extract.processes import this_rank, wait_for_others
     from stages.extract.store.location import store_root
 
     root = store_root(params.runtime)
     rank = this_rank()
     if rank is not None:
         num_embedded = fill_store(index, params, root, rank)
-        print(f"extract: rank {rank.rank} of {rank.num_ranks}: {num_embedded} images embedded into {root}")
+        print(f"extract: rank {rank.rank} of {rank.num_ranks}: {num_embedded} images embedded into {root}", flush=True)
+        wait_for_others(rank)
         return
     done = extract(index, params, Path("features/features.h5"), root)
     write_metrics(Path("metrics/extract.json"), "extract", done.numbers())

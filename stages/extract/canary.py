@@ -5,6 +5,7 @@ behind it; then the pictures kept here, of every format and kind that we decode,
 come out differently. A change that shows in neither (a decoder's quirk with one odd file, say) is not noticed.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -14,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from stages.core.errors import StoreError
 from stages.core.features import Rows, check_finite
-from stages.core.files import sha256_file, write_new_bytes
-from stages.core.images import ImageError, decode
+from stages.core.files import canonical_json, sha256_file, write_new_bytes
+from stages.core.images import ImageError
 
 NAME = "canary.safetensors"
 # Largest difference between two sets of embeddings of the same pictures, in units of their root mean square, by
@@ -62,10 +64,10 @@ def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> d
         if not path.exists():
             _make_canary(path, tap, embed_once)
         try:
-            tensors = load_file(path)
+            tensors, _ = _load(path)
             kept = tensors.pop("embedding")
             now = embed_once([tensors[name].tobytes() for name in sorted(tensors)])[tap]
-        except (SafetensorError, ImageError, KeyError) as error:
+        except (SafetensorError, ImageError, KeyError, ValueError, TypeError) as error:
             raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded anew.") from error
         compare(path, "the canary's pictures", kept, now, precision)
     return {tap: sha256_file(folder / NAME) for tap, folder in folders.items()}
@@ -86,8 +88,7 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
     """
     difference = relative_difference(kept, now)
     if not difference <= TOLERANCES[precision]:  # also when it is no number
-        with safe_open(path, framework="numpy") as file:
-            then = json.loads(file.metadata()["versions"])
+        _, then = _load(path)
         changed = [f"{name} {then[name]} -> {version(name)}" for name in then if then[name] != version(name)]
         raise StoreError(
             f"{path.parent}: {what} give other embeddings than when they were stored: they differ by {difference:.2g} "
@@ -98,14 +99,12 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a canary can be read, its pictures included."""
+    """Whether a canary is as it was written."""
     try:
-        tensors = load_file(path)
-        return "embedding" in tensors and all(
-            decode(tensor.tobytes(), 10**6) for name, tensor in tensors.items() if name != "embedding"
-        )
-    except (OSError, SafetensorError, ImageError):
+        _load(path)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return False
+    return True
 
 
 def relative_difference(kept: Rows, now: Rows) -> float:
@@ -121,15 +120,32 @@ def _make_canary(path: Path, tap: str, embed: Embed) -> None:
     pictures = _make_pictures()
     rows = embed(pictures)[tap]
     check_finite([f"picture {number} of the canary" for number in range(len(pictures))], tap, rows)
-    tensors = {f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)}
-    metadata = {"versions": json.dumps({name: version(name) for name in _PACKAGES})}
+    tensors: dict[str, NDArray[Any]] = {
+        f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)
+    }
+    tensors["embedding"] = rows
+    made = {"versions": {name: version(name) for name in _PACKAGES}, "sha256": _sha256(tensors)}
     try:
-        write_new_bytes(path, save({**tensors, "embedding": rows}, metadata=metadata))
+        write_new_bytes(path, save(tensors, metadata={"made": canonical_json(made)}))
     except OSError as error:
         raise StoreError(
             f"{path.parent}: cannot be written to ({error.strerror}). Name another folder in runtime.store or "
             "HEADSTART_STORE."
         ) from error
+
+
+def _load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return a canary's tensors and the versions of the packages that made it."""
+    with safe_open(path, framework="numpy") as file:
+        made = json.loads(file.metadata()["made"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable itself
+    if _sha256(tensors) != made["sha256"]:
+        raise ValueError("its sha256 is another")
+    return tensors, made["versions"]
+
+
+def _sha256(tensors: dict[str, NDArray[Any]]) -> str:
+    return hashlib.sha256(save(tensors)).hexdigest()
 
 
 def _make_pictures() -> list[bytes]:

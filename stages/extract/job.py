@@ -2,14 +2,15 @@
 
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import DataError, StoreError
-from stages.core.features import DIGEST_DTYPE, create_features, fingerprint
+from stages.core.errors import DataError, FeatureFileError, StoreError
+from stages.core.features import DIGEST_DTYPE, Features, Rows, create_features, fingerprint, open_features
 from stages.core.progress import Progress
 from stages.core.specs import transform_of
 from stages.core.tables import USABLE, IndexRow
@@ -21,11 +22,12 @@ from stages.extract.pipeline import Embeddings, embed_files, embed_rows
 from stages.extract.processes import Rank
 from stages.extract.reader import MemoryBudget, Reader
 from stages.extract.recipe import make_recipe
-from stages.extract.store.seeding import cached_features, is_empty, seed
+from stages.extract.store.seeding import cached_features, is_empty, seed, shared_taps
 from stages.extract.store.shards import Store, tap_spec
 
 _CANARY_MAX_PIXELS = 10**6
 _NUM_AUDITED = 8
+ReadRows = Callable[[NDArray[np.intp]], Rows]
 
 
 class Job:
@@ -71,8 +73,11 @@ class Job:
         self._canaries = check_canary(self._folders, self._embed_files, spec["precision"])
         if rank is None and all(is_empty(folder) for folder in self._folders.values()):
             self._seed()
-        self._stores = self._open_stores()
-        self._audit()
+        self._stores = {
+            tap: Store(folder, tap_spec(spec, tap), self._canaries[tap], self._digests)
+            for tap, folder in self._folders.items()
+        }
+        self._audit({tap: (~store.missing, store.read) for tap, store in self._stores.items()})
 
     def missing_rows(self) -> list[IndexRow]:
         """Return the rows that lack an embedding of some tap."""
@@ -126,12 +131,6 @@ class Job:
                 for rows in store.blocks():
                     writer.append(tap, rows)
 
-    def _open_stores(self) -> dict[str, Store]:
-        return {
-            tap: Store(folder, tap_spec(self.recipe.spec, tap), self._canaries[tap], self._digests)
-            for tap, folder in self._folders.items()
-        }
-
     def _embed_files(self, files: Sequence[bytes]) -> Embeddings:
         return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.recipe.engine, self._num_views)
 
@@ -140,38 +139,48 @@ class Job:
         path = cached_features(Path("dvc.lock"))
         if path is None:
             return
-        shards = seed(self._folders, self._canaries, self.recipe.spec, path)
-        self._stores = self._open_stores()
         try:
-            if shards and self._audit():
-                print(f"extract: an empty store takes its rows from the last result in DVC's cache ({path})")
-                return
+            with open_features(path) as features:
+                taps = shared_taps(self.recipe.spec, features.spec)
+                if not taps:
+                    return
+                known = np.isin(self._digests, features.digests)
+                if self._audit({tap: (known, partial(self._read, features, tap)) for tap in taps}):
+                    for tap in taps:
+                        seed(features, tap, self._folders[tap], self._canaries[tap])
+                    print(f"extract: an empty store takes its rows from the last result in DVC's cache ({path})")
+                    return
             reason = "none of their images is here to compare with"
-        except StoreError as error:
+        except (FeatureFileError, StoreError) as error:
             reason = str(error)
-        for shard in shards:
-            shard.unlink()
-        if shards:
-            print(f"extract: the last result in DVC's cache is not reused: {reason}")
+        print(f"extract: the last result in DVC's cache is not reused: {reason}")
 
-    def _audit(self) -> bool:
-        """Embed a few of the rows to be reused again, others in every run, and compare. Return whether there were any.
+    def _read(self, features: Features, tap: str, positions: NDArray[np.intp]) -> Rows:
+        return features.read(tap, [self.rows[position].digest for position in positions])
+
+    def _audit(self, stored: Mapping[str, tuple[NDArray[np.bool_], ReadRows]]) -> bool:
+        """Embed a few of the rows to be reused again, others in every run, and compare.
+
+        Args:
+            stored: For each tap which of the rows are stored, bool (N,), and what reads some of these.
+
+        Returns:
+            Whether there were any.
 
         Raises:
             StoreError: They differ.
         """
-        missing: Mapping[str, NDArray[np.bool_]] = {tap: store.missing for tap, store in self._stores.items()}
-        reused = np.flatnonzero(~np.logical_and.reduce(list(missing.values())))
+        reused = np.flatnonzero(np.logical_or.reduce([known for known, _ in stored.values()]))
         # Without a seed on purpose: the choice has no influence on the result, and each run should look elsewhere.
         sample = np.random.default_rng().permutation(reused)[:_NUM_AUDITED]
         absent = self._reader.missing([self.rows[position] for position in sample])
         sample = np.sort([position for position in sample if self.rows[position] not in absent]).astype(np.intp)
         rows = [self.rows[position] for position in sample]
         parts = list(embed_rows(rows, self._reader, self.recipe.engine, self._num_views, self._num_workers))
-        for tap, store in self._stores.items():
-            known = ~missing[tap][sample]
-            if known.any():
-                now = np.concatenate([embeddings[tap] for _, embeddings in parts])[known]
+        for tap, (known, read) in stored.items():
+            inside = known[sample]
+            if inside.any():
+                now = np.concatenate([embeddings[tap] for _, embeddings in parts])[inside]
                 what = f"{len(now)} of the images"
-                compare(self._folders[tap] / NAME, what, store.read(sample[known]), now, self.recipe.spec["precision"])
+                compare(self._folders[tap] / NAME, what, read(sample[inside]), now, self.recipe.spec["precision"])
         return bool(rows)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from stages.core.errors import StoreError
 from stages.core.runtime import count_gpus
@@ -12,6 +13,7 @@ from stages.core.sections import RuntimeParams
 from stages.core.tables import IndexRow
 
 _MAX_RESTARTS = 3
+_PATIENCE = timedelta(days=7)  # for the slowest machine
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,10 @@ class Rank:
     Attributes:
         rank: From 0.
         num_ranks: All of them, on all machines.
-        local_rank: Among those of this machine.
     """
 
     rank: int
     num_ranks: int
-    local_rank: int
 
     def part(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
         """Return the rows that are this rank's: by their digest, so that no rank need know what others have done."""
@@ -37,8 +37,23 @@ def this_rank() -> Rank | None:
     """Return this process's rank, or None if torchrun did not start it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    rank, num_ranks, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    return Rank(rank, num_ranks, local_rank)
+    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+
+def wait_for_others(rank: Rank) -> None:
+    """Wait until the ranks of the other machines are done too.
+
+    torchrun starts a dead process again only together with the other machines, and a machine whose processes have all
+    ended no longer takes part: the dead one would wait for it in vain.
+    """
+    if int(os.environ["GROUP_WORLD_SIZE"]) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch: seconds
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=False, timeout=_PATIENCE)
+    store.set(f"done/{rank.rank}", "")
+    store.wait([f"done/{other}" for other in range(rank.num_ranks)], _PATIENCE)
 
 
 def num_processes(runtime: RuntimeParams) -> int:

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from stages.core import backbones
 from stages.core.backbones import build_backbone
-from stages.core.errors import BackboneError, DataError, FeatureFileError, ParamsError
+from stages.core.errors import BackboneError, DataError, FeatureFileError, ParamsError, StoreError
 from stages.core.features import open_features
 from stages.core.images import decode
 from stages.core.sections import BackboneParams
@@ -28,9 +28,9 @@ from stages.core.transforms import Transform
 from stages.core.views import View
 from stages.extract import recipe
 from stages.extract.clock import Clock
-from stages.extract.engines import kept
+from stages.extract.engines import exporting, kept
 from stages.extract.engines.engine import choose_engine
-from stages.extract.engines.kept import ExportError
+from stages.extract.engines.kept import ExportError, export_in_a_process
 from stages.extract.engines.torch_engine import TorchEngine
 from stages.extract.extraction import extract
 from stages.extract.pipeline import embed_rows
@@ -360,6 +360,27 @@ def test_what_onnx_cannot_run_is_run_by_torch(
     assert "runs by torch, more slowly: no such operator" in capsys.readouterr().out
     with pytest.raises(BackboneError, match=r"runtime\.engine: onnx does not run this backbone: no such operator"):
         extract(index_of(photos), named, tmp_path / "f.h5", tmp_path / "store")
+
+
+def test_a_graph_that_does_not_load_is_no_export(
+    tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that exports to a graph which ONNX Runtime refuses counts as one that does not export."""
+
+    def refuse(*_: object) -> None:
+        raise BackboneError("not implemented")
+
+    monkeypatch.setattr(exporting, "OnnxEngine", refuse)
+    with pytest.raises(ExportError, match="not implemented"):
+        exporting.export(tiny_backbone, 64, 64.0, tmp_path, "key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_cannot_be_written_is_told(tiny_backbone: BackboneParams, tmp_path: Path) -> None:
+    """Where the store has no room for the graph, the message names the folder."""
+    (tmp_path / "full").write_text("no folder")
+    with pytest.raises(StoreError, match="full: cannot be written to"):
+        export_in_a_process(tiny_backbone, 64, 64.0, tmp_path / "full", "key")
 
 
 def test_an_exported_network_is_kept_and_checked(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from stages.core import backbones, images
 from stages.core.backbones import Backbone, build_backbone
@@ -396,17 +396,19 @@ def test_numbers_that_are_none_pass_nowhere(
     assert before or not list(root.glob("*/*"))
 
 
-@pytest.mark.parametrize("kind", ["truncated", "flipped"])
+@pytest.mark.parametrize("kind", ["truncated", "one bit", "foreign"])
 def test_a_damaged_canary_is_told(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, kind: str) -> None:
-    """A canary that cannot be read is an error with a way out, not a stack trace."""
+    """A canary that is not as it was written, be it by one bit, is an error with a way out, not a stack trace."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     (path,) = (tmp_path / "store").glob("*/canary.safetensors")
     data = path.read_bytes()
-    middle = len(data) - 200
-    path.write_bytes(data[:-9] if kind == "truncated" else data[:middle] + b"\xff" * 8 + data[middle + 8 :])
+    flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+    path.write_bytes({"truncated": data[:-9], "one bit": flipped, "foreign": save({"x": np.ones(1)})}[kind])
 
-    with pytest.raises(StoreError, match="store"):
+    with pytest.raises(StoreError, match="is damaged .*Delete it; its rows are then embedded anew"):
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    assert verify(tmp_path / "store") == [path]
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
 
 def test_of_two_canaries_the_first_stays(tmp_path: Path) -> None:
@@ -488,6 +490,15 @@ def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams,
     path.write_bytes(path.read_bytes()[:-1])
     assert verify(root) == [path]
     assert run(photos, tiny_backbone, tmp_path / "f.h5", root).num_embedded == 0  # the new canary has the same bytes
+    path = summary.folder / shards.SPEC_NAME
+    for text in ("", "[]", path.read_text().replace("64", "65")):
+        path.write_text(text)
+        assert [store.recipe for store in summarize(root)] == ["its spec.json is damaged"]
+        assert verify(root) == [path]
+        assert run(photos, tiny_backbone, tmp_path / "f.h5", root).num_embedded == 0
+        assert summarize(root)[0].recipe == summary.recipe
+    path.unlink()  # killed between the canary and this
+    assert prune(root, summary.folder.name, None) == [summary.folder]
 
 
 def test_pruning_deletes_whole_recipes(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, warm: Path) -> None:

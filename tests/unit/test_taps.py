@@ -57,36 +57,22 @@ def test_a_tap_is_the_mean_over_the_map() -> None:
     assert torch.allclose(last, expected, atol=1e-5)
 
 
-def test_a_tap_is_read_before_the_next_layer_works_in_place() -> None:
-    """Many networks overwrite a layer's output with its ReLU: the tap has what the layer gave."""
+@pytest.mark.parametrize("flattens_first", [False, True], ids=["map", "vector"])
+def test_a_tap_is_read_before_the_next_layer_works_in_place(flattens_first: bool) -> None:
+    """Many networks overwrite a layer's output with its ReLU: the tap has what the layer gave, pooled or not."""
 
     class InPlace(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body, self.relu = nn.Identity(), nn.ReLU(inplace=True)
+            self.body, self.relu = nn.Flatten() if flattens_first else nn.Identity(), nn.ReLU(inplace=True)
 
         def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
             return self.relu(self.body(inputs_BCHW)).flatten(1)
 
     body, last = EmbeddingNetwork(InPlace(), PLAIN, ["body", "last"], "mean")(pixels())
+    scaled = pixels().permute(0, 3, 1, 2) / 127.5 - 1
 
-    assert torch.allclose(body, pixels().float().mean((1, 2)) / 127.5 - 1, atol=1e-4)
-    assert (last >= 0).all()
-
-
-def test_a_vector_is_read_before_it_is_overwritten() -> None:
-    """Also an output that needs no pooling is kept as the layer gave it."""
-
-    class InPlace(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.relu = nn.Flatten(), nn.ReLU(inplace=True)
-
-        def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
-            return self.relu(self.body(inputs_BCHW))
-
-    body, last = EmbeddingNetwork(InPlace(), PLAIN, ["body", "last"], "mean")(pixels())
-
+    assert torch.allclose(body, scaled.flatten(1) if flattens_first else scaled.mean((2, 3)), atol=1e-4)
     assert (body < 0).any()
     assert (last >= 0).all()
 
@@ -140,6 +126,44 @@ def test_channels_last_maps_are_averaged_over_places() -> None:
     assert torch.allclose(body, pixels().float().mean((1, 2)) / 127.5 - 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_as_many_channels_as_places_are_not_confused(channels_last: bool) -> None:
+    """A map whose three sides are equal is averaged over places all the same, or refused if they cannot be told."""
+
+    class Cube(nn.Module):
+        fixed_px = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Identity()
+
+        def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
+            assert not self.fixed_px or inputs_BCHW.shape[3] == 64
+            channels = inputs_BCHW[:, :1] * torch.linspace(0, 1, 64).reshape(1, 64, 1, 1)
+            return self.body(channels.permute(0, 2, 3, 1) if channels_last else channels).flatten(1)
+
+    body, _ = EmbeddingNetwork(Cube(), PLAIN, ["body", "last"], "mean")(pixels())
+    gray = pixels()[..., 0].float().mean((1, 2)) / 127.5 - 1
+
+    assert torch.allclose(body, gray[:, None] * torch.linspace(0, 1, 64), atol=1e-4)
+    Cube.fixed_px = True
+    with pytest.raises(BackboneError, match=r"body gives shape \(64, 64, 64\).*cannot be told apart"):
+        EmbeddingNetwork(Cube(), PLAIN, ["body"], "mean")
+
+
+def test_layers_without_the_class_token_lose_no_patch() -> None:
+    """Before a class token joins, the mean is over every patch, and there is no class token to take."""
+    plain: Any = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, depth=1).eval()
+    patches: list[torch.Tensor] = []
+    plain.patch_embed.register_forward_hook(lambda _, __, output: patches.append(output))
+    with torch.inference_mode():
+        tap, _ = EmbeddingNetwork(plain, PLAIN, ["patch_embed", "last"], "mean")(pixels())
+
+    assert torch.allclose(tap, patches[-1].mean(1), atol=1e-6)
+    with pytest.raises(BackboneError, match="patch_embed gives shape"):
+        EmbeddingNetwork(plain, PLAIN, ["patch_embed"], "token")
+
+
 def test_a_wrong_name_gets_near_ones() -> None:
     """A misspelt tap is answered with modules like it and with what `auto` takes."""
     with pytest.raises(BackboneError, match=r"'layr2' is no module of this network; near ones are .*layer2.*auto"):
@@ -179,7 +203,7 @@ def test_default_taps_span_the_depth(name: str) -> None:
         network = torchvision.models.get_model(name, weights=None, **options)
         backbones._remove_classifier(network)
 
-    assert default_taps(network, _output_shapes(network.eval(), 224)) == [*DEFAULTS[name], "last"]
+    assert default_taps(network, _output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]
 
 
 def test_views_begin_with_the_centre_and_its_mirror() -> None:

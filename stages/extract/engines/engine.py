@@ -33,8 +33,8 @@ class Engine(Protocol):
 def choose_engine(runtime: RuntimeParams, device: str) -> str:
     """Return the name of the engine for a device: a static rule, so that noise never decides.
 
-    On a CPU ONNX Runtime was faster than torch for every family that was measured, 1.3 times (ConvNeXt) to 7.5 times
-    (EfficientNet-Lite); docs/benchmarks.md has the table. Elsewhere torch.
+    On a CPU ONNX Runtime was faster than torch for every family that was measured, 1.1 times (ViT-S) to 7.7 times
+    (EfficientNet-Lite0); docs/benchmarks.md has the table. Elsewhere torch.
     """
     if runtime.engine != "auto":
         return runtime.engine

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stages.core.backbones import build_embedding_network
-from stages.core.errors import HeadstartError
+from stages.core.errors import BackboneError, HeadstartError
 from stages.core.files import write_bytes, write_json
 from stages.core.sections import BackboneParams
 from stages.core.taps import EmbeddingNetwork
@@ -40,7 +40,10 @@ def export(params: BackboneParams, px: int | str, median_short_side_px: float, f
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, size=(2, crop_px, crop_px, 3), dtype=np.uint8)
     graph = _to_onnx(network, torch.from_numpy(pixels))
-    rows = OnnxEngine(graph, 1, 2, "float32", Clock()).embed(pixels)
+    try:
+        rows = OnnxEngine(graph, 1, 2, "float32", Clock()).embed(pixels)
+    except BackboneError as error:  # it was exported, but does not run
+        raise ExportError(str(error)) from error
     with torch.inference_mode():
         for tap, expected in zip(network.taps, network(torch.from_numpy(pixels)), strict=True):
             difference = relative_difference(expected.numpy(), rows[tap])
@@ -68,7 +71,7 @@ def _to_onnx(network: EmbeddingNetwork, pixels: torch.Tensor) -> bytes:
                 verbose=False,
             )
         except Exception as error:  # the exporter lets the errors of every layer below it through
-            raise ExportError(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
+            raise ExportError(f"{type(error).__name__}: {str(error).strip()[:200]}") from error
         return path.read_bytes()
 
 
@@ -85,6 +88,9 @@ def main() -> None:
         )
     except (HeadstartError, ExportError) as error:
         print(json.dumps([type(error).__name__, str(error)]))
+        sys.exit(1)
+    except OSError as error:
+        print(json.dumps(["StoreError", f"{given['folder']}: cannot be written to ({error})"]))
         sys.exit(1)
 
 

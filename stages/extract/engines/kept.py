@@ -78,6 +78,7 @@ def export_in_a_process(
 
     Raises:
         BackboneError, DownloadError, ExportError: As `exporting.export`.
+        StoreError: The folder cannot be written to.
     """
     given = {"params": params.model_dump(), "px": px, "median_short_side_px": median_short_side_px}
     command = [sys.executable, "-m", "stages.extract.engines.exporting"]

@@ -79,7 +79,7 @@ class TorchEngine:
             if self.batch == batch:  # no other thread has just done it
                 if batch <= 2:
                     raise BackboneError(f"{self._device}: out of memory even for two pictures at once") from error
-                self.batch = batch // 2
+                self.batch = max(2, batch // 2)
                 print(f"extract: {self._device}: out of memory at a batch of {batch}; going on with {self.batch}")
 
 

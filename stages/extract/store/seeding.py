@@ -11,8 +11,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.core.errors import FeatureFileError
-from stages.core.features import fingerprint, open_features
+from stages.core.features import Features, fingerprint
 from stages.extract.store.shards import SHARD_BYTES, SHARD_PATTERN, tap_spec, write_shard
 
 _OUT = "features/features.h5"
@@ -38,33 +37,30 @@ def cached_features(lock: Path) -> Path | None:
     return path if whole else None
 
 
-def seed(folders: Mapping[str, Path], canaries: Mapping[str, str], spec: Mapping[str, Any], path: Path) -> list[Path]:
-    """Copy the rows of a features file into stores that are empty, for every tap that the same recipe made.
+def shared_taps(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the taps whose rows are the same by both specs."""
+    taps = [tap for tap in one["taps"] if tap in other["taps"]]
+    return [tap for tap in taps if fingerprint(tap_spec(one, tap)) == fingerprint(tap_spec(other, tap))]
+
+
+def seed(features: Features, tap: str, folder: Path, canary: str) -> None:
+    """Copy the rows of a tap of a features file into its store.
 
     Args:
-        folders: Of each tap's store.
-        canaries: sha256 of each tap's canary.
-        spec: Of this run.
-        path: The features file.
+        features: Made by the same recipe, as far as this tap goes.
+        tap: One of its taps.
+        folder: Of this tap's store.
+        canary: sha256 of the canary that its rows agree with.
 
-    Returns:
-        The shards that were written.
+    Raises:
+        StoreError: The store cannot be written to.
     """
-    written: list[Path] = []
-    try:
-        with open_features(path) as features:
-            packed = np.frombuffer(bytes.fromhex(features.digests.tobytes().decode()), dtype=np.uint8).reshape(-1, 32)
-            for tap in set(features.spec["taps"]) & set(folders):
-                if fingerprint(tap_spec(features.spec, tap)) == fingerprint(tap_spec(spec, tap)):
-                    canary = np.frombuffer(bytes.fromhex(canaries[tap]), dtype=np.uint8)
-                    start = 0
-                    for rows in features.blocks(tap, SHARD_BYTES):
-                        digests = packed[start : start + len(rows)]
-                        written.append(write_shard(folders[tap], digests, rows, canary))
-                        start += len(rows)
-    except FeatureFileError as error:
-        print(f"extract: WARNING: the features file in DVC's cache is of no use: {error}")
-    return written
+    packed = np.frombuffer(bytes.fromhex(features.digests.tobytes().decode()), dtype=np.uint8).reshape(-1, 32)
+    start = 0
+    for rows in features.blocks(tap, SHARD_BYTES):
+        digests = packed[start : start + len(rows)]
+        write_shard(folder, digests, rows, np.frombuffer(bytes.fromhex(canary), dtype=np.uint8))
+        start += len(rows)
 
 
 def is_empty(folder: Path) -> bool:

@@ -4,15 +4,17 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from stages.core.errors import StoreError
-from stages.core.features import DIGEST_DTYPE
+from stages.core.features import DIGEST_DTYPE, fingerprint
 from stages.core.tables import USABLE, IndexRow, read_rows
 from stages.extract.canary import NAME, is_whole
 from stages.extract.store.shards import FINGERPRINT_PATTERN, SHARD_PATTERN, SPEC_NAME, read_shard, unpack, write_shard
@@ -56,9 +58,10 @@ def verify(root: Path) -> list[Path]:
     """
     damaged = []
     for folder in _stores(root):
-        if not is_whole(folder / NAME):
-            (folder / NAME).unlink(missing_ok=True)
-            damaged.append(folder / NAME)
+        for path, whole in ((folder / NAME, is_whole(folder / NAME)), (folder / SPEC_NAME, _spec(folder) is not None)):
+            if not whole:
+                path.unlink(missing_ok=True)
+                damaged.append(path)
         damaged += [shard for shard in sorted(folder.glob(SHARD_PATTERN)) if read_shard(shard) is None]
     for graph in sorted((root / _ENGINES).glob("*.onnx")):
         if hashlib.sha256(graph.read_bytes()).hexdigest() != graph.stem.rsplit("-", 1)[1]:
@@ -134,28 +137,35 @@ def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dic
 
 
 def _stores(root: Path) -> Iterator[Path]:
-    yield from sorted(path.parent for path in root.glob(f"{FINGERPRINT_PATTERN}/{SPEC_NAME}"))
+    made = {path.parent for name in (SPEC_NAME, NAME) for path in root.glob(f"{FINGERPRINT_PATTERN}/{name}")}
+    yield from sorted(made)
+
+
+def _spec(folder: Path) -> dict[str, Any] | None:
+    """Return the recipe of a store; None if a kill or damage has taken it (the next run writes it anew)."""
+    with suppress(OSError, ValueError):
+        spec: dict[str, Any] = json.loads((folder / SPEC_NAME).read_text(encoding="utf-8"))
+        if fingerprint(spec) == folder.name:
+            return spec
+    return None
 
 
 def _summarize(folder: Path) -> StoreSummary:
-    spec = json.loads((folder / SPEC_NAME).read_text(encoding="utf-8"))
+    spec = _spec(folder)
     shards = sorted(folder.glob(SHARD_PATTERN))
     return StoreSummary(
         folder=folder,
-        recipe=" ".join(
-            [
-                spec["backbone"],
-                f"{spec['transform']['crop_px']} px",
-                f"{len(spec['views'])} views",
-                spec["precision"],
-                spec["taps"][0],
-            ]
-        ),
+        recipe="its spec.json is damaged" if spec is None else _in_words(spec),
         num_shards=len(shards),
         num_rows=sum(_num_rows(shard) for shard in shards),
         num_bytes=_num_bytes(folder),
-        unused_days=_days_since_touched(folder / SPEC_NAME),
+        unused_days=_days_since_touched(folder / SPEC_NAME if spec else folder),
     )
+
+
+def _in_words(spec: Mapping[str, Any]) -> str:
+    side, views = f"{spec['transform']['crop_px']} px", f"{len(spec['views'])} views"
+    return " ".join([spec["backbone"], side, views, spec["precision"], spec["taps"][0]])
 
 
 def _num_rows(shard: Path) -> int:
