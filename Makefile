@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro test check lock bench-extract bench-warm bench-assemble help
+.PHONY: env repro test check lock bench-extract bench-warm bench-assemble bench-head help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -32,7 +32,7 @@ lock: env  ## write requirements.txt and requirements-uv.txt anew from pyproject
 	echo uv | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate $(UPGRADE) --output-file requirements-uv.txt -
 	uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) --group dev --output-file requirements.txt pyproject.toml
 
-# PHOTOS=<folder of JPEG photos> measures on those instead of generated ones.
+# PHOTOS=<folder of JPEG photos> measures on those instead of generated ones, FEATURES=<file> with another spectrum.
 bench-extract: env  ## extract against the tutorials' loop and its own engine; cost of 1 % new images
 	python -W ignore -m benchmarks.extract $(if $(PHOTOS),--photos $(PHOTOS))
 
@@ -41,6 +41,9 @@ bench-warm: env  ## the whole stage on 10,000 photos, cold and with nothing new;
 
 bench-assemble: env  ## a features file of 1,000,000 x 512 from shards; memory
 	python -m benchmarks.assemble
+
+bench-head: env  ## the head against LogisticRegressionCV and DINOv2's sweep on 50,000 x 1,280 x 100 classes; half an hour
+	python -W ignore -m benchmarks.head $(if $(FEATURES),--features $(FEATURES))
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

@@ -138,8 +138,49 @@ class Features:
         Raises:
             FeatureFileError: No such tap, or an image has no row.
         """
-        if tap not in self._file["taps"]:
-            raise FeatureFileError(f"{self._path}: no tap {tap!r}; it has {sorted(self._file['taps'])}. {REMEDY}")
+        dataset, rows = self._dataset(tap), self.rows(digests)
+        ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
+        selected: NDArray[np.float32] = dataset[ascending].astype(np.float32, copy=False)
+        return selected[position]
+
+    def dim(self, tap: str) -> int:
+        """Return the width of a tap.
+
+        Raises:
+            FeatureFileError: No such tap.
+        """
+        return int(self._dataset(tap).shape[2])
+
+    def pieces(
+        self, tap: str, rows: NDArray[np.intp], num_bytes: int
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """Give the embeddings of many images, a piece of the file at a time, in constant memory.
+
+        Args:
+            tap: Which layer.
+            rows: (N,) of the file, ascending (see `rows`).
+            num_bytes: About what a piece of the file may take; at least one row.
+
+        Yields:
+            Positions (B,) in `rows`, and float32 (B, views, dim).
+
+        Raises:
+            FeatureFileError: No such tap.
+        """
+        dataset = self._dataset(tap)
+        step = max(1, num_bytes // (4 * dataset.shape[1] * dataset.shape[2]))
+        for start in range(0, len(dataset), step):
+            first, last = np.searchsorted(rows, [start, start + step])
+            if first < last:
+                piece: NDArray[np.float32] = dataset[start : start + step].astype(np.float32, copy=False)
+                yield np.arange(first, last), piece[rows[first:last] - start]
+
+    def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
+        """Return where in the file some images are, (len(digests),).
+
+        Raises:
+            FeatureFileError: An image has no row.
+        """
         wanted = np.array(digests, dtype=DIGEST_DTYPE)
         rows = np.searchsorted(self.digests, wanted)
         found = rows < len(self.digests)
@@ -149,9 +190,7 @@ class Features:
                 f"{self._path}: no row for {(~found).sum()} of {len(digests)} images, the first "
                 f"{digests[int(np.argmin(found))]}. {REMEDY}"
             )
-        ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
-        selected: NDArray[np.float32] = self._file["taps"][tap][ascending].astype(np.float32, copy=False)
-        return selected[position]
+        return rows
 
     def blocks(self, tap: str, num_bytes: int) -> Iterator[Rows]:
         """Give all rows of a tap in order, as many at a time as `num_bytes` hold, at least one."""
@@ -160,6 +199,11 @@ class Features:
         step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
         for start in range(0, len(dataset), step):
             yield dataset[start : start + step]
+
+    def _dataset(self, tap: str) -> h5py.Dataset:
+        if tap not in self._file["taps"]:
+            raise FeatureFileError(f"{self._path}: no tap {tap!r}; it has {sorted(self._file['taps'])}. {REMEDY}")
+        return self._file["taps"][tap]
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """The pipeline: rows of the index to embeddings, read, decoded and embedded in threads, given back in order."""
 
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from stages.core.features import Rows
+from stages.core.parallel import in_order
 from stages.core.tables import IndexRow
 from stages.extract.engines.engine import Engine
 from stages.extract.reader import Reader
@@ -27,24 +26,12 @@ def embed_rows(
             first.
     """
     step = max(1, engine.batch // num_views)
-    parts = deque(rows[start : start + step] for start in range(0, len(rows), step))
 
-    def embed(part: Sequence[IndexRow]) -> Embeddings:
+    def embed(part: Sequence[IndexRow]) -> tuple[Sequence[IndexRow], Embeddings]:
         pixels = np.concatenate([reader.pixels(row) for row in part])
-        return split_views(engine.embed(pixels), num_views)
+        return part, split_views(engine.embed(pixels), num_views)
 
-    pending: deque[tuple[Sequence[IndexRow], Future[Embeddings]]] = deque()
-    with ThreadPoolExecutor(num_workers) as pool:
-        try:
-            while parts or pending:
-                while parts and len(pending) < 3 * num_workers:  # what is done early waits for what is before it
-                    part = parts.popleft()
-                    pending.append((part, pool.submit(embed, part)))
-                part, future = pending.popleft()
-                yield part, future.result()
-        finally:
-            for _, future in pending:
-                future.cancel()
+    return in_order(embed, (rows[start : start + step] for start in range(0, len(rows), step)), num_workers)
 
 
 def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:

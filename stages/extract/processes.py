@@ -13,7 +13,7 @@ from stages.core.sections import RuntimeParams
 from stages.core.tables import IndexRow
 
 _MAX_RESTARTS = 3
-_PATIENCE = timedelta(days=7)  # for the slowest machine
+_PATIENCE_DAYS = 7  # for the slowest machine
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ def wait_for_others(rank: Rank) -> None:
         return
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch: seconds
 
+    patience = timedelta(days=_PATIENCE_DAYS)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, is_master=False, timeout=_PATIENCE)
+    store = TCPStore(address, port, is_master=False, timeout=patience)
     store.set(f"done/{rank.rank}", "")
-    store.wait([f"done/{other}" for other in range(rank.num_ranks)], _PATIENCE)
+    store.wait([f"done/{other}" for other in range(rank.num_ranks)], patience)
 
 
 def num_processes(runtime: RuntimeParams) -> int:

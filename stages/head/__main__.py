@@ -1,4 +1,4 @@
-"""Stage `head`: features + split -> models/head/, predictions/head.csv, metrics/head_training.json. Reads no image."""
+"""Stage `head`: features + split -> models/head/, predictions/, diagnostics/head/, its plots and metrics. No image."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from stages.core.entry import run_room
 
 
 def main() -> None:
-    """Train the head and say which strength won."""
+    """Train the head, say what was chosen, and write what the folds tell besides."""
     from stages.core.bundle import write_bundle
     from stages.core.features import open_features
     from stages.core.files import sha256_file, write_metrics
@@ -18,21 +18,27 @@ def main() -> None:
     split = read_rows(Path("data/split.csv"), SplitRow)
     classes = read_classes(Path("data/classes.json"))
 
+    from stages.head import results
     from stages.head.train import train_head
 
     with open_features(Path("features/features.h5")) as features:
-        trained = train_head(features, split, classes, sha256_file(Path("data/split.csv")), params.head)
-    probe = trained.probe
+        trained = train_head(features, split, classes, sha256_file(Path("data/split.csv")), params)
     write_bundle(Path("models/head"), trained.bundle)
     write_predictions(Path("predictions/head.csv"), trained.predictions)
-    numbers: dict[str, float | int | str] = {"c": probe.c}
-    if probe.cv_accuracy is not None and probe.cv_log_loss is not None:
-        numbers |= {"cv_accuracy": probe.cv_accuracy, "cv_log_loss": probe.cv_log_loss}
+    write_predictions(Path("predictions/head_out_of_fold.csv"), trained.out_of_fold)
+    results.write_tap_curve(
+        Path("plots/head_training/taps.csv"), trained.fitted.taps, trained.bundle.tap, len(trained.out_of_fold.labels)
+    )
+    results.write_learning_curve(Path("plots/head_training/learning.csv"), trained.learning_curve)
+    suspects = results.write_label_suspects(Path("diagnostics/head/label_suspects.csv"), trained.out_of_fold)
+    alike = results.write_near_duplicates(Path("diagnostics/head/near_duplicates.csv"), trained.near_duplicates, split)
+    numbers = results.numbers(trained)
     write_metrics(Path("metrics/head_training.json"), "head_training", numbers)
-    num_images = trained.bundle.trained_on["num_images"]
-    scored = "" if probe.cv_accuracy is None else f", cross-validated accuracy {probe.cv_accuracy:.4f}"
-    print(f"head: {num_images} training images, {len(classes)} classes, c {probe.c:g}{scored}")
-    if not probe.converged:
+    print(f"head: {results.summary(trained, params.head.kind)}")
+    print(
+        f"head: {suspects} labels to check, {alike} reported images that look like training images (diagnostics/head)"
+    )
+    if not trained.fitted.converged:
         print(f"head: WARNING: the fit did not converge in {params.head.max_iter} iterations; raise head.max_iter")
 
 

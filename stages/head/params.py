@@ -2,24 +2,50 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.core.params import RoomParams, Section
+from stages.core.sections import RuntimeParams
 
 Strength = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class SgdParams(Section):
+    """`head.sgd:` the tutorials' recipe."""
+
+    optimizer: Literal["sgd", "rmsprop"]
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    step_epochs: Annotated[int, Field(ge=1)]
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch: Annotated[int, Field(ge=1)]
 
 
 class HeadParams(Section):
     """`head:` the linear classifier."""
 
+    kind: Literal["logistic", "ridge", "sgd"]
+    taps: Annotated[list[Name], Field(min_length=1)] | Literal["auto"]
     c: Strength | Literal["auto"]
     c_grid: Annotated[list[Strength], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, le=20)]
     max_iter: Annotated[int, Field(ge=1)]
+    class_weights: dict[Name, Strength] | Literal["none", "balanced"]
+    duplicate_similarity: Annotated[float, Field(gt=0, le=1)]
+    sgd: SgdParams
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @model_validator(mode="after")
+    def _strength_is_used(self) -> "HeadParams":
+        if self.kind == "sgd" and self.c != "auto":
+            raise ValueError("c auto where kind is sgd, which has no such strength")
+        return self
 
 
 class Params(RoomParams):
     """The sections of this room."""
 
     head: HeadParams
+    runtime: RuntimeParams

@@ -1,16 +1,22 @@
-"""Training the head: cached embeddings and labels to a bundle and its predictions of the reported split."""
+"""Training: cached embeddings and labels to a bundle, its predictions, and what the folds tell on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stages.core.bundle import Bundle
 from stages.core.errors import DataError
 from stages.core.features import Features, fingerprint
 from stages.core.tables import Predictions, SplitRow
-from stages.head.params import HeadParams
-from stages.head.probe import Probe, fit_probe
+from stages.head.curves import CurvePoint, learning_curve
+from stages.head.fitting import ROWS_FRACTION, Fitted, fit_head
+from stages.head.moments import Array
+from stages.head.neighbours import Pair, knn_accuracies, near_duplicates
+from stages.head.params import Params
+from stages.head.rows import BLOCK_BYTES, Rows
+from stages.head.selection import held_out_logits
 
 
 @dataclass(frozen=True)
@@ -20,53 +26,95 @@ class TrainedHead:
     Attributes:
         bundle: The classifier.
         predictions: Its calibrated logits for every reported image.
-        probe: The fit and its cross-validated scores.
+        out_of_fold: For every training image the calibrated logits by the fit that it was held out of.
+        fitted: How the classifier was chosen.
+        learning_curve: Of the chosen tap, by ridge regression.
+        knn: On the chosen tap, accuracy by number of neighbours.
+        near_duplicates: Reported images that look like training images to the deepest tap.
     """
 
     bundle: Bundle
     predictions: Predictions
-    probe: Probe
+    out_of_fold: Predictions
+    fitted: Fitted
+    learning_curve: Sequence[CurvePoint]
+    knn: Mapping[int, float]
+    near_duplicates: Sequence[Pair]
 
 
 def train_head(
-    features: Features, split: Sequence[SplitRow], classes: Sequence[str], split_sha256: str, params: HeadParams
+    features: Features, split: Sequence[SplitRow], classes: Sequence[str], split_sha256: str, params: Params
 ) -> TrainedHead:
-    """Fit the head on the training rows, then, when all is chosen, predict the reported ones.
+    """Choose and fit the head on the training rows, then, when all is chosen, predict the reported ones.
 
     Args:
         features: Open features file.
         split: Every row; `test` rows are reported, all others are for training and selection.
         classes: (C,) order of the logits.
         split_sha256: Digest of the split table, for the record.
-        params: The section `head`.
+        params: The sections `head` and `runtime`.
 
     Raises:
-        DataError: A split without rows, or a class that cannot be trained.
-        FeatureFileError: An image without an embedding.
+        DataError: A split without rows, or too few for the folds.
+        FeatureFileError: An image without an embedding, or one that is not finite.
+        ParamsError: A tap or a class that is not there.
     """
-    training = [row for row in split if row.split != "test"]
-    reported = [row for row in split if row.split == "test"]
+    training = sorted((row for row in split if row.split != "test"), key=lambda row: row.digest)
+    reported = sorted((row for row in split if row.split == "test"), key=lambda row: row.digest)
     if not training or not reported:
         raise DataError(
             f"data/split.csv: {len(training)} training and {len(reported)} reported rows; expected some of each"
         )
-    tap = features.spec["taps"][-1]  # the deepest one
-    embeddings_NVD = features.read(tap, [row.digest for row in training])
-    probe = fit_probe(embeddings_NVD.mean(axis=1), [row.label for row in training], classes, params)
+    # One BLAS thread in each of ours: its own wait for each other in small products, and would show in the bits.
+    with threadpool_limits(limits=1, user_api="blas"):
+        fitted = fit_head(features, training, classes, params)
+        designs, seed, num_threads = fitted.designs, params.head.seed, params.runtime.num_workers
+        curve = learning_curve(designs, fitted.ridge_c, seed, num_threads)
+        knn = knn_accuracies(designs.rows, designs.targets, seed, num_threads)
+        pairs = _near_duplicates(features, fitted, training, reported, params)
     bundle = Bundle(
         track="head",
         classes=classes,
         spec=features.spec,
-        tap=tap,
-        temperature=1.0,
+        tap=fitted.tap,
+        temperature=fitted.scored.temperature,
         trained_on={
             "features": fingerprint(features.spec),
             "split_sha256": split_sha256,
             "num_images": len(training),
         },
-        weight=probe.weight,
-        bias=probe.bias,
+        weight=fitted.fit.weight.astype(np.float32),
+        bias=fitted.fit.bias.astype(np.float32),
     )
-    logits = bundle.logits(features.read(tap, [row.digest for row in reported]))
-    digests, paths, labels = (tuple(getattr(row, name) for row in reported) for name in ("digest", "path", "label"))
-    return TrainedHead(bundle, Predictions(digests, paths, labels, classes, np.asarray(logits)), probe)
+    pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), BLOCK_BYTES)
+    logits = np.concatenate([bundle.logits(views) for _, views in pieces])
+    out_of_fold = held_out_logits(fitted.designs.rows, fitted.folds, len(classes)) / np.float64(bundle.temperature)
+    return TrainedHead(
+        bundle=bundle,
+        predictions=_predictions(reported, classes, logits),
+        out_of_fold=_predictions(training, classes, out_of_fold),
+        fitted=fitted,
+        learning_curve=curve,
+        knn=knn,
+        near_duplicates=pairs,
+    )
+
+
+def _near_duplicates(
+    features: Features, fitted: Fitted, training: Sequence[SplitRow], reported: Sequence[SplitRow], params: Params
+) -> list[Pair]:
+    """By the deepest tap: it says best whether two photos show the same."""
+    deepest, rows = features.spec["taps"][-1], fitted.designs.rows
+    ours, theirs = [row.digest for row in training], [row.digest for row in reported]
+    if fitted.tap != deepest:
+        rows = Rows(features, deepest, ours, rows.folds, params.runtime.memory // ROWS_FRACTION)
+    embeddings = (
+        ([theirs[position] for position in positions], views.mean(axis=1))
+        for positions, views in features.pieces(deepest, features.rows(theirs), BLOCK_BYTES)
+    )
+    return near_duplicates(embeddings, rows, ours, params.head.duplicate_similarity, params.runtime.num_workers)
+
+
+def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Array) -> Predictions:
+    digests, paths, labels = (tuple(getattr(row, name) for row in rows) for name in ("digest", "path", "label"))
+    return Predictions(digests, paths, labels, classes, logits)

@@ -196,3 +196,26 @@ def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(FeatureFileError, match=r"f\.h5: .*Run: dvc repro extract"), open_features(path):
         pass
+
+
+@given(st.sets(st.integers(0, 6)), st.integers(1, 100))
+def test_pieces_are_the_rows_that_reading_gives(chosen: set[int], num_bytes: int) -> None:
+    """Piece by piece, however small, some images' rows are those that `read` gives at once."""
+    with TemporaryDirectory() as folder:
+        write(Path(folder) / "f.h5")
+        with open_features(Path(folder) / "f.h5") as features:
+            digests = [DIGESTS[number] for number in sorted(chosen)]
+            pieces = list(features.pieces("last", features.rows(digests), num_bytes))
+            expected = features.read("last", digests) if digests else ROWS[:0]
+
+    assert np.array_equal(np.concatenate([[], *(numbers for numbers, _ in pieces)]), np.arange(len(digests)))
+    assert np.array_equal(np.concatenate([ROWS[:0], *(rows for _, rows in pieces)]), expected)
+
+
+def test_the_width_of_a_tap_is_known(tmp_path: Path) -> None:
+    """Without reading rows, and an unknown tap is named."""
+    write(tmp_path / "f.h5")
+    with open_features(tmp_path / "f.h5") as features:
+        assert features.dim("last") == 3
+        with pytest.raises(FeatureFileError, match="no tap 'first'"):
+            features.dim("first")

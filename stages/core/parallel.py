@@ -1,0 +1,33 @@
+"""Parallel work: a function over many items in threads, results in order, few of them waiting."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], num_threads: int
+) -> Generator[Result, None, None]:
+    """Give `function(item)` for each item, in order, computed by threads.
+
+    An item is taken only when its turn is near, so that neither items nor results pile up in memory. An error comes
+    up where its result would have, after all results before it.
+    """
+    rest = iter(items)
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        try:
+            while True:
+                # What is done early waits for what is before it.
+                pending.extend(pool.submit(function, item) for item in islice(rest, 3 * num_threads - len(pending)))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,150 @@
+"""Designs: the training rows of one tap as the solvers want them, with one of the folds held out or with none."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from stages.core.parallel import in_order
+from stages.head.moments import Array, Linear, Moments, MomentSums, Ridge, floored_scale
+from stages.head.rows import Block, Mask, Rows, merged
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the training rows should give.
+
+    Attributes:
+        classes: (N,) number of each row's class.
+        weights: (N,) of each row.
+        num_classes: C, also where a class has no row.
+    """
+
+    classes: NDArray[np.int64]
+    weights: Array
+    num_classes: int
+
+    def one_hot(self, positions: NDArray[np.intp]) -> Array:
+        """Return (B, C) of some rows."""
+        return np.eye(self.num_classes)[self.classes[positions]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Some training rows, in columns that were shifted and divided, and projected on fewer where rows are few.
+
+    Attributes:
+        ridge: Of the rows.
+        held: Moments of the rows that are held out, None if none are.
+        blocks: Gives the rows, float32 (B, r), each time anew.
+        centre: (dim,) what the tap's columns were shifted by.
+        unit: (dim,) what they were divided by.
+        basis: (dim, r) what they were projected on; None if they were not.
+    """
+
+    ridge: Ridge
+    held: Moments | None
+    blocks: Callable[[], Iterator[Block]]
+    centre: Array
+    unit: Array
+    basis: Array | None
+
+    def from_embeddings(self, fit: Linear) -> Linear:
+        """Return a fit on embeddings as one on the design's columns (its projection, where they are fewer)."""
+        weight = fit.weight * self.unit
+        bias = fit.bias + fit.weight @ self.centre
+        return Linear(weight if self.basis is None else weight @ self.basis, bias)
+
+    def on_embeddings(self, fit: Linear) -> Linear:
+        """Return a fit on the design's columns as one on embeddings."""
+        weight = (fit.weight if self.basis is None else fit.weight @ self.basis.T) / self.unit
+        return Linear(weight, fit.bias - weight @ self.centre)
+
+
+class Designs:
+    """The designs of one tap.
+
+    Of many rows only moments are taken, of every fold, in one pass; those of the other folds add up to a design. Where
+    rows are fewer than half the columns, each design projects them on as many columns as rows, which loses nothing (its
+    solutions are combinations of rows) and makes all that follows faster.
+
+    Args:
+        rows: The tap's.
+        targets: Of these rows.
+        num_folds: Number of folds.
+        num_threads: For the pass.
+    """
+
+    def __init__(self, rows: Rows, targets: Targets, num_folds: int, num_threads: int) -> None:
+        self.rows, self.targets, self.num_folds = rows, targets, num_folds
+        self._folds = [] if self._are_few(rows.num) else self._sum_folds(num_threads)
+
+    def without(self, fold: int | None) -> Design:
+        """Return the design of the rows of all other folds, or of all rows."""
+        held = self.rows.folds == fold
+        if not self._folds:
+            return self._projected(~held, held)
+        others = Moments.total([moments for other, moments in enumerate(self._folds) if other != fold])
+        return self._of_moments(others, None if fold is None else self._folds[fold], ~held)
+
+    def of(self, chosen: Mask) -> Design:
+        """Return the design of some rows, (N,)."""
+        if self._are_few(int(chosen.sum())):
+            return self._projected(chosen, np.zeros_like(chosen))
+        sums = MomentSums(self.rows.dim, self.targets.num_classes)
+        for block in self.rows.blocks(chosen):
+            sums.add(self._near(block), *self._targets_of(block))
+        return self._of_moments(sums.moments(), None, chosen)
+
+    def _are_few(self, num: int) -> bool:
+        return 2 * num < self.rows.dim
+
+    def _sum_folds(self, num_threads: int) -> list[Moments]:
+        sums = [MomentSums(self.rows.dim, self.targets.num_classes) for _ in range(self.num_folds)]
+        for block in self.rows.blocks():
+            for _ in in_order(partial(self._add, sums, block), range(self.num_folds), num_threads):
+                pass
+        return [each.moments() for each in sums]
+
+    def _add(self, sums: Sequence[MomentSums], block: Block, fold: int) -> None:
+        part = block.of(self.rows.folds[block.positions] == fold)
+        sums[fold].add(self._near(part), *self._targets_of(part))
+
+    def _targets_of(self, block: Block) -> tuple[Array, Array]:
+        return self.targets.one_hot(block.positions), self.targets.weights[block.positions]
+
+    def _near(self, block: Block) -> Array:
+        return (block.x - self.rows.shift) / self.rows.unit
+
+    def _of_moments(self, moments: Moments, held: Moments | None, chosen: Mask) -> Design:
+        unit = self.rows.unit
+        scale = floored_scale(moments.variance() * unit**2) / unit
+        return Design(Ridge.of(moments, scale), held, lambda: self._blocks(chosen), self.rows.shift, unit, None)
+
+    def _blocks(self, chosen: Mask) -> Iterator[Block]:
+        is_near = not self.rows.shift.any()
+        for block in self.rows.blocks(chosen):
+            yield block if is_near else Block(block.positions, self._near(block).astype(np.float32))
+
+    def _projected(self, chosen: Mask, held: Mask) -> Design:
+        block = merged(self.rows.blocks(chosen))
+        x, weights = block.x.astype(np.float64), self.targets.weights[block.positions]
+        centre = weights @ x / weights.sum()
+        scale = floored_scale(weights @ (x - centre) ** 2 / weights.sum())
+        standard = (x - centre) / scale
+        basis, _ = qr(standard.T, mode="economic")
+        fewer = Block(block.positions, (standard @ basis).astype(np.float32))
+        ridge = Ridge.of(self._moments_of(standard @ basis, block), np.ones(basis.shape[1]))
+        held_moments = None
+        if held.any():
+            other = merged(self.rows.blocks(held))
+            held_moments = self._moments_of(((other.x - centre) / scale) @ basis, other)
+        return Design(ridge, held_moments, lambda: iter([fewer]), centre, scale, basis)
+
+    def _moments_of(self, x: Array, block: Block) -> Moments:
+        sums = MomentSums(x.shape[1], self.targets.num_classes)
+        sums.add(x, *self._targets_of(block))
+        return sums.moments()

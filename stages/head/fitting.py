@@ -1,0 +1,137 @@
+"""Fitting: the tap and the strength are chosen by cross-validation, then all training rows are fitted with them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core.errors import ParamsError
+from stages.core.features import Features
+from stages.core.parallel import in_order
+from stages.core.progress import Progress
+from stages.core.tables import SplitRow
+from stages.head.designs import Designs, Targets
+from stages.head.folds import make_folds
+from stages.head.logistic import fit_logistic
+from stages.head.moments import Linear
+from stages.head.params import HeadParams, Params
+from stages.head.rows import Rows
+from stages.head.selection import Scored, judge, score_logistic, score_ridge
+from stages.head.sgd import fit_sgd
+
+# Rows are kept if they take no more than this part of runtime.memory. Reading 50,000 x 1,280 again for every pass made
+# the whole no slower (106 s), because the file is in the system's cache.
+ROWS_FRACTION = 16
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head and how it was chosen.
+
+    Attributes:
+        tap: The layer that it reads.
+        fit: Its weights, on embeddings.
+        converged: Whether the fit ended before `head.max_iter`.
+        scored: The chosen strength, judged by the folds.
+        folds: (F,) its fits without each fold, on embeddings.
+        taps: For every candidate its best ridge regression, by depth.
+        ridge_c: Strength of the chosen tap's.
+        designs: Of the chosen tap.
+    """
+
+    tap: str
+    fit: Linear
+    converged: bool
+    scored: Scored
+    folds: Sequence[Linear]
+    taps: Mapping[str, Scored]
+    ridge_c: float
+    designs: Designs
+
+
+def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> Fitted:
+    """Choose the tap by ridge regression, the strength by the kind of head that is asked for, and fit all rows.
+
+    Args:
+        features: Open features file.
+        training: The training rows, by digest.
+        classes: (C,) order of the logits.
+        params: The sections `head` and `runtime`.
+
+    Raises:
+        DataError: Too few rows for the folds.
+        FeatureFileError: An image without an embedding, or one that is not finite.
+        ParamsError: A tap or a class that is not there.
+    """
+    head, num_threads = params.head, params.runtime.num_workers
+    digests, labels = [row.digest for row in training], [row.label for row in training]
+    candidates, targets = _candidates(head, features), _targets(labels, classes, head)
+    folds = make_folds(labels, [row.group for row in training], head.folds, head.seed)
+    ridge_grid = [head.c] if head.kind == "ridge" and head.c != "auto" else sorted(head.c_grid)
+    taps: dict[str, Scored] = {}
+    best: tuple[str, Designs, list[Linear]] | None = None
+    with Progress("head", len(candidates), "tap") as progress:
+        for tap in candidates:
+            rows = Rows(features, tap, digests, folds, params.runtime.memory // ROWS_FRACTION)
+            designs = Designs(rows, targets, head.folds, num_threads)
+            taps[tap], folds_of_tap = score_ridge(designs, ridge_grid, num_threads)
+            if taps[tap].log_loss == min(scored.log_loss for scored in taps.values()):  # of equal ones the deepest
+                best = tap, designs, folds_of_tap
+            progress.advance(1)
+    assert best is not None, "there is a candidate"
+    tap, designs, ridge_folds = best
+    ridge_c = taps[tap].c
+    assert ridge_c is not None, "ridge regression has a strength"
+    scored, of_folds = taps[tap], ridge_folds
+    if head.kind == "logistic":
+        strengths = sorted(head.c_grid) if head.c == "auto" else [head.c]
+        scored, of_folds = score_logistic(designs, strengths, ridge_c, head.max_iter, num_threads)
+    elif head.kind == "sgd":
+        of_folds = list(in_order(lambda fold: _fit_sgd(designs, fold, head), range(head.folds), num_threads))
+        scored = judge(designs, None, of_folds)
+    fit, converged = _fit_all(designs, scored, of_folds, head, num_threads)
+    return Fitted(tap, fit, converged, scored, of_folds, taps, ridge_c, designs)
+
+
+def _candidates(head: HeadParams, features: Features) -> list[str]:
+    """Return the taps to choose from, by depth."""
+    there = features.spec["taps"]
+    unknown = [] if head.taps == "auto" else sorted(set(head.taps) - set(there))
+    if unknown:
+        raise ParamsError(f"head.taps: found {unknown}; expected auto or some of {there} (backbone.taps reads others)")
+    return [tap for tap in there if head.taps == "auto" or tap in head.taps]
+
+
+def _targets(labels: Sequence[str], classes: Sequence[str], head: HeadParams) -> Targets:
+    number = {name: position for position, name in enumerate(classes)}
+    targets_N = np.array([number[label] for label in labels])
+    counts_C = np.bincount(targets_N, minlength=len(classes))
+    weights_C = np.ones(len(classes))
+    if head.class_weights == "balanced":
+        weights_C = len(labels) / (np.count_nonzero(counts_C) * np.maximum(counts_C, 1))
+    elif head.class_weights != "none":
+        unknown = sorted(set(head.class_weights) - set(classes))
+        if unknown:
+            raise ParamsError(f"head.class_weights: found {unknown}; expected some of the classes {list(classes)}")
+        weights_C = np.array([head.class_weights.get(name, 1.0) for name in classes])
+    return Targets(targets_N, weights_C[targets_N], len(classes))
+
+
+def _fit_all(
+    designs: Designs, scored: Scored, of_folds: Sequence[Linear], head: HeadParams, num_threads: int
+) -> tuple[Linear, bool]:
+    """Fit all training rows; return the weights on embeddings, and whether the fit converged."""
+    if head.kind == "sgd":
+        return _fit_sgd(designs, None, head), True
+    design = designs.without(None)
+    assert scored.c is not None, "chosen"
+    if head.kind == "ridge":
+        return design.on_embeddings(design.ridge.fit(scored.c)), True
+    near = Linear(*(np.mean(parts, axis=0) for parts in zip(*of_folds, strict=True)))
+    start = design.from_embeddings(near)
+    done = fit_logistic(design, designs.targets, scored.c, start, head.max_iter, exact=True, num_threads=num_threads)
+    return design.on_embeddings(done.fit), done.converged
+
+
+def _fit_sgd(designs: Designs, held_out: int | None, head: HeadParams) -> Linear:
+    return fit_sgd(designs.rows, designs.targets, held_out, head.sgd, head.seed)

@@ -1,0 +1,112 @@
+"""Neighbours: the nearest embeddings by cosine similarity, as a check of the head and to find near-duplicates."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.parallel import in_order
+from stages.head.designs import Targets
+from stages.head.rows import Block, Rows, merged
+
+NUM_NEIGHBOURS = (1, 5, 20)
+_MOST_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then half a percent
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reported image and a training image that look alike.
+
+    Attributes:
+        reported: Digest.
+        training: Digest.
+        similarity: Cosine of their embeddings.
+    """
+
+    reported: str
+    training: str
+    similarity: float
+
+
+def knn_accuracies(rows: Rows, targets: Targets, seed: int, num_threads: int) -> dict[int, float]:
+    """Return, for each number of neighbours, how often the neighbours of a training row have its class.
+
+    Each row is compared with the rows of all other folds; each neighbour counts as much as it is similar. Of more than
+    4,000 rows so many are drawn.
+
+    Args:
+        rows: Of a tap.
+        targets: Of these rows.
+        seed: Of the draw.
+        num_threads: To use.
+    """
+    most = max(NUM_NEIGHBOURS)
+    queries = np.sort(np.random.default_rng(seed).permutation(rows.num)[:_MOST_QUERIES])
+    drawn = merged(rows.blocks(np.isin(np.arange(rows.num), queries)))
+    x, positions, folds = _normalised(drawn.x), drawn.positions, rows.folds[drawn.positions]
+    best = np.full((len(x), most), -np.inf, dtype=np.float32)
+    classes = np.zeros((len(x), most), dtype=np.int64)
+
+    def nearest_in(block: Block) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        found = x @ _normalised(block.x).T
+        found[folds[:, None] == rows.folds[block.positions]] = -np.inf
+        return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), most)
+
+    for found, labels in in_order(nearest_in, rows.blocks(), num_threads):
+        together, all_labels = np.concatenate([best, found], axis=1), np.concatenate([classes, labels], axis=1)
+        best, classes = _largest(together, all_labels, most)
+    accuracies = {}
+    for number in NUM_NEIGHBOURS:
+        votes = np.zeros((len(x), targets.num_classes))
+        similarity = np.where(np.isfinite(best[:, :number]), best[:, :number], 0.0)
+        np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :number]), similarity)
+        accuracies[number] = float((votes.argmax(axis=1) == targets.classes[positions]).mean())
+    return accuracies
+
+
+def _largest(
+    values: NDArray[np.float32], labels: NDArray[np.int64], num: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the largest values of every row, descending, and what belongs to them."""
+    chosen = np.argpartition(-values, num - 1, axis=1)[:, :num] if values.shape[1] > num else None
+    if chosen is not None:
+        values, labels = np.take_along_axis(values, chosen, 1), np.take_along_axis(labels, chosen, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(values, order, 1), np.take_along_axis(labels, order, 1)
+
+
+def near_duplicates(
+    reported: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
+    rows: Rows,
+    training: Sequence[str],
+    similarity: float,
+    num_threads: int,
+) -> list[Pair]:
+    """Return every pair of a reported and a training image at least so similar, the most similar first.
+
+    Args:
+        reported: Digests and embeddings float32 (B, dim) of the reported images, some at a time.
+        rows: The training rows of the same tap.
+        training: (N,) their digests.
+        similarity: Least cosine of their embeddings.
+        num_threads: To use.
+    """
+    pairs = []
+    for digests, embeddings in reported:
+        x = _normalised(embeddings)
+
+        def similarities(block: Block, x: NDArray[np.float32] = x) -> tuple[Block, NDArray[np.float32]]:
+            return block, x @ _normalised(block.x).T
+
+        for block, found in in_order(similarities, rows.blocks(), num_threads):
+            for one, other in np.argwhere(found >= similarity):
+                cosine = min(float(found[one, other]), 1.0)
+                pairs.append(Pair(digests[one], training[block.positions[other]], cosine))
+    return sorted(pairs, key=lambda pair: (-pair.similarity, pair.reported, pair.training))
+
+
+def _normalised(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    normalised: NDArray[np.float32] = (x / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
+    return normalised

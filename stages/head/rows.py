@@ -1,0 +1,106 @@
+"""Rows: the training embeddings of one tap, a block at a time, from memory if they are few and else from the file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import FeatureFileError
+from stages.core.features import Features
+
+# Large enough for fast matrix products. Not from runtime.memory: sums over blocks would then depend on it.
+BLOCK_BYTES = 2**23
+# Columns further from zero than so many times their spread are shifted before products in float32.
+_FAR = 100
+_FIRST = 1000  # rows that tell how far
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows.
+
+    Attributes:
+        positions: (B,) in the training table, ascending.
+        x: float32 (B, dim) embeddings, the mean over the views.
+    """
+
+    positions: NDArray[np.intp]
+    x: NDArray[np.float32]
+
+    def of(self, chosen: Mask) -> "Block":
+        """Return the chosen ones of the rows, (B,)."""
+        return self if chosen.all() else Block(self.positions[chosen], self.x[chosen])
+
+
+class Rows:
+    """The training rows of one tap.
+
+    Attributes:
+        num: Rows.
+        dim: Columns.
+        folds: (N,) fold of every row.
+        shift: (dim,) and
+        unit: (dim,) bring columns that lie far from zero near it, for numerics only: no result depends on them.
+
+    Args:
+        features: Open features file.
+        tap: One of its taps.
+        digests: (N,) the rows, ascending.
+        folds: (N,) fold of every row.
+        memory: Bytes; rows that take more are read again whenever they are needed.
+
+    Raises:
+        FeatureFileError: No such tap, an image without a row, or an embedding that is not finite.
+    """
+
+    def __init__(
+        self, features: Features, tap: str, digests: Sequence[str], folds: NDArray[np.int64], memory: int
+    ) -> None:
+        self._features, self._tap, self._digests = features, tap, digests
+        self._file_rows = features.rows(digests)
+        self._kept: list[Block] | None = None
+        self._all_checked = False
+        self.num, self.dim, self.folds = len(digests), features.dim(tap), folds
+        if self.num * self.dim * np.dtype(np.float32).itemsize <= memory:
+            self._kept = list(self.blocks())
+        first = next(self.blocks()).x[:_FIRST].astype(np.float64)
+        centre, spread = first.mean(axis=0), first.std(axis=0)
+        spread[spread == 0] = np.median(spread[spread > 0]) if spread.any() else 1.0
+        far = bool((np.abs(centre) > _FAR * spread).any())
+        self.shift: NDArray[np.float64] = centre if far else np.zeros(self.dim)
+        self.unit: NDArray[np.float64] = spread if far else np.ones(self.dim)
+
+    def blocks(self, chosen: Mask | None = None) -> Iterator[Block]:
+        """Give the rows, or the chosen ones of them (N,), by ascending position."""
+        if self._kept is not None:
+            for block in self._kept:
+                inside = np.ones(len(block.x), dtype=bool) if chosen is None else chosen[block.positions]
+                if inside.any():
+                    yield block.of(inside)
+            return
+        positions = np.arange(self.num) if chosen is None else np.flatnonzero(chosen)
+        for numbers, views in self._features.pieces(self._tap, self._file_rows[positions], BLOCK_BYTES):
+            block = Block(positions[numbers], views[:, 0] if views.shape[1] == 1 else views.mean(axis=1))
+            if not self._all_checked:
+                self._check(block)
+            yield block
+        self._all_checked = self._all_checked or chosen is None
+
+    def _check(self, block: Block) -> None:
+        finite = np.isfinite(block.x)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise FeatureFileError(
+                f"features/features.h5: tap {self._tap!r}, column {column}: the embedding of image "
+                f"{self._digests[block.positions[row]]} is not finite. Run: dvc repro -f extract"
+            )
+
+
+def merged(blocks: Iterable[Block]) -> Block:
+    """Return all rows of some blocks as one."""
+    several = list(blocks)
+    positions = np.concatenate([block.positions for block in several])
+    return Block(positions, np.concatenate([block.x for block in several]))

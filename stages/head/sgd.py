@@ -1,0 +1,98 @@
+"""The tutorials' recipe: a linear layer by stochastic gradient descent, StepLR, and the best epoch kept."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from stages.head.designs import Targets
+from stages.head.moments import Array, Linear, floored_scale
+from stages.head.params import SgdParams
+from stages.head.rows import Mask, Rows
+
+_RMSPROP_DECAY, _RMSPROP_EPSILON = 0.99, 1e-8  # torch's
+
+
+class Optimizer:
+    """SGD or RMSprop with momentum, as torch.optim does them.
+
+    Attributes:
+        values: float64, changed by every step.
+
+    Args:
+        params: The recipe.
+        values: To start from.
+    """
+
+    def __init__(self, params: SgdParams, values: Array) -> None:
+        self.values = values
+        self._params = params
+        self._velocity, self._square = np.zeros_like(values), np.zeros_like(values)
+
+    def step(self, gradient: Array, learning_rate: float) -> None:
+        """Go one step against a gradient."""
+        if self._params.optimizer == "rmsprop":
+            self._square += (1 - _RMSPROP_DECAY) * (gradient**2 - self._square)
+            gradient = gradient / (np.sqrt(self._square) + _RMSPROP_EPSILON)
+        self._velocity = self._params.momentum * self._velocity + gradient
+        self.values = self.values - learning_rate * self._velocity
+
+
+def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParams, seed: int) -> Linear:
+    """Train on the standardised rows of all folds but one, and return the weights of the best epoch, on embeddings.
+
+    The best epoch is the first with the highest accuracy on the inner validation: the fold after the one held out (the
+    first, if none is), which is not trained on.
+
+    Args:
+        rows: Of the tap.
+        targets: Of these rows.
+        held_out: The fold that is not seen; None for none.
+        params: The recipe.
+        seed: Of the order of the rows, which are shuffled by blocks and inside each block.
+    """
+    inner = 0 if held_out is None else (held_out + 1) % (int(rows.folds.max()) + 1)
+    training = (rows.folds != inner) & (rows.folds != (-1 if held_out is None else held_out))
+    mean, scale = _standardisation(rows, training)
+
+    def standardised(chosen: Mask) -> Iterator[tuple[Array, NDArray[np.intp]]]:
+        for block in rows.blocks(chosen):
+            yield (block.x - mean) / scale, block.positions
+
+    random = np.random.default_rng(seed)
+    optimizer = Optimizer(params, np.zeros((targets.num_classes, rows.dim + 1)))
+    best, best_hits = optimizer.values, -1
+    for epoch in range(params.epochs):
+        learning_rate = params.learning_rate * params.gamma ** (epoch // params.step_epochs)
+        for x, positions in standardised(training):
+            order = random.permutation(len(x))
+            for start in range(0, len(x), params.batch):
+                batch = order[start : start + params.batch]
+                optimizer.step(_gradient(optimizer.values, x[batch], targets, positions[batch]), learning_rate)
+        weight, bias = optimizer.values[:, :-1], optimizer.values[:, -1]
+        hits = sum(
+            int(((x @ weight.T + bias).argmax(axis=1) == targets.classes[positions]).sum())
+            for x, positions in standardised(rows.folds == inner)
+        )
+        if hits > best_hits:
+            best, best_hits = optimizer.values, hits
+    weight = best[:, :-1] / scale
+    return Linear(weight, best[:, -1] - weight @ mean)
+
+
+def _gradient(values: Array, x: Array, targets: Targets, positions: NDArray[np.intp]) -> Array:
+    """Of the weighted mean log loss of a batch."""
+    weights = targets.weights[positions]
+    residual = softmax(x @ values[:, :-1].T + values[:, -1], axis=1) - targets.one_hot(positions)
+    residual *= (weights / weights.sum())[:, None]
+    return np.concatenate([residual.T @ x, residual.sum(axis=0)[:, None]], axis=1)
+
+
+def _standardisation(rows: Rows, chosen: Mask) -> tuple[Array, Array]:
+    total, squares = np.zeros(rows.dim), np.zeros(rows.dim)
+    for block in rows.blocks(chosen):
+        x = block.x - rows.shift
+        total, squares = total + x.sum(axis=0), squares + (x**2).sum(axis=0)
+    mean = total / chosen.sum()
+    return mean + rows.shift, floored_scale(np.maximum(squares / chosen.sum() - mean**2, 0.0))
