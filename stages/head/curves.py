@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from stages.core.parallel import in_order
 from stages.head.designs import Designs
 from stages.head.rows import Mask
 
@@ -31,7 +30,7 @@ class CurvePoint:
     high: float
 
 
-def learning_curve(designs: Designs, c: float, seed: int, num_threads: int) -> list[CurvePoint]:
+def learning_curve(designs: Designs, c: float, seed: int) -> list[CurvePoint]:
     """Return the accuracy at several numbers of training images, each a fixed multiple of the one before.
 
     For every fold the other folds' rows are put in a random order in which every beginning has its share of each class,
@@ -42,7 +41,6 @@ def learning_curve(designs: Designs, c: float, seed: int, num_threads: int) -> l
         designs: Of the tap.
         c: Strength of the ridge regression.
         seed: Of the orders.
-        num_threads: To use.
     """
     rows, targets = designs.rows, designs.targets
     num_all = int(min((rows.folds != fold).sum() for fold in range(designs.num_folds)))
@@ -64,7 +62,7 @@ def learning_curve(designs: Designs, c: float, seed: int, num_threads: int) -> l
             accuracies.append(float(np.concatenate(right).mean()))
         return accuracies
 
-    accuracies_FS = np.array(list(in_order(accuracies_of, range(designs.num_folds), num_threads)))
+    accuracies_FS = np.array(designs.each_fold(accuracies_of))
     mean_S = accuracies_FS.mean(axis=0)
     quantile = stdtrit(designs.num_folds - 1, (1 + CONFIDENCE) / 2)
     margin_S = quantile * accuracies_FS.std(axis=0, ddof=1) / np.sqrt(designs.num_folds)

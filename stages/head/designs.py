@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from scipy.linalg import qr
 from stages.core.parallel import in_order
 from stages.head.moments import Array, Linear, Moments, MomentSums, Ridge, floored_scale
 from stages.head.rows import Block, Mask, Rows, merged
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,19 @@ class Targets:
     def one_hot(self, positions: NDArray[np.intp]) -> Array:
         """Return (B, C) of some rows."""
         return np.eye(self.num_classes)[self.classes[positions]]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes.
+
+    Attributes:
+        num_threads: Of the CPU.
+        device: `cpu`, or the GPU for what is worth it, such as `cuda:0`.
+    """
+
+    num_threads: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -75,12 +91,16 @@ class Designs:
         rows: The tap's.
         targets: Of these rows.
         num_folds: Number of folds.
-        num_threads: For the pass.
+        machine: What computes, here and in all that takes the designs.
     """
 
-    def __init__(self, rows: Rows, targets: Targets, num_folds: int, num_threads: int) -> None:
-        self.rows, self.targets, self.num_folds = rows, targets, num_folds
-        self._folds = [] if self._are_few(rows.num) else self._sum_folds(num_threads)
+    def __init__(self, rows: Rows, targets: Targets, num_folds: int, machine: Machine) -> None:
+        self.rows, self.targets, self.num_folds, self.machine = rows, targets, num_folds, machine
+        self._folds = [] if self._are_few(rows.num) else self._sum_folds()
+
+    def each_fold(self, function: Callable[[int], Result]) -> list[Result]:
+        """Return what a function gives for every fold, computed by threads."""
+        return list(in_order(function, range(self.num_folds), self.machine.num_threads))
 
     def without(self, fold: int | None) -> Design:
         """Return the design of the rows of all other folds, or of all rows."""
@@ -102,11 +122,10 @@ class Designs:
     def _are_few(self, num: int) -> bool:
         return 2 * num < self.rows.dim
 
-    def _sum_folds(self, num_threads: int) -> list[Moments]:
+    def _sum_folds(self) -> list[Moments]:
         sums = [MomentSums(self.rows.dim, self.targets.num_classes) for _ in range(self.num_folds)]
         for block in self.rows.blocks():
-            for _ in in_order(partial(self._add, sums, block), range(self.num_folds), num_threads):
-                pass
+            self.each_fold(partial(self._add, sums, block))
         return [each.moments() for each in sums]
 
     def _add(self, sums: Sequence[MomentSums], block: Block, fold: int) -> None:

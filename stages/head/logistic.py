@@ -4,22 +4,23 @@ The problem is preconditioned by the second moments of the rows, which ridge reg
 classes are equally unsure they are the Hessian (Boehning 1992), so that L-BFGS needs tens of passes, not hundreds.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from stages.core.parallel import in_order
-from stages.head.designs import Design, Targets
+from stages.head.designs import Design, Machine, Targets
 from stages.head.moments import Array, Linear
 from stages.head.rows import Block, merged
+from stages.head.sums import Sums, sums_of
 
-# Of the gradient of the mean loss, in unknowns in which its curvature is about 1. Measured on digits and ants & bees,
-# c from 0.01 to 10: the exact one moves probabilities by at most 1e-4 (3e-6 up to c = 1), the quick one some by 0.05
-# but the mean loss in its third digit only. Rounding in float32 hides gradients much smaller than the quick one.
-_EXACT, _QUICK = 1e-7, 3e-4
+# Rounding in float32 hides smaller gradients.
+_SMALLEST_IN_FLOAT32 = 1e-4
 _LEAST_CURVATURE = 1e-6
 _SMALL = 10**7  # multiplications in a pass, below which blocks and threads cost more than they give
 
@@ -37,7 +38,7 @@ class LogisticFit(NamedTuple):
 
 
 def fit_logistic(
-    design: Design, targets: Targets, c: float, start: Linear, max_iter: int, *, exact: bool, num_threads: int = 1
+    design: Design, targets: Targets, c: float, start: Linear, max_iter: int, *, tol: float, machine: Machine
 ) -> LogisticFit:
     """Minimise the rows' weighted log loss plus the squared weights of the standardised columns divided by 2 c.
 
@@ -50,11 +51,10 @@ def fit_logistic(
         c: Inverse strength of regularisation.
         start: On the design's columns; nearer is faster, the solution is the same.
         max_iter: Most iterations.
-        exact: Products in float64 and a small tolerance; else float32 and one that is enough to compare strengths.
-        num_threads: For the blocks of rows; the result does not depend on it.
+        tol: Largest gradient of the mean loss at which it ends, in unknowns in which its curvature is about 1.
+        machine: What computes; the result does not depend on its threads.
     """
-    dtype = np.dtype(np.float64 if exact else np.float32)
-    problem = _Problem(design, targets, c, start, dtype=dtype, num_threads=num_threads)
+    problem = _Problem(design, targets, c, start, exact=tol < _SMALLEST_IN_FLOAT32, machine=machine)
     if problem.is_trivial:
         return LogisticFit(problem.solution(problem.start * 0), converged=True)
     done = minimize(
@@ -62,52 +62,24 @@ def fit_logistic(
         problem.start,
         jac=True,
         method="L-BFGS-B",
-        options={
-            "maxiter": max_iter,
-            "maxfun": 2 * max_iter,
-            "gtol": _EXACT if exact else _QUICK,
-            "ftol": 0.0,
-            "maxcor": 10,
-        },
+        options={"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tol, "ftol": 0.0, "maxcor": 10},
     )
     return LogisticFit(problem.solution(done.x), bool(done.nit < max_iter))
-
-
-class _Sums(NamedTuple):
-    """Weighted sums over the rows: loss, its gradients, spread of the probabilities, log of the partition function."""
-
-    loss: float
-    weight: Array  # (K, r) gradient by the weights of the standardised columns
-    bias: Array  # (K,)
-    curvature: float
-    log_partition: float
-
-    def plus(self, other: "_Sums") -> "_Sums":
-        return _Sums(
-            self.loss + other.loss,
-            self.weight + other.weight,
-            self.bias + other.bias,
-            self.curvature + other.curvature,
-            self.log_partition + other.log_partition,
-        )
 
 
 class _Problem:
     """The mean loss as a function of U and b; U times the inverse factor of the expected Hessian are the weights."""
 
     def __init__(
-        self, design: Design, targets: Targets, c: float, start: Linear, *, dtype: np.dtype[Any], num_threads: int
+        self, design: Design, targets: Targets, c: float, start: Linear, *, exact: bool, machine: Machine
     ) -> None:
-        self._blocks, self._targets, self._dtype = design.blocks, targets, dtype
+        self._targets = targets
         self._mean, self._scale = design.ridge.mean, design.ridge.scale
         self._num = design.ridge.weight
-        self._num_threads = num_threads
-        if self._num * len(self._scale) * targets.num_classes < _SMALL:
-            block = merged(design.blocks())
-            self._num_threads, self._blocks = 1, lambda: iter([block])
         self._present = np.flatnonzero(design.ridge.target_mean > 0)
         self._column = np.full(targets.num_classes, -1)
         self._column[self._present] = np.arange(len(self._present))
+        self._read = self._reader(design, exact=exact, machine=machine)
         self._penalty = (2 if len(self._present) == 2 else 1) / (c * self._num)
         weight = start.weight[self._present] * self._scale
         bias = start.bias[self._present] + start.weight[self._present] @ self._mean
@@ -150,39 +122,31 @@ class _Problem:
         weight = solve_triangular(self._factor, scaled.T, lower=True, trans="T").T
         return weight, unknowns[split:] / self._root_curvature
 
-    def _sums(self, weight: Array, bias: Array) -> _Sums:
-        """Read the rows once; sums over blocks are in float64."""
+    def _sums(self, weight: Array, bias: Array) -> Sums:
+        """Read the rows once: the sums, by the weights and biases of the standardised columns."""
         scaled = weight / self._scale
-        on_rows = Linear(scaled.astype(self._dtype), (bias - scaled @ self._mean).astype(self._dtype))
-        parts: Iterator[_Sums]
-        if self._num_threads == 1:
-            parts = (self._sums_of(block, on_rows) for block in self._blocks())
-        else:
-            parts = in_order(lambda block: self._sums_of(block, on_rows), self._blocks(), self._num_threads)
-        total = next(parts)
-        for part in parts:
-            total = total.plus(part)
+        parts = self._read(Linear(scaled, bias - scaled @ self._mean))
+        total = reduce(Sums.plus, parts)
         by_weight = total.weight / self._scale - np.outer(total.bias, self._mean / self._scale)
         return total._replace(weight=by_weight)
 
-    def _sums_of(self, block: Block, on_rows: Linear) -> _Sums:
-        x, row_weights = block.x.astype(self._dtype, copy=False), self._targets.weights[block.positions]
-        truth = (np.arange(len(x)), self._column[self._targets.classes[block.positions]])
-        logits = on_rows.logits(x)
-        top = logits.max(axis=1, keepdims=True)
-        logits -= top
-        probabilities = np.exp(logits)
-        partition = probabilities.sum(axis=1, keepdims=True)
-        log_sum = np.log(partition[:, 0].astype(np.float64))
-        loss = float(row_weights @ (log_sum - logits[truth]))
-        probabilities /= partition
-        spread = (1 - np.einsum("bk,bk->b", probabilities, probabilities)) / probabilities.shape[1]
-        probabilities[truth] -= 1
-        probabilities *= row_weights.astype(self._dtype)[:, None]
-        return _Sums(
-            loss=loss,
-            weight=(probabilities.T @ x).astype(np.float64),
-            bias=probabilities.sum(axis=0, dtype=np.float64),
-            curvature=float(row_weights @ spread),
-            log_partition=float(row_weights @ (log_sum + top[:, 0])),
-        )
+    def _reader(self, design: Design, *, exact: bool, machine: Machine) -> Callable[[Linear], Iterable[Sums]]:
+        """Return what goes through the rows, a block at a time, for weights on the design's columns."""
+
+        def of_block(block: Block) -> tuple[NDArray[np.int64], Array]:
+            return self._column[self._targets.classes[block.positions]], self._targets.weights[block.positions]
+
+        def sums(block: Block, on_rows: Linear) -> Sums:
+            return sums_of(block.x.astype(np.float64) if exact else block.x, *of_block(block), on_rows)
+
+        if machine.device != "cpu":
+            from stages.head.gpu import GpuRows  # torch: seconds
+
+            blocks = [GpuRows(block, *of_block(block), device=machine.device, exact=exact) for block in design.blocks()]
+            return lambda on_rows: (rows.sums(on_rows) for rows in blocks)
+        if self._num * len(self._scale) * self._targets.num_classes < _SMALL:
+            block = merged(design.blocks())
+            return lambda on_rows: [sums(block, on_rows)]
+        if machine.num_threads == 1:
+            return lambda on_rows: (sums(block, on_rows) for block in design.blocks())
+        return lambda on_rows: in_order(partial(sums, on_rows=on_rows), design.blocks(), machine.num_threads)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.parallel import in_order
-from stages.head.designs import Targets
+from stages.head.designs import Designs
 from stages.head.rows import Block, Rows, merged
 
 NUM_NEIGHBOURS = (1, 5, 20)
@@ -29,18 +29,17 @@ class Pair:
     similarity: float
 
 
-def knn_accuracies(rows: Rows, targets: Targets, seed: int, num_threads: int) -> dict[int, float]:
+def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     """Return, for each number of neighbours, how often the neighbours of a training row have its class.
 
     Each row is compared with the rows of all other folds; each neighbour counts as much as it is similar. Of more than
     4,000 rows so many are drawn.
 
     Args:
-        rows: Of a tap.
-        targets: Of these rows.
+        designs: Of a tap.
         seed: Of the draw.
-        num_threads: To use.
     """
+    rows, targets = designs.rows, designs.targets
     most = max(NUM_NEIGHBOURS)
     queries = np.sort(np.random.default_rng(seed).permutation(rows.num)[:_MOST_QUERIES])
     drawn = merged(rows.blocks(np.isin(np.arange(rows.num), queries)))
@@ -53,7 +52,7 @@ def knn_accuracies(rows: Rows, targets: Targets, seed: int, num_threads: int) ->
         found[folds[:, None] == rows.folds[block.positions]] = -np.inf
         return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), most)
 
-    for found, labels in in_order(nearest_in, rows.blocks(), num_threads):
+    for found, labels in in_order(nearest_in, rows.blocks(), designs.machine.num_threads):
         together, all_labels = np.concatenate([best, found], axis=1), np.concatenate([classes, labels], axis=1)
         best, classes = _largest(together, all_labels, most)
     accuracies = {}

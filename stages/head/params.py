@@ -32,6 +32,7 @@ class HeadParams(Section):
     c_grid: Annotated[list[Strength], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, le=20)]
     max_iter: Annotated[int, Field(ge=1)]
+    tol: Annotated[float, Field(ge=1e-8, le=0.1)] | Literal["auto"]
     class_weights: dict[Name, Strength] | Literal["none", "balanced"]
     duplicate_similarity: Annotated[float, Field(gt=0, le=1)]
     sgd: SgdParams

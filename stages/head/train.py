@@ -57,7 +57,7 @@ def train_head(
     Raises:
         DataError: A split without rows, or too few for the folds.
         FeatureFileError: An image without an embedding, or one that is not finite.
-        ParamsError: A tap or a class that is not there.
+        ParamsError: A tap, a class or a device that is not there.
     """
     training = sorted((row for row in split if row.split != "test"), key=lambda row: row.digest)
     reported = sorted((row for row in split if row.split == "test"), key=lambda row: row.digest)
@@ -68,9 +68,8 @@ def train_head(
     # One BLAS thread in each of ours: its own wait for each other in small products, and would show in the bits.
     with threadpool_limits(limits=1, user_api="blas"):
         fitted = fit_head(features, training, classes, params)
-        designs, seed, num_threads = fitted.designs, params.head.seed, params.runtime.num_workers
-        curve = learning_curve(designs, fitted.ridge_c, seed, num_threads)
-        knn = knn_accuracies(designs.rows, designs.targets, seed, num_threads)
+        curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
+        knn = knn_accuracies(fitted.designs, params.head.seed)
         pairs = _near_duplicates(features, fitted, training, reported, params)
     bundle = Bundle(
         track="head",

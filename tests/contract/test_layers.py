@@ -11,7 +11,7 @@ from tests.source import ROOT, import_closure, imported_modules
 
 STAGES = ROOT / "stages"
 MODULES = sorted(STAGES.rglob("*.py"))
-WITHOUT_TORCH = ("ants_bees", "digits", "evaluate", "head", "index", "split")
+WITHOUT_TORCH = ("ants_bees", "digits", "evaluate", "index", "split")
 
 
 def room(file: Path) -> str:
@@ -35,6 +35,20 @@ def test_rooms_that_need_no_network_import_no_torch(name: str) -> None:
     heavy = {module for file in files for module in imported_modules(file) if module.split(".")[0] in HEAVY}
 
     assert heavy == set()
+
+
+def test_the_head_takes_torch_to_a_gpu_only() -> None:
+    """Trying another head takes seconds: its modules import torch in one place, which only a GPU needs."""
+    importing = {
+        file.relative_to(STAGES).as_posix()
+        for file in import_closure(STAGES / "head" / "__main__.py")
+        if any(module.split(".")[0] in HEAVY for module in imported_modules(file))
+    }
+    code = "import sys, stages.head.train; assert 'torch' not in sys.modules, 'torch'"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert importing == {"core/runtime.py", "head/gpu.py"}
+    assert done.returncode == 0, done.stderr
 
 
 HEAVY = {"timm", "torch", "torchvision"}

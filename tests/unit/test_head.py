@@ -211,7 +211,7 @@ def test_a_class_without_training_rows_stays_in_the_bundle(tmp_path: Path) -> No
 
     assert trained.bundle.weight.shape == (4, 8)
     assert np.isfinite(trained.predictions.logits).all()
-    assert softmax(trained.predictions.logits, axis=1)[:, 0].max() < 0.5
+    assert softmax(trained.predictions.logits, axis=1)[:, 0].mean() < 0.05
     assert "absent" not in trained.predictions.predicted
 
 

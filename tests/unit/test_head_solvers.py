@@ -22,18 +22,21 @@ from stages.core.errors import DataError
 from stages.core.features import open_features
 from stages.head.calibration import calibrate, log_losses
 from stages.head.curves import learning_curve, wilson_interval
-from stages.head.designs import Designs, Targets
+from stages.head.designs import Designs, Machine, Targets
 from stages.head.folds import make_folds
+from stages.head.gpu import GpuRows
 from stages.head.logistic import fit_logistic
 from stages.head.moments import Linear
 from stages.head.neighbours import knn_accuracies, near_duplicates
 from stages.head.params import SgdParams
-from stages.head.rows import Rows
+from stages.head.rows import Block, Rows
 from stages.head.selection import ridge_errors, strongest_tie
 from stages.head.sgd import Optimizer
+from stages.head.sums import sums_of
 from tests.unit.head_data import digests_of, write_features
 
 FOLDS = 3
+MACHINE = Machine(num_threads=2, device="cpu")
 
 
 def clusters(num: int, dim: int, num_classes: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -64,7 +67,7 @@ class DesignsOf:
         write_features(path, digests, {"last": x})
         folds = make_folds([str(number) for number in targets.classes], digests, num_folds, 0)
         features = self._files.enter_context(open_features(path))
-        return Designs(Rows(features, "last", digests, folds, memory), targets, num_folds, num_threads=2)
+        return Designs(Rows(features, "last", digests, folds, memory), targets, num_folds, MACHINE)
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_the_scores_of_the_folds_equal_brute_force_refits(
     weights = np.array([1.0, 0.5, 2.5])[classes] if weighted else np.ones(num)
     designs = designs_of(x, Targets(classes, weights, 3))
     strengths = [1e-4, 1e-2, 1.0, 100.0]
-    errors, fits = ridge_errors(designs, strengths, num_threads=2)
+    errors, fits = ridge_errors(designs, strengths)
     one_hot, wide = np.eye(3)[classes], x.astype(np.float64)
     for fold in range(FOLDS):
         held = designs.rows.folds == fold
@@ -121,12 +124,46 @@ def test_the_logistic_solution_equals_scikit_learns(
     mean, scale = standardised(x.astype(np.float64), weights)
     oracle = LogisticRegression(C=c, max_iter=10_000, tol=1e-10).fit((x - mean) / scale, classes, weights)
     for start in (design.ridge.fit(c), design.ridge.fit(100 * c)):
-        done = fit_logistic(design, designs.targets, c, start, 1000, exact=True, num_threads=2)
+        done = fit_logistic(design, designs.targets, c, start, 1000, tol=1e-7, machine=MACHINE)
         fit = design.on_embeddings(done.fit)
         probabilities = softmax(x.astype(np.float64) @ fit.weight.T + fit.bias, axis=1)
 
         assert done.converged
         assert np.abs(probabilities - oracle.predict_proba((x - mean) / scale)).max() < 1e-4
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_gpu_sums_what_the_cpu_sums(exact: bool) -> None:
+    """The code for a GPU, run by torch on the CPU, gives the sums over the rows that NumPy gives."""
+    random = np.random.default_rng(0)
+    x, classes = random.normal(size=(50, 7)).astype(np.float32), random.integers(0, 4, 50)
+    weights, on_rows = random.random(50), Linear(random.normal(size=(4, 7)), random.normal(size=4))
+    block = Block(np.arange(50), x)
+    mine = GpuRows(block, classes, weights, device="cpu", exact=exact).sums(on_rows)
+    theirs = sums_of(x.astype(np.float64) if exact else x, classes, weights, on_rows)
+    for one, other in zip(mine, theirs, strict=True):
+        tolerance = 1e-12 if exact else 1e-4
+        assert np.allclose(np.asarray(one, float), np.asarray(other, float), rtol=tolerance, atol=tolerance)
+
+
+def test_a_fit_on_a_gpu_is_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the code for a GPU the solution is that of the CPU."""
+    monkeypatch.setattr("stages.head.gpu.torch.Tensor.to", _to_cpu)
+    x, classes = clusters(90, 12, 3)
+    designs = designs_of(x, Targets(classes, np.ones(90), 3))
+    design = designs.without(None)
+    start = design.ridge.fit(0.1)
+    mine, theirs = (
+        fit_logistic(design, designs.targets, 0.1, start, 1000, tol=1e-7, machine=Machine(2, device)).fit
+        for device in ("cuda:0", "cpu")
+    )
+
+    assert np.allclose(mine.weight, theirs.weight, rtol=1e-5, atol=1e-8)
+
+
+def _to_cpu(tensor: torch.Tensor, *given: Any) -> torch.Tensor:
+    dtypes = [one.dtype if isinstance(one, torch.Tensor) else one for one in given]
+    return tensor.type(next((one for one in dtypes if isinstance(one, torch.dtype)), tensor.dtype))
 
 
 def test_a_fit_that_does_not_converge_is_told(designs_of: DesignsOf) -> None:
@@ -135,7 +172,7 @@ def test_a_fit_that_does_not_converge_is_told(designs_of: DesignsOf) -> None:
     designs = designs_of(x, Targets(classes, np.ones(90), 3))
     design = designs.without(None)
 
-    assert not fit_logistic(design, designs.targets, 1.0, design.ridge.fit(1.0), 2, exact=True).converged
+    assert not fit_logistic(design, designs.targets, 1.0, design.ridge.fit(1.0), 2, tol=1e-7, machine=MACHINE).converged
 
 
 @pytest.mark.parametrize("present", [1, 2])
@@ -144,7 +181,9 @@ def test_a_class_without_rows_is_there_and_improbable(designs_of: DesignsOf, pre
     x, classes = clusters(60, 12, present)
     designs = designs_of(x, Targets(classes, np.ones(60), 4))
     design = designs.without(None)
-    fit = design.on_embeddings(fit_logistic(design, designs.targets, 1.0, design.ridge.fit(1.0), 1000, exact=True).fit)
+    fit = design.on_embeddings(
+        fit_logistic(design, designs.targets, 1.0, design.ridge.fit(1.0), 1000, tol=1e-7, machine=MACHINE).fit
+    )
     probabilities = softmax(x @ fit.weight.T + fit.bias, axis=1)
 
     assert np.isfinite(fit.weight).all()
@@ -163,7 +202,9 @@ def test_what_a_fold_holds_out_reaches_none_of_its_fits(designs_of: DesignsOf) -
             [
                 design.on_embeddings(design.ridge.fit(0.1)),
                 design.on_embeddings(
-                    fit_logistic(design, designs.targets, 0.1, design.ridge.fit(0.1), 100, exact=True).fit
+                    fit_logistic(
+                        design, designs.targets, 0.1, design.ridge.fit(0.1), 100, tol=1e-7, machine=MACHINE
+                    ).fit
                 ),
             ]
         )
@@ -181,7 +222,7 @@ def test_rows_beyond_the_memory_give_the_same(designs_of: DesignsOf, monkeypatch
         designs = designs_of(x, Targets(classes, np.ones(90), 3), memory)
         design = designs.without(0)
         start = design.ridge.fit(0.1)
-        fits.append(fit_logistic(design, designs.targets, 0.1, start, 100, exact=True).fit)
+        fits.append(fit_logistic(design, designs.targets, 0.1, start, 100, tol=1e-7, machine=MACHINE).fit)
 
     assert np.array_equal(fits[0].weight, fits[1].weight)
     assert np.array_equal(fits[0].bias, fits[1].bias)
@@ -286,7 +327,7 @@ def test_neighbours_are_those_of_scikit_learn(designs_of: DesignsOf) -> None:
         search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(x[folds != fold])
         nearest = search.kneighbors(x[folds == fold], return_distance=False)[:, 0]
         right += int((classes[folds != fold][nearest] == classes[folds == fold]).sum())
-    accuracies = knn_accuracies(designs.rows, designs.targets, seed=0, num_threads=2)
+    accuracies = knn_accuracies(designs, seed=0)
 
     assert accuracies[1] == pytest.approx(right / 90)
     assert list(accuracies) == [1, 5, 20]
@@ -312,9 +353,9 @@ def test_the_learning_curve_rises_with_its_sizes(designs_of: DesignsOf) -> None:
     classes = np.arange(300) % 3
     x = (np.eye(3)[classes] @ random.normal(size=(3, 12)) + random.normal(size=(300, 12)) * 0.8).astype(np.float32)
     designs = designs_of(x, Targets(classes, np.ones(300), 3), num_folds=5)
-    curve = learning_curve(designs, 0.1, seed=0, num_threads=2)
+    curve = learning_curve(designs, 0.1, seed=0)
     guesses = Targets(random.permutation(classes), np.ones(300), 3)
-    noise = learning_curve(designs_of(x, guesses, num_folds=5), 0.1, seed=0, num_threads=2)
+    noise = learning_curve(designs_of(x, guesses, num_folds=5), 0.1, seed=0)
 
     assert len(curve) >= 6
     assert curve[-1].num_images == 240
