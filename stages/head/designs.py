@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from stages.head.moments import Array, Linear, Moments, MomentSums, Ridge, floor
 from stages.head.rows import Block, Mask, Rows, merged
 
 Result = TypeVar("Result")
+_MANY = 10**9
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Design:
         return Linear(weight, fit.bias - weight @ self.centre)
 
 
+def are_many(rows: Rows, targets: Targets) -> bool:
+    """Whether products with the rows take so long that float32 and a GPU pay: seconds on a core."""
+    return rows.num * rows.dim * targets.num_classes > _MANY
+
+
 class Designs:
     """The designs of one tap.
 
@@ -92,10 +98,14 @@ class Designs:
         targets: Of these rows.
         num_folds: Number of folds.
         machine: What computes, here and in all that takes the designs.
+
+    Attributes:
+        dtype: In which rows are multiplied: float64, or float32 where rows are many.
     """
 
     def __init__(self, rows: Rows, targets: Targets, num_folds: int, machine: Machine) -> None:
         self.rows, self.targets, self.num_folds, self.machine = rows, targets, num_folds, machine
+        self.dtype = np.dtype(np.float32 if are_many(rows, targets) else np.float64)
         self._folds = [] if self._are_few(rows.num) else self._sum_folds()
 
     def each_fold(self, function: Callable[[int], Result]) -> list[Result]:
@@ -135,8 +145,10 @@ class Designs:
     def _targets_of(self, block: Block) -> tuple[Array, Array]:
         return self.targets.one_hot(block.positions), self.targets.weights[block.positions]
 
-    def _near(self, block: Block) -> Array:
-        return (block.x - self.rows.shift) / self.rows.unit
+    def _near(self, block: Block) -> NDArray[np.floating[Any]]:
+        if not self.rows.shift.any():
+            return block.x.astype(self.dtype, copy=False)
+        return ((block.x - self.rows.shift) / self.rows.unit).astype(self.dtype)
 
     def _of_moments(self, moments: Moments, held: Moments | None, chosen: Mask) -> Design:
         unit = self.rows.unit
@@ -144,9 +156,8 @@ class Designs:
         return Design(Ridge.of(moments, scale), held, lambda: self._blocks(chosen), self.rows.shift, unit, None)
 
     def _blocks(self, chosen: Mask) -> Iterator[Block]:
-        is_near = not self.rows.shift.any()
         for block in self.rows.blocks(chosen):
-            yield block if is_near else Block(block.positions, self._near(block).astype(np.float32))
+            yield Block(block.positions, self._near(block).astype(np.float32, copy=False))
 
     def _projected(self, chosen: Mask, held: Mask) -> Design:
         block = merged(self.rows.blocks(chosen))

@@ -10,7 +10,7 @@ from stages.core.features import Features
 from stages.core.progress import Progress
 from stages.core.runtime import choose_device
 from stages.core.tables import SplitRow
-from stages.head.designs import Designs, Machine, Targets
+from stages.head.designs import Designs, Machine, Targets, are_many
 from stages.head.folds import make_folds
 from stages.head.logistic import fit_logistic
 from stages.head.moments import Linear
@@ -19,16 +19,16 @@ from stages.head.rows import Rows
 from stages.head.selection import Scored, judge, score_logistic, score_ridge
 from stages.head.sgd import fit_sgd
 
-# Rows are kept if they take no more than this part of runtime.memory. Reading 50,000 x 1,280 again for every pass made
-# the whole no slower (106 s), because the file is in the system's cache.
+# Rows are kept if they take no more than this part of runtime.memory. Reading 50,000 x 1,280 again costs a quarter of a
+# pass (0.06 of 0.24 s, the file being in the system's cache), keeping them half of all the memory.
 ROWS_FRACTION = 16
 # Logistic regression's best strength in units of ridge regression's: the median of twelve taps of two data sets
 # (docs/decisions/README.md), on which it was 3 to 300.
 LOGISTIC_FACTOR = 10.0
-# The tolerance of logistic regression for `head.tol: auto`. Exact: probabilities are scikit-learn's to 1e-4. Where
-# images x columns x classes are more than LARGE it stops early: on 50,000 x 1,280 x 100 that takes 5 passes in place of
-# 60, and held-out rows liked it no less (accuracy 0.973 both; log loss 0.082, exact 0.087).
-EXACT, EARLY, LARGE = 1e-7, 1e-2, 10**9
+# The tolerance of logistic regression for `head.tol: auto`. Exact: probabilities are scikit-learn's to 1e-4. Where rows
+# are many (`are_many`) it stops early: on 50,000 x 1,280 x 100 that takes 5 passes in place of 60, and held-out rows
+# liked it no less (accuracy 0.973 both; log loss 0.082, exact 0.087).
+EXACT, EARLY = 1e-7, 1e-2
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
         FeatureFileError: An image without an embedding, or one that is not finite.
         ParamsError: A tap, a class or a device that is not there.
     """
-    head, machine = params.head, Machine(params.runtime.num_workers, choose_device(params.runtime))
+    head = params.head
     digests, labels = [row.digest for row in training], [row.label for row in training]
     candidates, targets = _candidates(head, features), _targets(labels, classes, head)
     folds = make_folds(labels, [row.group for row in training], head.folds, head.seed)
@@ -80,7 +80,9 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     with Progress("head", len(candidates), "tap") as progress:
         for tap in candidates:
             rows = Rows(features, tap, digests, folds, params.runtime.memory // ROWS_FRACTION)
-            designs = Designs(rows, targets, head.folds, machine)
+            # A GPU pays where rows are many: torch takes seconds to import.
+            device = choose_device(params.runtime) if are_many(rows, targets) else "cpu"
+            designs = Designs(rows, targets, head.folds, Machine(params.runtime.num_workers, device))
             taps[tap], folds_of_tap = score_ridge(designs, ridge_grid)
             if taps[tap].log_loss == min(scored.log_loss for scored in taps.values()):  # of equal ones the deepest
                 best = tap, designs, folds_of_tap
@@ -142,8 +144,7 @@ def _fit_all(designs: Designs, scored: Scored, of_folds: Sequence[Linear], head:
 def _tolerance(head: HeadParams, designs: Designs) -> float:
     if head.tol != "auto":
         return head.tol
-    size = designs.rows.num * designs.rows.dim * designs.targets.num_classes
-    return EXACT if size <= LARGE else EARLY
+    return EARLY if are_many(designs.rows, designs.targets) else EXACT
 
 
 def _fit_sgd(designs: Designs, held_out: int | None, head: HeadParams) -> Linear:

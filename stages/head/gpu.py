@@ -44,7 +44,6 @@ class GpuRows:
         log_partition = logits.logsumexp(dim=1)
         own = logits.gather(1, self._classes[:, None])[:, 0]
         probabilities = (logits - log_partition[:, None]).exp()
-        spread = (1 - probabilities.square().sum(dim=1)) / len(bias)
         probabilities[torch.arange(len(own), device=probabilities.device), self._classes] -= 1
         probabilities *= self._weights[:, None]
         weights = self._weights.double()
@@ -52,6 +51,5 @@ class GpuRows:
             loss=float(weights @ (log_partition - own).double()),
             weight=(probabilities.T @ self._x).double().cpu().numpy(),
             bias=probabilities.sum(dim=0, dtype=torch.float64).cpu().numpy(),
-            curvature=float(weights @ spread.double()),
-            log_partition=float(weights @ log_partition.double()),
+            lowest=float(log_partition.min()),
         )

@@ -21,7 +21,6 @@ from stages.head.sums import Sums, sums_of
 
 # Rounding in float32 hides smaller gradients.
 _SMALLEST_IN_FLOAT32 = 1e-4
-_LEAST_CURVATURE = 1e-6
 _SMALL = 10**7  # multiplications in a pass, below which blocks and threads cost more than they give
 
 
@@ -43,7 +42,7 @@ def fit_logistic(
     """Minimise the rows' weighted log loss plus the squared weights of the standardised columns divided by 2 c.
 
     For two classes c counts as in scikit-learn, which has one vector of weights for them. A class without rows gets
-    weights of zero and the bias that makes it as probable as one row would: 1 / (N + 1) on (geometric) average.
+    weights of zero and the bias that makes it at most 1 / (N + 1) as probable as all others, for every row.
 
     Args:
         design: The rows.
@@ -83,7 +82,7 @@ class _Problem:
         self._penalty = (2 if len(self._present) == 2 else 1) / (c * self._num)
         weight = start.weight[self._present] * self._scale
         bias = start.bias[self._present] + start.weight[self._present] @ self._mean
-        curvature = max(self._sums(weight, bias).curvature / self._num, _LEAST_CURVATURE)
+        curvature = max(len(self._present) - 1, 1) / len(self._present) ** 2  # p (1 - p) where all are as probable
         self._root_curvature = np.sqrt(curvature)
         hessian = np.multiply(design.ridge.gram, curvature / self._num, order="F")
         hessian[np.diag_indices_from(hessian)] += self._penalty
@@ -103,8 +102,7 @@ class _Problem:
         full.weight[self._present] = weight / self._scale
         full.bias[self._present] = bias - full.weight[self._present] @ self._mean
         if len(self._present) < num_classes:
-            average = self._sums(weight, bias).log_partition / self._num
-            full.bias[self._column < 0] = average - np.log(self._num + 1)
+            full.bias[self._column < 0] = self._sums(weight, bias).lowest - np.log(self._num + 1)
         return full
 
     def loss_and_gradient(self, unknowns: Array) -> tuple[float, Array]:

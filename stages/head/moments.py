@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, ssyrk
 
 Array = NDArray[np.float64]
 
@@ -90,12 +90,15 @@ class MomentSums:
         self._x, self._y = np.zeros(dim), np.zeros(num_targets)
         self._xx, self._xy = np.zeros((dim, dim), order="F"), np.zeros((dim, num_targets))
 
-    def add(self, x_BD: Array, y_BC: Array, weight_B: Array) -> None:
-        """Add some rows."""
+    def add(self, x_BD: NDArray[np.floating[Any]], y_BC: Array, weight_B: Array) -> None:
+        """Add some rows, multiplied in their own precision; sums are in float64."""
         root_B = np.sqrt(weight_B)[:, None]
-        x, y = x_BD * root_B, y_BC * root_B
-        self._xx = dsyrk(1.0, x.T, beta=1.0, c=self._xx, overwrite_c=1)  # its upper triangle
-        self._xy += x.T @ y
+        x, y = x_BD * root_B.astype(x_BD.dtype), y_BC * root_B
+        if x.dtype == np.float64:
+            self._xx = dsyrk(1.0, x.T, beta=1.0, c=self._xx, overwrite_c=1)  # its upper triangle, as the next
+        else:
+            self._xx += ssyrk(1.0, x.T)
+        self._xy += x.T @ y.astype(x.dtype)
         self._x += weight_B @ x_BD
         self._y += weight_B @ y_BC
         self._weight += float(weight_B.sum())

@@ -10,7 +10,7 @@ from stages.core.errors import FeatureFileError
 from stages.core.features import Features
 
 # Large enough for fast matrix products. Not from runtime.memory: sums over blocks would then depend on it.
-BLOCK_BYTES = 2**23
+BLOCK_BYTES = 2**24
 # Columns further from zero than so many times their spread are shifted before products in float32.
 _FAR = 100
 _FIRST = 1000  # rows that tell how far

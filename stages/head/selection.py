@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.parallel import in_order
 from stages.head.calibration import calibrate, log_losses
 from stages.head.designs import Designs
 from stages.head.logistic import fit_logistic
 from stages.head.moments import Array, Linear
-from stages.head.rows import Rows
+from stages.head.rows import Block
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def judge(designs: Designs, c: float | None, fits: Sequence[Linear]) -> Scored:
         fits: (F,) on embeddings, each without its fold.
     """
     classes = designs.targets.classes
-    logits = held_out_logits(designs.rows, fits, designs.targets.num_classes)
+    logits = held_out_logits(designs, fits)
     temperature = calibrate(logits, classes)
     return Scored(
         c=c,
@@ -130,11 +131,16 @@ def judge(designs: Designs, c: float | None, fits: Sequence[Linear]) -> Scored:
     )
 
 
-def held_out_logits(rows: Rows, fits: Sequence[Linear], num_classes: int) -> NDArray[np.float32]:
+def held_out_logits(designs: Designs, fits: Sequence[Linear]) -> NDArray[np.float32]:
     """Return (N, C), each row by the fit of its own fold, which did not see it."""
-    logits = np.empty((rows.num, num_classes), dtype=np.float32)
-    for block in rows.blocks():
+    folds = designs.rows.folds
+    logits = np.empty((designs.rows.num, designs.targets.num_classes), dtype=np.float32)
+
+    def fill(block: Block) -> None:
         for fold, fit in enumerate(fits):
-            part = block.of(rows.folds[block.positions] == fold)
+            part = block.of(folds[block.positions] == fold)
             logits[part.positions] = fit.logits(part.x)
+
+    for _ in in_order(fill, designs.rows.blocks(), designs.machine.num_threads):
+        pass
     return logits

@@ -15,15 +15,13 @@ class Sums(NamedTuple):
         loss: Log loss.
         weight: (K, r) its gradient by the weights on the rows' columns.
         bias: (K,) its gradient by the biases.
-        curvature: Mean over the classes of p (1 - p) for the probabilities p.
-        log_partition: Log of the partition function.
+        lowest: Not a sum: the least log of the rows' partition functions.
     """
 
     loss: float
     weight: Array
     bias: Array
-    curvature: float
-    log_partition: float
+    lowest: float
 
     def plus(self, other: "Sums") -> "Sums":
         """Return the sums over the rows of both."""
@@ -31,8 +29,7 @@ class Sums(NamedTuple):
             self.loss + other.loss,
             self.weight + other.weight,
             self.bias + other.bias,
-            self.curvature + other.curvature,
-            self.log_partition + other.log_partition,
+            min(self.lowest, other.lowest),
         )
 
 
@@ -54,13 +51,11 @@ def sums_of(x_BR: NDArray[np.floating[Any]], classes_B: NDArray[np.int64], weigh
     log_sum = np.log(partition[:, 0].astype(np.float64))
     loss = float(weights_B @ (log_sum - logits[truth]))
     probabilities /= partition
-    spread = (1 - np.einsum("bk,bk->b", probabilities, probabilities)) / probabilities.shape[1]
     probabilities[truth] -= 1
     probabilities *= weights_B.astype(x_BR.dtype)[:, None]
     return Sums(
         loss=loss,
         weight=(probabilities.T @ x_BR).astype(np.float64),
         bias=probabilities.sum(axis=0, dtype=np.float64),
-        curvature=float(weights_B @ spread),
-        log_partition=float(weights_B @ (log_sum + top[:, 0])),
+        lowest=float((log_sum + top[:, 0]).min()),
     )

@@ -87,7 +87,7 @@ def train_head(
     )
     pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), BLOCK_BYTES)
     logits = np.concatenate([bundle.logits(views) for _, views in pieces])
-    out_of_fold = held_out_logits(fitted.designs.rows, fitted.folds, len(classes)) / np.float64(bundle.temperature)
+    out_of_fold = held_out_logits(fitted.designs, fitted.folds) / np.float64(bundle.temperature)
     return TrainedHead(
         bundle=bundle,
         predictions=_predictions(reported, classes, logits),

@@ -112,7 +112,8 @@ def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
     turned = train(tmp_path / "c", taps, labels, classes=["class 2", "class 0", "class 1"])
 
     assert bundle_bytes(tmp_path / "a", plain) == bundle_bytes(tmp_path / "b", shuffled)
-    assert np.allclose(plain.predictions.logits, turned.predictions.logits[:, [1, 2, 0]], atol=1e-4)
+    mine, theirs = (softmax(trained.predictions.logits, axis=1) for trained in (plain, turned))
+    assert np.allclose(mine, theirs[:, [1, 2, 0]], atol=1e-4)
     assert plain.fitted.scored.c == turned.fitted.scored.c
 
 
@@ -211,7 +212,7 @@ def test_a_class_without_training_rows_stays_in_the_bundle(tmp_path: Path) -> No
 
     assert trained.bundle.weight.shape == (4, 8)
     assert np.isfinite(trained.predictions.logits).all()
-    assert softmax(trained.predictions.logits, axis=1)[:, 0].mean() < 0.05
+    assert np.median(softmax(trained.predictions.logits, axis=1)[:, 0]) < 0.02
     assert "absent" not in trained.predictions.predicted
 
 
