@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro test check lock bench-extract bench-warm bench-assemble bench-head help
+.PHONY: env repro test check lock bench-extract bench-warm bench-assemble bench-head bench-loop help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -44,6 +44,9 @@ bench-assemble: env  ## a features file of 1,000,000 x 512 from shards; memory
 
 bench-head: env  ## the head against LogisticRegressionCV and DINOv2's sweep on 50,000 x 1,280 x 100 classes; half an hour
 	python -W ignore -m benchmarks.head $(if $(FEATURES),--features $(FEATURES))
+
+bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
+	python -m benchmarks.loop
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

@@ -24,25 +24,27 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
     Raises:
         DataError: No class has rows in so many groups.
     """
-    names, group_N = np.unique(np.asarray(groups), return_inverse=True)
-    classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
-    num_groups = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    by_group: dict[str, Counter[str]] = {}
+    for label, group in zip(labels, groups, strict=True):
+        by_group.setdefault(group, Counter())[label] += 1
+    num_groups = Counter(label for counts in by_group.values() for label in counts)
     most = max(num_groups.values())
     if most < num_folds:
         raise DataError(
             f"head.folds: found {num_folds}, but no class has more than {most} training images (or groups of images)"
         )
-    counts_GC = np.zeros((len(names), len(classes)))
-    np.add.at(counts_GC, (group_N, class_N), 1)
-    shuffled = np.random.default_rng(seed).permutation(len(names))
-    order = shuffled[np.argsort(-counts_GC[shuffled].sum(axis=1), kind="stable")]
-    share_GC = counts_GC / counts_GC.sum(axis=0)
-    placed_FC, rows_F = np.zeros((num_folds, len(classes))), np.zeros(num_folds)
-    fold_G = np.empty(len(names), dtype=np.int64)
-    for group in order:
-        held = placed_FC @ share_GC[group]
-        fold = int(np.lexsort((rows_F, np.round(held, 9)))[0])  # fewest of its classes, then fewest rows
-        fold_G[group] = fold
-        placed_FC[fold] += counts_GC[group]
-        rows_F[fold] += counts_GC[group].sum()
-    return fold_G[group_N]
+    names, totals = sorted(by_group), Counter(labels)
+    shuffled = [names[number] for number in np.random.default_rng(seed).permutation(len(names))]
+    placed: list[Counter[str]] = [Counter() for _ in range(num_folds)]
+    num_placed = [0] * num_folds
+    fold_of: dict[str, int] = {}
+    for group in sorted(shuffled, key=lambda name: -by_group[name].total()):
+        counts = by_group[group]
+        crowded = [
+            round(sum(count * there[label] / totals[label] for label, count in counts.items()), 9) for there in placed
+        ]
+        fold = min(range(num_folds), key=lambda number: (crowded[number], num_placed[number]))
+        fold_of[group] = fold
+        placed[fold].update(counts)
+        num_placed[fold] += counts.total()
+    return np.array([fold_of[group] for group in groups])

@@ -1,6 +1,6 @@
 """Neighbours: the nearest embeddings by cosine similarity, as a check of the head and to find near-duplicates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from stages.head.designs import Designs
 from stages.head.rows import Block, Rows, merged
 
 NUM_NEIGHBOURS = (1, 5, 20)
+_BLOCK_ROWS = 512
 _MOST_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then half a percent
 
 
@@ -52,7 +53,7 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
         found[folds[:, None] == rows.folds[block.positions]] = -np.inf
         return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), most)
 
-    for found, labels in in_order(nearest_in, rows.blocks(), designs.machine.num_threads):
+    for found, labels in in_order(nearest_in, _smaller(rows.blocks()), designs.machine.num_threads):
         together, all_labels = np.concatenate([best, found], axis=1), np.concatenate([classes, labels], axis=1)
         best, classes = _largest(together, all_labels, most)
     accuracies = {}
@@ -62,6 +63,14 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
         np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :number]), similarity)
         accuracies[number] = float((votes.argmax(axis=1) == targets.classes[positions]).mean())
     return accuracies
+
+
+def _smaller(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Cut blocks: their similarities to many rows take more memory than they do."""
+    for block in blocks:
+        for start in range(0, len(block.x), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            yield Block(block.positions[part], block.x[part])
 
 
 def _largest(
@@ -91,17 +100,19 @@ def near_duplicates(
         similarity: Least cosine of their embeddings.
         num_threads: To use.
     """
-    pairs = []
+    pairs: list[Pair] = []
     for digests, embeddings in reported:
         x = _normalised(embeddings)
 
-        def similarities(block: Block, x: NDArray[np.float32] = x) -> tuple[Block, NDArray[np.float32]]:
-            return block, x @ _normalised(block.x).T
+        def alike(block: Block, x: NDArray[np.float32] = x, digests: Sequence[str] = digests) -> list[Pair]:
+            found = x @ _normalised(block.x).T
+            return [
+                Pair(digests[one], training[block.positions[other]], min(float(found[one, other]), 1.0))
+                for one, other in np.argwhere(found >= similarity)
+            ]
 
-        for block, found in in_order(similarities, rows.blocks(), num_threads):
-            for one, other in np.argwhere(found >= similarity):
-                cosine = min(float(found[one, other]), 1.0)
-                pairs.append(Pair(digests[one], training[block.positions[other]], cosine))
+        for some in in_order(alike, _smaller(rows.blocks()), num_threads):
+            pairs += some
     return sorted(pairs, key=lambda pair: (-pair.similarity, pair.reported, pair.training))
 
 

@@ -19,7 +19,7 @@ def write_tap_curve(path: Path, taps: Mapping[str, Scored], chosen: str, num_ima
     for depth, (tap, scored) in enumerate(taps.items(), start=1):
         low, high = wilson_interval(scored.accuracy, num_images)
         numbers = [f"{value:.6f}" for value in (scored.accuracy, low, high, scored.log_loss)]
-        rows.append([depth, f"{depth} {tap}", *numbers, f"{scored.c or 0:g}", int(tap == chosen)])
+        rows.append([depth, tap, *numbers, f"{scored.c or 0:g}", int(tap == chosen)])
     header = ["depth", "tap", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "c", "chosen"]
     write_table(path, header, rows)
 
