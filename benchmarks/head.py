@@ -27,9 +27,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.rounds import machine
 from stages.core.features import create_features, open_features
+from stages.core.linear.folds import make_folds
 from stages.core.tables import SplitRow, read_rows, write_rows
 from stages.head.fitting import fit_head
-from stages.head.folds import make_folds
 from stages.head.params import Params
 from stages.head.train import train_head
 
@@ -98,7 +98,7 @@ def logistic_cv(folder: Path, num_jobs: int, num_rows: int | None = None) -> flo
     """Fit LogisticRegressionCV with its defaults on the same grid and folds, standardised float32 rows in memory."""
     x, labels = _rows(folder, "train", "last")
     x, labels = x[:num_rows], labels[:num_rows]
-    folds = make_folds(labels.tolist(), [str(number) for number in range(len(x))], FOLDS, 0)
+    folds = make_folds(labels.tolist(), [str(number) for number in range(len(x))], FOLDS, 0, "head.folds")
     pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(FOLDS)]
     mean, scale = _standardise(x)
     model = LogisticRegressionCV(Cs=GRID, cv=pairs, n_jobs=num_jobs, l1_ratios=(0,), use_legacy_attributes=False)

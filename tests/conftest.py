@@ -45,6 +45,7 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
             "device": "cpu",
             "processes": 1,
             "engine": "torch",
+            "compile": False,
             "workers": 2,
             "batch": 4,
             "memory": 2**30,

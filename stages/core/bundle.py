@@ -2,14 +2,15 @@
 
     config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
                         what it was trained on, digest of the other file
-    model.safetensors   head.weight (C, dim) and head.bias (C,), float32; as metadata, digest of the rest of config.json
+    model.safetensors   head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also backbone.<name>,
+                        its own tensors; as metadata, digest of the rest of config.json
 
 Each file holds the other's digest, so that an edit of either by hand is noticed.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from stages.core.files import sha256_file, sha256_json, write_bytes, write_json
 SCHEMA = "headstart.bundle/1"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
+_BACKBONE = "backbone."
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Bundle:
         trained_on: What it was trained on, by digest.
         weight: float32 (C, dim); any standardisation of the embeddings is folded in.
         bias: float32 (C,).
+        backbone: The fine-tuned backbone's parameters and buffers by name; empty where it is the spec's own.
     """
 
     track: str
@@ -49,6 +52,7 @@ class Bundle:
     trained_on: Mapping[str, str | int]
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+    backbone: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return calibrated logits (N, C) of embeddings (N, views, dim): the mean over the views."""
@@ -68,6 +72,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         "trained_on": dict(bundle.trained_on),
     }
     tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
+    tensors |= {f"{_BACKBONE}{name}": values.copy(order="C") for name, values in bundle.backbone.items()}
     # One key: with two or more the file's bytes are not deterministic (huggingface/safetensors#584).
     write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"config_sha256": sha256_json(config)}))
     write_json(folder / CONFIG_NAME, config | {"model_sha256": sha256_file(folder / TENSORS_NAME)})
@@ -90,7 +95,7 @@ def read_bundle(folder: Path) -> Bundle:
         with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
             if file.metadata()["config_sha256"] != sha256_json(config):
                 raise BundleError(f"{folder / CONFIG_NAME}: is not as it was written. Run: dvc checkout, or dvc repro")
-            tensors = {name: file.get_tensor(name) for name in ("head.weight", "head.bias")}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         bundle = Bundle(
             track=config["track"],
             classes=config["classes"],
@@ -100,6 +105,9 @@ def read_bundle(folder: Path) -> Bundle:
             trained_on=config["trained_on"],
             weight=tensors["head.weight"],
             bias=tensors["head.bias"],
+            backbone={
+                name.removeprefix(_BACKBONE): values for name, values in tensors.items() if name.startswith(_BACKBONE)
+            },
         )
     except FileNotFoundError as error:
         raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error

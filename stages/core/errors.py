@@ -38,3 +38,7 @@ class StoreError(HeadstartError):
 
 class BundleError(HeadstartError):
     """A model bundle is damaged or was edited by hand."""
+
+
+class TrainingError(HeadstartError):
+    """Training cannot go on: numbers that are not finite, or too little memory."""

@@ -18,6 +18,17 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def code_digests(*patterns: str) -> dict[str, str]:
+    """Return the sha256 of each of our modules by its path below stages/, for keys of what our code made.
+
+    Args:
+        patterns: Of paths below stages/, such as `core/*.py`.
+    """
+    stages = Path(__file__).parents[1]
+    files = sorted({file for pattern in patterns for file in stages.glob(pattern)})
+    return {file.relative_to(stages).as_posix(): sha256_file(file) for file in files}
+
+
 def temporary_prefix(path: Path) -> str:
     """Return how the names of temporary files for `path` begin; they end in `.tmp`, which git ignores."""
     return f".{path.name}."

@@ -4,9 +4,24 @@ import os
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 
 from stages.core.params import Section
+
+Name = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Beyond these, float64 does not tell the strengths or the classes apart.
+Strength = Annotated[float, Field(ge=1e-9, le=1e9)]
+Weight = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
+def _names_in_quotes(value: object) -> object:
+    if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
+        raise ValueError("names of classes in quotes, as in {'1': 2.0}")
+    return value
+
+
+ClassWeights = Annotated[dict[Name, Weight] | Literal["none", "balanced"], BeforeValidator(_names_in_quotes)]
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -63,6 +78,7 @@ class RuntimeParams(Section):
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
     processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"]
     engine: Literal["auto", "onnx", "torch"]
+    compile: bool
     batch: Annotated[int, Field(ge=2, le=4096)] | Literal["auto"]
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
     store: Annotated[str, Field(min_length=1)]

@@ -99,7 +99,19 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
         except ValueError as error:
             raise TableError(f"{path}: row {number} is {line}; expected {columns} ({error}). {remedy}") from error
         rows.append(kind(*cells))
+    _check_split(path, [row for row in rows if isinstance(row, SplitRow)], remedy)
     return rows
+
+
+def _check_split(path: Path, rows: Sequence[SplitRow], remedy: str) -> None:
+    """An image in two splits would be trained on and reported; a split that nobody knows would be trained on."""
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        if row.split not in SPLITS:
+            raise TableError(f"{path}: row {number}: split is {row.split!r}; expected one of {SPLITS}. {remedy}")
+        if row.digest in seen:
+            raise TableError(f"{path}: row {number}: digest {row.digest} is there twice. {remedy}")
+        seen.add(row.digest)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import nn
 
 from stages.core.errors import BackboneError
 from stages.core.features import LAST_TAP
+from stages.core.normalisation import Normalisation
 from stages.core.transforms import Transform
 
 # Widths go from tens to thousands; five layers cost little beside the network and show where the curve peaks.
@@ -39,10 +40,7 @@ class EmbeddingNetwork(nn.Module):
         self.network = network
         self._pooling = pooling
         self._num_prefix_tokens = int(getattr(network, "num_prefix_tokens", hasattr(network, "class_token")))
-        self._mean: torch.Tensor
-        self._std: torch.Tensor
-        self.register_buffer("_mean", torch.tensor(transform.mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(transform.std).reshape(3, 1, 1), persistent=False)
+        self._normalise = Normalisation(transform)
         self._outputs: dict[str, torch.Tensor] = {}
         px = transform.crop_px
         shapes = _output_shapes(network, px, px)
@@ -58,9 +56,7 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return float32 (B, dim) for each tap, of uint8 pixels (B, px, px, 3)."""
-        # A view of pixels in this order is a channels-last tensor: the faster layout for convolutions, at no cost.
-        scaled = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
-        self._outputs[LAST_TAP] = self.network((scaled - self._mean) / self._std)
+        self._outputs[LAST_TAP] = self.network(self._normalise(pixels_BHWC))
         return tuple(self._outputs.pop(name).float() for name in self.taps)
 
     def _keep(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
@@ -92,13 +88,33 @@ class EmbeddingNetwork(nn.Module):
 def default_taps(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
     """Return the taps for `backbone.taps: auto`: at most five stages over the last two thirds of the depth, and `last`.
 
-    The stages are the children of the trunk, the module that holds most layers that work on maps or tokens. The first
-    third is left out: it sees edges and colours of any picture.
+    The first third is left out: it sees edges and colours of any picture.
 
     Args:
         network: Any.
         shapes: Output shape of every module that ran, by name, in the order of the forward pass.
     """
+    names = _stages(network, shapes)
+    start, end = len(names) // 3, len(names) - 1
+    chosen = {round(start + (end - start) * step / (_NUM_DEFAULT_TAPS - 1)) for step in range(_NUM_DEFAULT_TAPS)}
+    return [names[position] for position in sorted(chosen) if names] + [LAST_TAP]
+
+
+def stages_of(network: nn.Module, px: int) -> list[str]:
+    """Return the names of a network's stages, by depth.
+
+    Args:
+        network: Returns (B, dim).
+        px: Side of its pictures.
+
+    Raises:
+        BackboneError: It takes no such pictures.
+    """
+    return _stages(network, _output_shapes(network, px, px))
+
+
+def _stages(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """The stages are the children of the trunk, the module that holds most layers that work on maps or tokens."""
 
     def num_params(name: str, module: nn.Module) -> int:
         inner = [(f"{name}.{child}" if name else child, layer) for child, layer in module.named_modules() if child]
@@ -126,10 +142,7 @@ def default_taps(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list
             break
         trunk, found = largest, inner
     order = list(shapes)
-    names = sorted((name for name, _ in found), key=order.index)
-    start, end = len(names) // 3, len(names) - 1
-    chosen = {round(start + (end - start) * step / (_NUM_DEFAULT_TAPS - 1)) for step in range(_NUM_DEFAULT_TAPS)}
-    return [names[position] for position in sorted(chosen) if names] + [LAST_TAP]
+    return sorted((name for name, _ in found), key=order.index)
 
 
 def _num_prefix_tokens_among(num_tokens: int, num_prefix_tokens: int) -> int:

@@ -18,8 +18,8 @@ def main() -> None:
     params = load_params(Params)
     index = read_rows(Path("data/index.csv"), IndexRow)
 
+    from stages.core.processes import this_rank, wait_for_others
     from stages.extract.extraction import extract, fill_store
-    from stages.extract.processes import this_rank, wait_for_others
     from stages.extract.store.location import store_root
 
     root = store_root(params.runtime)

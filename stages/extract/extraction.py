@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.core.clock import Clock
+from stages.core.errors import StoreError
+from stages.core.processes import Rank, num_processes, run_processes
 from stages.core.specs import transform_of
 from stages.core.tables import IndexRow
-from stages.extract.clock import Clock
 from stages.extract.job import Job
 from stages.extract.params import Params
-from stages.extract.processes import Rank, num_processes, run_processes
 from stages.extract.store.location import in_use
 
 
@@ -98,7 +99,10 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
         num = num_processes(params.runtime)
         start = time.monotonic()
         if missing and num > 1:
-            run_processes(num)
+            if not run_processes("stages.extract", num):
+                raise StoreError(
+                    f"{num} processes could not fill the store (their messages are above). What is there stays."
+                )
             job = Job(index, params, root)
         job.fill(job.missing_rows())
         seconds = time.monotonic() - start

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.clock import Clock, peak_memory_bytes
 from stages.core.errors import DataError, FeatureFileError, StoreError
 from stages.core.features import DIGEST_DTYPE, Features, Rows, create_features, fingerprint, open_features
+from stages.core.processes import Rank
 from stages.core.progress import Progress
+from stages.core.reader import MemoryBudget, Reader
 from stages.core.specs import transform_of
 from stages.core.tables import USABLE, IndexRow
 from stages.core.views import view_of
 from stages.extract.canary import NAME, check_canary, compare
-from stages.extract.clock import Clock, peak_memory_bytes
 from stages.extract.params import Params
 from stages.extract.pipeline import Embeddings, embed_files, embed_rows
-from stages.extract.processes import Rank
-from stages.extract.reader import MemoryBudget, Reader
 from stages.extract.recipe import make_recipe
 from stages.extract.store.seeding import cached_features, is_empty, seed, shared_taps
 from stages.extract.store.shards import Store, tap_spec

@@ -6,9 +6,9 @@ import numpy as np
 
 from stages.core.features import Rows
 from stages.core.parallel import in_order
+from stages.core.reader import Reader
 from stages.core.tables import IndexRow
 from stages.extract.engines.engine import Engine
-from stages.extract.reader import Reader
 
 Embeddings = dict[str, Rows]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core.clock import Clock
 from stages.core.errors import BackboneError, ParamsError
 from stages.core.runtime import choose_device
 from stages.core.specs import BackboneFacts, make_spec
 from stages.core.views import make_views
-from stages.extract.clock import Clock
 from stages.extract.engines.engine import Engine, choose_engine
 from stages.extract.engines.kept import ExportError, engine_key, export_in_a_process, find_graph, find_known
 from stages.extract.engines.onnx_engine import OnnxEngine

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from stages.head.designs import Designs
-from stages.head.rows import Mask
+from stages.core.linear.designs import Designs
+from stages.core.linear.rows import Mask
 
 NUM_SIZES = 7
 CONFIDENCE = 0.95

@@ -3,32 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from stages.core.errors import ParamsError
 from stages.core.features import Features
+from stages.core.linear.designs import Designs, Machine, are_many
+from stages.core.linear.folds import make_folds
+from stages.core.linear.moments import Linear
+from stages.core.linear.rows import ROWS_FRACTION, Rows
+from stages.core.linear.selection import (
+    LOGISTIC_FACTOR,
+    Scored,
+    default_tolerance,
+    judge,
+    refit_logistic,
+    score_logistic,
+    score_ridge,
+)
+from stages.core.linear.targets import make_targets
 from stages.core.progress import Progress
 from stages.core.runtime import choose_device
 from stages.core.tables import SplitRow
-from stages.head.designs import Designs, Machine, Targets, are_many
-from stages.head.folds import make_folds
-from stages.head.logistic import fit_logistic
-from stages.head.moments import Linear
 from stages.head.params import HeadParams, Params
-from stages.head.rows import Rows
-from stages.head.selection import Scored, judge, score_logistic, score_ridge
 from stages.head.sgd import fit_sgd
-
-# Rows are kept if they take no more than this part of runtime.memory. Reading 50,000 x 1,280 again costs a quarter of a
-# pass (0.06 of 0.24 s, the file being in the system's cache), keeping them half of all the memory.
-ROWS_FRACTION = 16
-# Logistic regression's best strength in units of ridge regression's: the median of twelve taps of two data sets
-# (docs/decisions/README.md), on which it was 3 to 300.
-LOGISTIC_FACTOR = 10.0
-# The tolerance of logistic regression for `head.tol: auto`. Exact: probabilities are scikit-learn's to 1e-4. Where rows
-# are many (`are_many`) it stops early: on 50,000 x 1,280 x 100 that takes 5 passes in place of 60, and held-out rows
-# liked it no less (accuracy 0.973 both; log loss 0.082, exact 0.087).
-EXACT, EARLY = 1e-7, 1e-2
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,9 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     """
     head = params.head
     digests, labels = [row.digest for row in training], [row.label for row in training]
-    candidates, targets = _candidates(head, features), _targets(labels, classes, head)
-    folds = make_folds(labels, [row.group for row in training], head.folds, head.seed)
+    candidates = _candidates(head, features)
+    targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
+    folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
     ridge_grid = [head.c] if head.kind == "ridge" and head.c != "auto" else sorted(head.c_grid)
     taps: dict[str, Scored] = {}
     best: tuple[str, Designs, list[Linear]] | None = None
@@ -111,21 +107,6 @@ def _candidates(head: HeadParams, features: Features) -> list[str]:
     return [tap for tap in there if head.taps == "auto" or tap in head.taps]
 
 
-def _targets(labels: Sequence[str], classes: Sequence[str], head: HeadParams) -> Targets:
-    number = {name: position for position, name in enumerate(classes)}
-    targets_N = np.array([number[label] for label in labels])
-    counts_C = np.bincount(targets_N, minlength=len(classes))
-    weights_C = np.ones(len(classes))
-    if head.class_weights == "balanced":
-        weights_C = len(labels) / (np.count_nonzero(counts_C) * np.maximum(counts_C, 1))
-    elif head.class_weights != "none":
-        unknown = sorted(set(head.class_weights) - set(classes))
-        if unknown:
-            raise ParamsError(f"head.class_weights: found {unknown}; expected some of the classes {list(classes)}")
-        weights_C = np.array([head.class_weights.get(name, 1.0) for name in classes])
-    return Targets(targets_N, weights_C[targets_N], len(classes))
-
-
 def _fit_all(designs: Designs, scored: Scored, of_folds: Sequence[Linear], head: HeadParams) -> tuple[Linear, bool]:
     """Fit all training rows; return the weights on embeddings, and whether the fit converged."""
     if head.kind == "sgd":
@@ -134,17 +115,11 @@ def _fit_all(designs: Designs, scored: Scored, of_folds: Sequence[Linear], head:
     assert scored.c is not None, "chosen"
     if head.kind == "ridge":
         return design.on_embeddings(design.ridge.fit(scored.c)), True
-    near = Linear(*(np.mean(parts, axis=0) for parts in zip(*of_folds, strict=True)))
-    start = design.from_embeddings(near)
-    tol = _tolerance(head, designs)
-    done = fit_logistic(design, designs.targets, scored.c, start, head.max_iter, tol=tol, machine=designs.machine)
-    return design.on_embeddings(done.fit), done.converged
+    return refit_logistic(designs, scored.c, of_folds, head.max_iter, _tolerance(head, designs))
 
 
 def _tolerance(head: HeadParams, designs: Designs) -> float:
-    if head.tol != "auto":
-        return head.tol
-    return EARLY if are_many(designs.rows, designs.targets) else EXACT
+    return default_tolerance(designs) if head.tol == "auto" else head.tol
 
 
 def _fit_sgd(designs: Designs, held_out: int | None, head: HeadParams) -> Linear:

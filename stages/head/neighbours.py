@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.linear.designs import Designs
+from stages.core.linear.rows import Block, Rows, merged
 from stages.core.parallel import in_order
-from stages.head.designs import Designs
-from stages.head.rows import Block, Rows, merged
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512
+_MOST_PAIRS = 10  # of a reported image
+_ROUNDING = 1e-6  # of a cosine in float32: the similarity of copies
 _MOST_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then half a percent
 
 
@@ -59,8 +61,9 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     accuracies = {}
     for number in NUM_NEIGHBOURS:
         votes = np.zeros((len(x), targets.num_classes))
-        similarity = np.where(np.isfinite(best[:, :number]), best[:, :number], 0.0)
-        np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :number]), similarity)
+        # From 0 to 2, so that also neighbours at more than a right angle count, and those that are not there do not.
+        vote = np.where(np.isfinite(best[:, :number]), 1 + best[:, :number], 0.0)
+        np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :number]), vote)
         accuracies[number] = float((votes.argmax(axis=1) == targets.classes[positions]).mean())
     return accuracies
 
@@ -91,7 +94,10 @@ def near_duplicates(
     similarity: float,
     num_threads: int,
 ) -> list[Pair]:
-    """Return every pair of a reported and a training image at least so similar, the most similar first.
+    """Return pairs of a reported and a training image at least so similar, the most similar first.
+
+    Of each reported image the ten most similar training images at most: where all pictures are alike, all pairs would
+    fill the memory.
 
     Args:
         reported: Digests and embeddings float32 (B, dim) of the reported images, some at a time.
@@ -103,20 +109,26 @@ def near_duplicates(
     pairs: list[Pair] = []
     for digests, embeddings in reported:
         x = _normalised(embeddings)
+        best = np.full((len(x), _MOST_PAIRS), -np.inf, dtype=np.float32)
+        places = np.zeros((len(x), _MOST_PAIRS), dtype=np.int64)
 
-        def alike(block: Block, x: NDArray[np.float32] = x, digests: Sequence[str] = digests) -> list[Pair]:
+        def nearest_in(block: Block, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             found = x @ _normalised(block.x).T
-            return [
-                Pair(digests[one], training[block.positions[other]], min(float(found[one, other]), 1.0))
-                for one, other in np.argwhere(found >= similarity)
-            ]
+            return _largest(found, np.broadcast_to(block.positions, found.shape), _MOST_PAIRS)
 
-        for some in in_order(alike, _smaller(rows.blocks()), num_threads):
-            pairs += some
+        for found, positions in in_order(nearest_in, _smaller(rows.blocks()), num_threads):
+            together, all_places = np.concatenate([best, found], axis=1), np.concatenate([places, positions], axis=1)
+            best, places = _largest(together, all_places, _MOST_PAIRS)
+        pairs += [
+            Pair(digests[one], training[places[one, other]], min(float(best[one, other]), 1.0))
+            for one, other in np.argwhere(best >= similarity - _ROUNDING)
+        ]
     return sorted(pairs, key=lambda pair: (-pair.similarity, pair.reported, pair.training))
 
 
 def _normalised(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    normalised: NDArray[np.float32] = (x / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    scaled = x / np.where(largest > 0, largest, 1)  # squares of very large or small numbers have no float32
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    normalised: NDArray[np.float32] = (scaled / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
     return normalised

@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.core.params import RoomParams, Section
-from stages.core.sections import RuntimeParams
-
-Strength = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
+from stages.core.sections import ClassWeights, Name, RuntimeParams, Strength
 
 
 class SgdParams(Section):
@@ -33,7 +30,7 @@ class HeadParams(Section):
     folds: Annotated[int, Field(ge=2, le=20)]
     max_iter: Annotated[int, Field(ge=1)]
     tol: Annotated[float, Field(ge=1e-8, le=0.1)] | Literal["auto"]
-    class_weights: dict[Name, Strength] | Literal["none", "balanced"]
+    class_weights: ClassWeights
     duplicate_similarity: Annotated[float, Field(gt=0, le=1)]
     sgd: SgdParams
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -42,6 +39,12 @@ class HeadParams(Section):
     def _strength_is_used(self) -> "HeadParams":
         if self.kind == "sgd" and self.c != "auto":
             raise ValueError("c auto where kind is sgd, which has no such strength")
+        return self
+
+    @model_validator(mode="after")
+    def _sgd_has_a_fold_to_train_on(self) -> "HeadParams":
+        if self.kind == "sgd" and self.folds < 3:
+            raise ValueError("folds at least 3 where kind is sgd: one is held out, one chooses the epoch")
         return self
 
 

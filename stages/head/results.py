@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from stages.core.linear.selection import Scored
 from stages.core.tables import Predictions, SplitRow, write_table
 from stages.head.curves import CurvePoint, wilson_interval
 from stages.head.neighbours import Pair
-from stages.head.selection import Scored
 from stages.head.train import TrainedHead
 
 

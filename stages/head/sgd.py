@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.head.designs import Targets
-from stages.head.moments import Array, Linear, floored_scale
+from stages.core.linear.moments import Array, Linear, floored_scale
+from stages.core.linear.rows import Mask, Rows
+from stages.core.linear.targets import Targets
 from stages.head.params import SgdParams
-from stages.head.rows import Mask, Rows
 
 _RMSPROP_DECAY, _RMSPROP_EPSILON = 0.99, 1e-8  # torch's
 

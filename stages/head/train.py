@@ -4,19 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stages.core.bundle import Bundle
 from stages.core.errors import DataError
-from stages.core.features import Features, fingerprint
+from stages.core.features import Features, check_finite, fingerprint
+from stages.core.linear.moments import Array
+from stages.core.linear.rows import BLOCK_BYTES, ROWS_FRACTION, Rows
+from stages.core.linear.selection import held_out_logits
 from stages.core.tables import Predictions, SplitRow
 from stages.head.curves import CurvePoint, learning_curve
-from stages.head.fitting import ROWS_FRACTION, Fitted, fit_head
-from stages.head.moments import Array
+from stages.head.fitting import Fitted, fit_head
 from stages.head.neighbours import Pair, knn_accuracies, near_duplicates
 from stages.head.params import Params
-from stages.head.rows import BLOCK_BYTES, Rows
-from stages.head.selection import held_out_logits
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def train_head(
         bias=fitted.fit.bias.astype(np.float32),
     )
     pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), BLOCK_BYTES)
-    logits = np.concatenate([bundle.logits(views) for _, views in pieces])
+    logits = np.concatenate([_checked_logits(bundle, reported, positions, views) for positions, views in pieces])
     out_of_fold = held_out_logits(fitted.designs, fitted.folds) / np.float64(bundle.temperature)
     return TrainedHead(
         bundle=bundle,
@@ -97,6 +98,13 @@ def train_head(
         knn=knn,
         near_duplicates=pairs,
     )
+
+
+def _checked_logits(
+    bundle: Bundle, reported: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
+) -> Array:
+    check_finite([reported[position].digest for position in positions], bundle.tap, views)
+    return bundle.logits(views)
 
 
 def _near_duplicates(

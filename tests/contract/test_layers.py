@@ -47,7 +47,7 @@ def test_the_head_takes_torch_to_a_gpu_only() -> None:
     code = "import sys, stages.head.train; assert 'torch' not in sys.modules, 'torch'"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
-    assert importing == {"core/runtime.py", "head/gpu.py"}
+    assert importing == {"core/runtime.py", "core/linear/gpu.py"}
     assert done.returncode == 0, done.stderr
 
 
@@ -58,7 +58,7 @@ HEAVY = {"timm", "torch", "torchvision"}
 def test_nothing_happens_at_import_time(file: Path) -> None:
     """A module's top level defines and imports; it calls nothing but a few that only build values."""
     pure = {"Annotated", "ConfigDict", "Field", "Path", "PurePosixPath", "TypeVar", "dataclass", "field_validator",
-            "frozenset", "main", "model_validator", "run_room"}  # fmt: skip
+            "field", "frozenset", "main", "model_validator", "run_room"}  # fmt: skip
     tree = ast.parse(file.read_text(encoding="utf-8"))
     statements = (
         ast.Expr,
@@ -100,7 +100,7 @@ def test_packages_hold_a_docstring_only() -> None:
 
 def test_every_room_starts_from_another_working_directory(tmp_path: Path) -> None:
     """Started where there is no params.yaml, each room says what it wants, without a stack trace."""
-    for name in ("index", "split", "extract", "head", "evaluate"):
+    for name in ("index", "split", "extract", "head", "finetune", "evaluate"):
         code = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['head']; " + (
             f"runpy.run_module('stages.{name}', run_name='__main__')"
         )

@@ -19,22 +19,22 @@ from PIL import Image, ImageOps
 
 from stages.core import backbones
 from stages.core.backbones import build_backbone
+from stages.core.clock import Clock
 from stages.core.errors import BackboneError, DataError, FeatureFileError, ParamsError, StoreError
 from stages.core.features import open_features
 from stages.core.images import decode
+from stages.core.reader import MemoryBudget, Reader
 from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
 from stages.core.transforms import Transform
 from stages.core.views import View
 from stages.extract import recipe
-from stages.extract.clock import Clock
 from stages.extract.engines import exporting, kept
 from stages.extract.engines.engine import choose_engine
 from stages.extract.engines.kept import ExportError, export_in_a_process
 from stages.extract.engines.torch_engine import TorchEngine
 from stages.extract.extraction import extract
 from stages.extract.pipeline import embed_rows
-from stages.extract.reader import MemoryBudget, Reader
 from stages.extract.store.shards import SHARD_PATTERN
 from tests.conftest import extract_params, index_of
 from tests.source import ROOT

@@ -20,19 +20,20 @@ from sklearn.neighbors import NearestNeighbors
 
 from stages.core.errors import DataError
 from stages.core.features import open_features
-from stages.head.calibration import calibrate, log_losses
+from stages.core.linear.calibration import calibrate, log_losses
+from stages.core.linear.designs import Designs, Machine
+from stages.core.linear.folds import make_folds
+from stages.core.linear.gpu import GpuRows
+from stages.core.linear.logistic import fit_logistic
+from stages.core.linear.moments import Linear
+from stages.core.linear.rows import Block, Rows
+from stages.core.linear.selection import ridge_errors, strongest_tie
+from stages.core.linear.sums import sums_of
+from stages.core.linear.targets import Targets
 from stages.head.curves import learning_curve, wilson_interval
-from stages.head.designs import Designs, Machine, Targets
-from stages.head.folds import make_folds
-from stages.head.gpu import GpuRows
-from stages.head.logistic import fit_logistic
-from stages.head.moments import Linear
 from stages.head.neighbours import knn_accuracies, near_duplicates
 from stages.head.params import SgdParams
-from stages.head.rows import Block, Rows
-from stages.head.selection import ridge_errors, strongest_tie
 from stages.head.sgd import Optimizer
-from stages.head.sums import sums_of
 from tests.unit.head_data import digests_of, write_features
 
 FOLDS = 3
@@ -65,7 +66,7 @@ class DesignsOf:
         self._num += 1
         digests, path = digests_of(len(x)), self._folder / f"{self._num}.h5"
         write_features(path, digests, {"last": x})
-        folds = make_folds([str(number) for number in targets.classes], digests, num_folds, 0)
+        folds = make_folds([str(number) for number in targets.classes], digests, num_folds, 0, "head.folds")
         features = self._files.enter_context(open_features(path))
         return Designs(Rows(features, "last", digests, folds, memory), targets, num_folds, MACHINE)
 
@@ -148,7 +149,7 @@ def test_a_gpu_sums_what_the_cpu_sums(exact: bool) -> None:
 
 def test_a_fit_on_a_gpu_is_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the code for a GPU the solution is that of the CPU."""
-    monkeypatch.setattr("stages.head.gpu.torch.Tensor.to", _to_cpu)
+    monkeypatch.setattr("stages.core.linear.gpu.torch.Tensor.to", _to_cpu)
     x, classes = clusters(90, 12, 3)
     designs = designs_of(x, Targets(classes, np.ones(90), 3))
     design = designs.without(None)
@@ -215,7 +216,7 @@ def test_what_a_fold_holds_out_reaches_none_of_its_fits(designs_of: DesignsOf) -
 
 def test_rows_beyond_the_memory_give_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read again from the file for every pass, in many pieces, the rows give the bits that they give from memory."""
-    monkeypatch.setattr("stages.head.rows.BLOCK_BYTES", 12 * 4 * 20)
+    monkeypatch.setattr("stages.core.linear.rows.BLOCK_BYTES", 12 * 4 * 20)
     x, classes = clusters(90, 12, 3)
     fits = []
     for memory in (0, 2**30):
@@ -233,7 +234,7 @@ def test_many_rows_in_float32_give_nearly_the_same(designs_of: DesignsOf, monkey
     x, classes = clusters(90, 12, 3)
     targets = Targets(classes, np.ones(90), 3)
     exact, _ = ridge_errors(designs_of(x, targets), [0.01, 1.0])
-    monkeypatch.setattr("stages.head.designs._MANY", 0)
+    monkeypatch.setattr("stages.core.linear.designs._MANY", 0)
     designs = designs_of(x, targets)
     nearly, _ = ridge_errors(designs, [0.01, 1.0])
 
@@ -248,13 +249,13 @@ def test_folds_share_every_class_evenly(seed: int, num_classes: int, num_folds: 
     random = np.random.default_rng(seed)
     labels = random.integers(0, num_classes, 80).astype(str).tolist()
     groups = [str(number) for number in range(80)]
-    folds = make_folds(labels, groups, num_folds, seed)
+    folds = make_folds(labels, groups, num_folds, seed, "head.folds")
     for label in set(labels):
         counts = [sum(1 for one, fold in zip(labels, folds, strict=True) if one == label and fold == number)
                   for number in range(num_folds)]  # fmt: skip
         assert max(counts) - min(counts) <= 1
     renamed = [f"class {9 - int(label)}" for label in labels]
-    assert make_folds(renamed, groups, num_folds, seed).tolist() == folds.tolist()
+    assert make_folds(renamed, groups, num_folds, seed, "head.folds").tolist() == folds.tolist()
 
 
 @given(st.integers(0, 1000))
@@ -263,7 +264,7 @@ def test_groups_stay_whole(seed: int) -> None:
     random = np.random.default_rng(seed)
     groups = random.integers(0, 25, 90).astype(str).tolist()
     labels = random.integers(0, 3, 90).astype(str).tolist()
-    folds = make_folds(labels, groups, FOLDS, seed)
+    folds = make_folds(labels, groups, FOLDS, seed, "head.folds")
 
     assert all(len({fold for group, fold in zip(groups, folds, strict=True) if group == one}) == 1 for one in groups)
     assert set(folds) == set(range(FOLDS))
@@ -272,7 +273,7 @@ def test_groups_stay_whole(seed: int) -> None:
 def test_too_few_groups_for_the_folds_are_refused() -> None:
     """The message says what was asked for and what there is."""
     with pytest.raises(DataError, match=r"head\.folds: found 3, but no class has more than 2 training images"):
-        make_folds(["a", "a", "a", "b"], ["1", "1", "2", "3"], 3, 0)
+        make_folds(["a", "a", "a", "b"], ["1", "1", "2", "3"], 3, 0, "head.folds")
 
 
 @given(st.floats(0.05, 20), st.integers(0, 100))

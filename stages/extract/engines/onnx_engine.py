@@ -4,9 +4,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from stages.core.clock import Clock
 from stages.core.errors import BackboneError
 from stages.core.features import Rows
-from stages.extract.clock import Clock
 from stages.extract.engines.engine import fill_up
 
 # As fast as larger ones where every thread has a pass of its own (docs/benchmarks.md). Of large pictures fewer: at

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.core.clock import Clock
 from stages.core.errors import BackboneError
 from stages.core.features import Rows
 from stages.core.taps import EmbeddingNetwork
-from stages.extract.clock import Clock
 from stages.extract.engines.engine import fill_up
 
 _BATCH = {"cpu": 32, "mps": 32, "cuda": 128}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.head.moments import Array, Linear
+from stages.core.linear.moments import Array, Linear
 
 
 class Sums(NamedTuple):

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from stages.core.linear.designs import Design, Machine
+from stages.core.linear.moments import Array, Linear
+from stages.core.linear.rows import Block, merged
+from stages.core.linear.sums import Sums, sums_of
+from stages.core.linear.targets import Targets
 from stages.core.parallel import in_order
-from stages.head.designs import Design, Machine, Targets
-from stages.head.moments import Array, Linear
-from stages.head.rows import Block, merged
-from stages.head.sums import Sums, sums_of
 
 # Rounding in float32 hides smaller gradients.
 _SMALLEST_IN_FLOAT32 = 1e-4
@@ -102,7 +103,7 @@ class _Problem:
         full.weight[self._present] = weight / self._scale
         full.bias[self._present] = bias - full.weight[self._present] @ self._mean
         if len(self._present) < num_classes:
-            full.bias[self._column < 0] = self._sums(weight, bias).lowest - np.log(self._num + 1)
+            full.bias[self._column < 0] = self._sums(weight, bias).lowest - np.log(len(self._targets.classes) + 1)
         return full
 
     def loss_and_gradient(self, unknowns: Array) -> tuple[float, Array]:
@@ -138,11 +139,11 @@ class _Problem:
             return sums_of(block.x.astype(np.float64) if exact else block.x, *of_block(block), on_rows)
 
         if machine.device != "cpu":
-            from stages.head.gpu import GpuRows  # torch: seconds
+            from stages.core.linear.gpu import GpuRows  # torch: seconds
 
             blocks = [GpuRows(block, *of_block(block), device=machine.device, exact=exact) for block in design.blocks()]
             return lambda on_rows: (rows.sums(on_rows) for rows in blocks)
-        if self._num * len(self._scale) * self._targets.num_classes < _SMALL:
+        if len(self._targets.classes) * len(self._scale) * self._targets.num_classes < _SMALL:
             block = merged(design.blocks())
             return lambda on_rows: [sums(block, on_rows)]
         if machine.num_threads == 1:

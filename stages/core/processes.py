@@ -1,4 +1,4 @@
-"""Several processes: torchrun starts them, each takes the images of its own part, the store is all that they share."""
+"""Several processes: torchrun starts them, and each knows its rank."""
 
 import os
 import subprocess
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from stages.core.errors import StoreError
 from stages.core.runtime import count_gpus
 from stages.core.sections import RuntimeParams
 from stages.core.tables import IndexRow
@@ -58,19 +57,15 @@ def wait_for_others(rank: Rank) -> None:
 
 
 def num_processes(runtime: RuntimeParams) -> int:
-    """Return how many processes fill the store: for `auto` one per GPU, one without any."""
+    """Return how many processes work on this machine: for `auto` one per GPU, one without any."""
     return max(1, count_gpus(runtime)) if runtime.processes == "auto" else runtime.processes
 
 
-def run_processes(num: int) -> None:
-    """Fill the store by several processes on this machine and wait for them.
+def run_processes(module: str, num: int) -> bool:
+    """Run a module by several processes on this machine and wait for them; return whether they did it.
 
-    torchrun starts all of them again when one dies; finished shards are not made again.
-
-    Raises:
-        StoreError: They failed more often than torchrun starts them again.
+    torchrun starts all of them again when one dies, a few times.
     """
     options = ["--standalone", f"--nproc-per-node={num}", f"--max-restarts={_MAX_RESTARTS}"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "stages.extract"]
-    if subprocess.run(command, check=False).returncode:  # noqa: S603 - our own words
-        raise StoreError(f"{num} processes could not fill the store (their messages are above). What is there stays.")
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module]
+    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - our own words

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from stages.core.clock import Clock
 from stages.core.errors import DataError
 from stages.core.images import ImageError, decode
 from stages.core.tables import IndexRow
 from stages.core.transforms import Transform
 from stages.core.views import View
-from stages.extract.clock import Clock
 
 # Bytes that a pixel takes at its worst while it is decoded (12.1 measured for RGBA and palette, less for others, and up
 # to 4 for the file itself), and bytes that it takes when resized (4 in Pillow, 3 in the array).
@@ -77,8 +78,8 @@ class Reader:
         missing = self.missing(rows)
         if missing:
             raise DataError(
-                f"{self._folder}: {len(missing)} of {len(rows)} images without a stored embedding are not there, the "
-                f"first {missing[0].path}, but data/index.csv lists them. Bring the images, or run: dvc repro"
+                f"{self._folder}: {len(missing)} of the {len(rows)} images that are needed are not there, the first "
+                f" {missing[0].path}, but data/index.csv lists them. Bring the images, or run: dvc repro"
             )
 
     def pixels(self, row: IndexRow) -> NDArray[np.uint8]:
@@ -86,6 +87,16 @@ class Reader:
 
         Raises:
             DataError: The file is missing, or its bytes are not the ones that were indexed.
+        """
+        with self.picture(row) as image:
+            return self._views_of(image)
+
+    @contextmanager
+    def picture(self, row: IndexRow) -> Iterator[Image.Image]:
+        """Give an image, upright RGB. Others wait while it is held, if memory is short.
+
+        Raises:
+            DataError: As `pixels`.
         """
         path = self._folder / row.path
         with self._budget.hold(self._cost(row)):
@@ -102,13 +113,14 @@ class Reader:
                     f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. "
                     "Run: dvc repro"
                 )
-            try:
-                with self._clock("decode"):
-                    return self.views_of(data, max_pixels=row.width * row.height)
-            except ImageError as error:
-                raise DataError(
-                    f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
-                ) from error
+            with self._clock("decode"):
+                try:
+                    image = decode(data, max_pixels=row.width * row.height).image
+                except ImageError as error:
+                    raise DataError(
+                        f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
+                    ) from error
+                yield image
 
     def views_of(self, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         """Return the views of an image file's bytes, uint8 (views, px, px, 3).
@@ -116,7 +128,9 @@ class Reader:
         Raises:
             ImageError: The file gives no picture.
         """
-        image = decode(data, max_pixels).image
+        return self._views_of(decode(data, max_pixels).image)
+
+    def _views_of(self, image: Image.Image) -> NDArray[np.uint8]:
         views = [view.pixels(image, self._transform) for view in self._views]
         return views[0][None] if len(views) == 1 else np.stack(views)
 

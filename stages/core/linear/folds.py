@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stages.core.errors import DataError
 
 
-def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int) -> NDArray[np.int64]:
+def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int, key: str) -> NDArray[np.int64]:
     """Return the fold of every row, (N,) in [0, num_folds).
 
     Groups are shuffled and placed one by one, the largest first, each where its classes are fewest. So without groups
@@ -20,6 +20,7 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
         groups: (N,) rows of one group are held out together.
         num_folds: At least 2.
         seed: Of the shuffle.
+        key: Of the number of folds in params.yaml, for the message.
 
     Raises:
         DataError: No class has rows in so many groups.
@@ -31,7 +32,7 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
     most = max(num_groups.values())
     if most < num_folds:
         raise DataError(
-            f"head.folds: found {num_folds}, but no class has more than {most} training images (or groups of images)"
+            f"{key}: found {num_folds}, but no class has more than {most} training images (or groups of images)"
         )
     names, totals = sorted(by_group), Counter(labels)
     shuffled = [names[number] for number in np.random.default_rng(seed).permutation(len(names))]

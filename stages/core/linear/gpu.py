@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 
 from stages.core.errors import ParamsError
-from stages.head.moments import Array, Linear
-from stages.head.rows import Block
-from stages.head.sums import Sums
+from stages.core.linear.moments import Array, Linear
+from stages.core.linear.rows import Block
+from stages.core.linear.sums import Sums
 
 
 class GpuRows:

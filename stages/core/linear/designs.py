@@ -9,31 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
+from stages.core.linear.moments import Array, Linear, Moments, MomentSums, Ridge, floored_scale
+from stages.core.linear.rows import Block, Mask, Rows, merged
+from stages.core.linear.targets import Targets
 from stages.core.parallel import in_order
-from stages.head.moments import Array, Linear, Moments, MomentSums, Ridge, floored_scale
-from stages.head.rows import Block, Mask, Rows, merged
 
 Result = TypeVar("Result")
 _MANY = 10**9
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What the training rows should give.
-
-    Attributes:
-        classes: (N,) number of each row's class.
-        weights: (N,) of each row.
-        num_classes: C, also where a class has no row.
-    """
-
-    classes: NDArray[np.int64]
-    weights: Array
-    num_classes: int
-
-    def one_hot(self, positions: NDArray[np.intp]) -> Array:
-        """Return (B, C) of some rows."""
-        return np.eye(self.num_classes)[self.classes[positions]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Linear classifiers on embeddings: what the head and fine-tuning share."""

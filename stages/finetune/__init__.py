@@ -1,0 +1,1 @@
+"""Room `finetune`: the whole network, or its later layers, trained on the images."""

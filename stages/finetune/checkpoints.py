@@ -1,0 +1,76 @@
+"""Checkpoints: where a killed run goes on. One per run, by all that the run depends on, outside DVC's outputs."""
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.core.files import atomic_path, code_digests, sha256_json
+from stages.finetune.params import Params
+
+_PACKAGES = ("numpy", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
+_CODE = ("core/*.py", "core/linear/*.py", "finetune/*.py")
+_NAME = "checkpoint.pt"
+
+
+def run_key(params: Params, features: str, data: dict[str, str], device: str) -> str:
+    """Return the key of a run: equal if and only if it would do the same.
+
+    Args:
+        params: Of the room; of `runtime` nothing counts.
+        features: Fingerprint of the spec.
+        data: Digests of the tables that are read.
+        device: Type of the device.
+    """
+    return sha256_json(
+        {
+            "params": {name: getattr(params, name).model_dump() for name in ("data", "backbone", "finetune")},
+            "features": features,
+            "data": data,
+            "device": device,
+            "versions": {name: version(name) for name in _PACKAGES},
+            "code": code_digests(*_CODE),
+        }
+    )
+
+
+class Checkpoint:
+    """The state of one run on disk.
+
+    Attributes:
+        folder: `.cache/finetune/<key>` of the project; DVC's `DVC_ROOT` points experiments at the main checkout's.
+
+    Args:
+        key: Of the run.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".cache" / "finetune" / key
+        self._path = self.folder / _NAME
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what `save` was given last; None if there is nothing, or nothing that belongs to this run."""
+        if not self._path.is_file():
+            return None
+        try:
+            content: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+            if content["key"] == self._key:
+                return content
+            reason = "it is of another run"
+        except Exception as error:  # noqa: BLE001 - torch raises nearly anything on a damaged file
+            reason = f"damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        print(f"finetune: WARNING: {self._path} is not used ({reason}); training starts anew", flush=True)
+        return None
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Put a state in the place of the one before, whole or not at all."""
+        with atomic_path(self._path) as temporary:
+            torch.save(content | {"key": self._key}, temporary)
+
+    def remove(self) -> None:
+        """Delete the run's folder: its results are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,47 @@
+"""The classifier: normalisation, backbone and linear head in one trainable network."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.core.linear.moments import Linear
+from stages.core.normalisation import Normalisation
+from stages.core.transforms import Transform
+
+
+class Classifier(nn.Module):
+    """Pictures to logits.
+
+    Attributes:
+        normalise: uint8 pixels (B, px, px, 3) to what the backbone takes.
+        backbone: To embeddings (B, dim).
+        head: To logits (B, C).
+
+    Args:
+        backbone: Pretrained, without its classifier.
+        transform: Its mean and std, and the side of the pictures.
+        num_classes: C.
+        seed: Of the head's random weights, torch's default for linear layers.
+    """
+
+    def __init__(self, backbone: nn.Module, transform: Transform, num_classes: int, seed: int) -> None:
+        super().__init__()
+        self.normalise = Normalisation(transform)
+        self.backbone = backbone
+        with torch.inference_mode():
+            blank = torch.zeros(1, transform.crop_px, transform.crop_px, 3, dtype=torch.uint8)
+            dim = backbone(self.normalise(blank)).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, C) of normalised pictures (B, 3, px, px)."""
+        logits: torch.Tensor = self.head(self.backbone(inputs))
+        return logits
+
+    def set_head(self, fit: Linear) -> None:
+        """Give the head weights that were fitted elsewhere."""
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(fit.weight.astype(np.float32)))
+            self.head.bias.copy_(torch.from_numpy(fit.bias.astype(np.float32)))

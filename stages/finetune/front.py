@@ -1,0 +1,93 @@
+"""The front: frozen layers before the first that trains. Where their input never changes, they run once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+_TOLERANCE = 1e-4
+
+
+class _Reached(Exception):  # noqa: N818 - no error
+    """The first layer that trains was reached."""
+
+
+class Front:
+    """The layers before one; get it from `find_front`, which tells whether they can be taken off.
+
+    Args:
+        backbone: Frozen before `first`.
+        first: Name of the first layer that trains; None where none does: then all of the backbone is the front.
+        order: As `order_of_layers` gives it.
+    """
+
+    def __init__(self, backbone: nn.Module, first: str | None, order: Sequence[str]) -> None:
+        self._backbone, self._first = backbone, first
+        before = order[1:] if first is None else order[1 : order.index(first)]
+        self._names: list[str] = []
+        for name in before:
+            holds_first = first is not None and first.startswith(f"{name}.")
+            inside = any(name.startswith(f"{outer}.") for outer in self._names)
+            if not holds_first and not inside:
+                self._names.append(name)
+
+    def activations(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the first layer that trains is given, for normalised pictures (B, 3, px, px)."""
+        if self._first is None:
+            output: torch.Tensor = self._backbone(inputs)
+            return output
+        kept: list[torch.Tensor] = []
+
+        def stop(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            kept.append(given[0])
+            raise _Reached
+
+        handle = self._backbone.get_submodule(self._first).register_forward_pre_hook(stop)
+        try:
+            self._backbone(inputs)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        return kept[0]
+
+    @contextmanager
+    def taken_off(self) -> Iterator[None]:
+        """For a block, the backbone takes activations in place of pictures."""
+        taken = {name: self._backbone.get_submodule(name) for name in self._names}
+        try:
+            for name in taken:
+                self._backbone.set_submodule(name, nn.Identity())
+            yield
+        finally:
+            for name, module in taken.items():
+                self._backbone.set_submodule(name, module)
+
+
+def find_front(backbone: nn.Module, first: str | None, order: Sequence[str], px: int) -> Front | None:
+    """Return the front, or None where the backbone without it does not give the same (tried on two random pictures).
+
+    So it is where the layers before the first that trains do not simply follow each other, as in networks that add
+    positions to their patches.
+    """
+    if first == "":
+        return None
+    front = Front(backbone, first, order)
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(2, 3, px, px, generator=generator)
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.inference_mode():
+            whole = backbone(pictures)
+            activations = front.activations(pictures)
+            try:
+                with front.taken_off():
+                    rest = backbone(activations)
+            except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
+                return None
+    finally:
+        backbone.train(was_training)
+    same = rest.shape == whole.shape and bool((rest - whole).abs().max() <= _TOLERANCE * whole.abs().max())
+    return front if same else None

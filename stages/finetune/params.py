@@ -1,0 +1,82 @@
+"""What room `finetune` reads from params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.core.params import RoomParams, Section
+from stages.core.sections import BackboneParams, ClassWeights, DataParams, Name, Positive, RuntimeParams, Strength
+
+Rate = Annotated[float, Field(ge=0, le=10)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerParams(Section):
+    """`finetune.optimizer:` how weights move."""
+
+    kind: Literal["sgd", "adamw", "rmsprop"]
+    backbone_rate: Rate
+    head_rate: Rate
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    clip: Positive | None
+
+
+class ScheduleParams(Section):
+    """`finetune.schedule:` the rates' course over the epochs."""
+
+    kind: Literal["cosine", "step", "constant"]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    step_epochs: Annotated[int, Field(ge=1)]
+    gamma: Annotated[float, Field(gt=0, le=1)]
+
+
+class AugmentationParams(Section):
+    """`finetune.augmentation:` what chance does to pictures."""
+
+    kind: Literal["auto", "none", "mild", "crop"]
+    min_area: Annotated[float, Field(gt=0, le=1)]
+    mixup: Annotated[float, Field(ge=0, le=10)]
+
+
+class FinetuneParams(Section):
+    """`finetune:` training end to end."""
+
+    init: Literal["probe", "random"]
+    probe_c_grid: Annotated[list[Strength], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2, le=20)]
+    unfreeze: Name
+    batch_norm: Literal["train", "frozen"]
+    epochs: Annotated[int, Field(ge=0, le=10_000)]
+    patience: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=2, le=65_536)]
+    accumulate: Annotated[int, Field(ge=1)]
+    optimizer: OptimizerParams
+    schedule: ScheduleParams
+    augmentation: AugmentationParams
+    label_smoothing: Fraction
+    class_weights: ClassWeights
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @model_validator(mode="after")
+    def _parts_have_images(self) -> "FinetuneParams":
+        if self.accumulate > self.batch // 2:
+            raise ValueError("accumulate at most half of batch: each part needs two images")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> "FinetuneParams":
+        if self.schedule.warmup_epochs > self.epochs:
+            raise ValueError("schedule.warmup_epochs at most epochs")
+        return self
+
+
+class Params(RoomParams):
+    """The sections of this room."""
+
+    data: DataParams
+    backbone: BackboneParams
+    finetune: FinetuneParams
+    runtime: RuntimeParams

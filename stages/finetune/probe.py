@@ -1,0 +1,61 @@
+"""The probe: the linear head that fine-tuning starts from, fitted on cached embeddings.
+
+A random head pulls pretrained layers out of shape before it knows anything (LP-FT: Kumar et al. 2022).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from threadpoolctl import threadpool_limits
+
+from stages.core.errors import FeatureFileError
+from stages.core.features import LAST_TAP, Features
+from stages.core.linear.designs import Designs, Machine
+from stages.core.linear.folds import make_folds
+from stages.core.linear.moments import Linear
+from stages.core.linear.rows import ROWS_FRACTION, Rows
+from stages.core.linear.selection import LOGISTIC_FACTOR, default_tolerance, refit_logistic, score_ridge
+from stages.core.linear.targets import make_targets
+from stages.finetune.images import Image
+from stages.finetune.params import Params
+
+_MAX_ITER = 1000
+
+
+def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[str], params: Params) -> Linear:
+    """Fit logistic regression on the last tap of the training images; the folds choose its strength as in the head.
+
+    Args:
+        features: Open features file.
+        training: By digest; the inner validation is not among them.
+        classes: (C,) order of the logits.
+        params: Of the room.
+
+    Raises:
+        DataError: Too few images for the folds.
+        FeatureFileError: The last tap is not there, or lacks an image.
+        ParamsError: A class weight for no class.
+    """
+    if LAST_TAP not in features.spec["taps"]:
+        raise FeatureFileError(
+            f"features/features.h5: has taps {features.spec['taps']}; finetune.init probe reads {LAST_TAP!r}. "
+            "Add it to backbone.taps, or set finetune.init to random"
+        )
+    finetune, labels = params.finetune, [image.label for image in training]
+    groups = [image.group for image in training]
+    # The inner validation has taken a part already: of few images there are fewer parts.
+    num_folds = min(finetune.folds, _most_groups_of_a_class(labels, groups))
+    folds = make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds")
+    with threadpool_limits(limits=1, user_api="blas"):
+        digests = [image.row.digest for image in training]
+        rows = Rows(features, LAST_TAP, digests, folds, params.runtime.memory // ROWS_FRACTION)
+        targets = make_targets(labels, classes, finetune.class_weights, "finetune.class_weights")
+        designs = Designs(rows, targets, num_folds, Machine(params.runtime.num_workers, "cpu"))
+        scored, of_folds = score_ridge(designs, sorted(finetune.probe_c_grid))
+        assert scored.c is not None, "ridge regression has a strength"
+        fit, _ = refit_logistic(designs, LOGISTIC_FACTOR * scored.c, of_folds, _MAX_ITER, default_tolerance(designs))
+    return fit
+
+
+def _most_groups_of_a_class(labels: Sequence[str], groups: Sequence[str]) -> int:
+    return max(Counter(label for label, _ in set(zip(labels, groups, strict=True))).values())

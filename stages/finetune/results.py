@@ -1,0 +1,94 @@
+"""The curve and the numbers that fine-tuning writes beside its bundle and predictions."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stages.core.tables import write_table
+from stages.finetune.job import FineTuned
+from stages.finetune.params import FinetuneParams
+from stages.finetune.training import Epoch, best_epoch
+
+CURVE_PATH = Path("plots/finetune_training/curve.csv")
+
+
+def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
+    """Return what prints each epoch as it ends, and writes the curve so far."""
+
+    def show(history: Sequence[Epoch]) -> None:
+        print(f"finetune: {describe(history[-1], params.epochs, params.init)}", flush=True)
+        write_curve(CURVE_PATH, history)
+
+    return show
+
+
+def write_curve(path: Path, history: Sequence[Epoch]) -> None:
+    """Write a row per epoch, the start first; the start's scores stand beside every epoch's, for the plot."""
+    start, kept = history[0], best_epoch(history)
+    rows = [
+        (
+            one.epoch,
+            f"{one.accuracy:.6f}",
+            f"{start.accuracy:.6f}",
+            f"{one.log_loss:.6f}",
+            f"{start.log_loss:.6f}",
+            "" if one.training_loss is None else f"{one.training_loss:.6f}",
+            f"{one.rate_factor:.6f}",
+            int(one is kept),
+        )
+        for one in history
+    ]
+    scores = ["accuracy", "start_accuracy", "log_loss", "start_log_loss"]
+    write_table(path, ["epoch", *scores, "training_loss", "rate_factor", "kept"], rows)
+
+
+def numbers(tuned: FineTuned) -> dict[str, float | int | str]:
+    """Return what `dvc metrics show` shows of the training."""
+    start, kept = tuned.history[0], best_epoch(tuned.history)
+    return {
+        "start_accuracy": start.accuracy,
+        "start_log_loss": start.log_loss,
+        "best_accuracy": kept.accuracy,
+        "best_log_loss": kept.log_loss,
+        "best_epoch": kept.epoch,
+        "num_epochs": tuned.history[-1].epoch,
+        "temperature": kept.temperature,
+        "num_training_images": len(tuned.images.training),
+        "num_validation_images": len(tuned.images.validation),
+    }
+
+
+def timings(tuned: FineTuned) -> dict[str, float | int | str]:
+    """Return what differs from run to run."""
+    timed = tuned.timings
+    rate = {"images_per_second": timed.num_images / timed.training_seconds} if timed.num_images else {}
+    return {
+        "device": tuned.device,
+        "training_seconds": timed.training_seconds,
+        "validation_seconds": timed.validation_seconds,
+        **rate,
+    }
+
+
+def describe(one: Epoch, num_epochs: int, start: str) -> str:
+    """Return an epoch in a line."""
+    scores = f"inner validation accuracy {one.accuracy:.4f}, log loss {one.log_loss:.4f}"
+    if one.training_loss is None:
+        return f"start ({start}): {scores}"
+    return f"epoch {one.epoch} of {num_epochs}: training loss {one.training_loss:.4f}, {scores}"
+
+
+def summary(tuned: FineTuned, start: str) -> str:
+    """Return the outcome in a few lines."""
+    images, first, kept = tuned.images, tuned.history[0], best_epoch(tuned.history)
+    front = ", frozen layers ran once" if tuned.has_front else ""
+    what = (
+        f"no epoch is clearly better than the start ({start}), which is kept"
+        if kept.epoch == 0
+        else f"epoch {kept.epoch} of {tuned.history[-1].epoch} is kept"
+    )
+    return (
+        f"{len(images.training)} training images, {len(images.validation)} for inner validation, augmentation "
+        f"{tuned.augmentation}{front}: {what}\n"
+        f"  inner validation: accuracy {first.accuracy:.4f} at the start, {kept.accuracy:.4f} kept; log loss "
+        f"{first.log_loss:.4f} at the start, {kept.log_loss:.4f} kept"
+    )
