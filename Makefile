@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro test check lock bench-extract bench-warm bench-assemble bench-head bench-loop help
+.PHONY: env repro tutorial test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-loop help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -8,7 +8,19 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 repro: env  ## run the pipeline on the data set that params.yaml names and print the reported metrics (the default)
 	dvc repro
-	dvc metrics show metrics/head.json
+	dvc metrics show metrics/head.json metrics/finetune.json
+
+# The recipe of PyTorch's transfer learning tutorial, to the letter; only that the epoch is chosen by an inner validation.
+tutorial: env  ## ResNet-18 fine-tuned on ants & bees as in PyTorch's tutorial (both are fetched)
+	dvc exp run -S data.path=data/ants_bees -S backbone.name=resnet18 \
+	  -S finetune.init=random -S finetune.unfreeze=all -S finetune.batch_norm=train \
+	  -S finetune.epochs=25 -S finetune.patience=25 -S finetune.batch=4 \
+	  -S finetune.optimizer.kind=sgd -S finetune.optimizer.momentum=0.9 -S finetune.optimizer.weight_decay=0.0 \
+	  -S finetune.optimizer.backbone_rate=0.001 -S finetune.optimizer.head_rate=0.001 \
+	  -S finetune.optimizer.layer_decay=1.0 -S finetune.optimizer.clip=null \
+	  -S finetune.schedule.kind=step -S finetune.schedule.step_epochs=7 -S finetune.schedule.gamma=0.1 \
+	  -S finetune.schedule.warmup_epochs=0 -S finetune.augmentation.kind=crop -S finetune.augmentation.min_area=0.08 \
+	  -S finetune.augmentation.mixup=0.0 -S finetune.label_smoothing=0.0 -S finetune.precision=float32
 
 test: env  ## run every test
 	pytest
@@ -44,6 +56,9 @@ bench-assemble: env  ## a features file of 1,000,000 x 512 from shards; memory
 
 bench-head: env  ## the head against LogisticRegressionCV and DINOv2's sweep on 50,000 x 1,280 x 100 classes; half an hour
 	python -W ignore -m benchmarks.head $(if $(FEATURES),--features $(FEATURES))
+
+bench-finetune: env  ## fine-tuning against the tutorial's loop
+	python -W ignore -m benchmarks.finetune $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
 	python -m benchmarks.loop

@@ -72,7 +72,7 @@ def params_of(name: str, folder: Path, weights: Path) -> Params:
         path = weights / f"{name}.pth"
         torch.save(models.get_model(name, weights=None).state_dict(), path)
         values |= {"weights": str(path), "weights_sha256": sha256_file(path)}
-    runtime = {"device": "auto", "processes": 1, "engine": "auto", "workers": "auto", "batch": "auto"}
+    runtime = {"device": "auto", "processes": 1, "engine": "auto", "compile": False, "workers": "auto", "batch": "auto"}
     return Params.model_validate(
         {
             "data": {"path": str(folder)},

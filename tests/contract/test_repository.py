@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from stages.finetune.params import FinetuneParams
 from tests.source import ROOT, imported_modules, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,7 +59,7 @@ def test_commands_of_the_readme_exist(command: str) -> None:
             assert (ROOT / Path(*words[2].split(".")) / "__main__.py").is_file()
             assert words[3] in ("stat", "verify", "gc", "prune")  # run by the tests of the store
         case "torchrun":
-            assert words[-2:] == ["-m", "stages.extract"]  # run by the tests of several processes
+            assert words[-1] in ("stages.extract", "stages.finetune")  # run by the tests of several processes
         case _:
             assert command in ("source .venv/bin/activate", "git clone <this repository> headstart && cd headstart")
 
@@ -69,8 +71,40 @@ def test_params_of_the_readme_exist(command: str) -> None:
     words = shlex.split(command)
     for flag, setting in itertools.pairwise(words):
         if flag == "-S":
-            section, key = setting.split("=")[0].split(".")
-            assert key in params[section]
+            section: Any = params
+            for key in setting.split("=")[0].split("."):
+                assert key in section
+                section = section[key]
+
+
+def test_the_preset_is_the_tutorial_to_the_letter() -> None:
+    """`make tutorial` sets valid params: SGD 0.001 with momentum 0.9, StepLR 7 and 0.1, batches of 4, 25 epochs."""
+    content: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    recipe = MAKEFILE.split("\ntutorial:")[1].split("\n\n")[0]
+    for key, value in re.findall(r"-S ([\w.]+)=(\S+)", recipe):
+        section = content
+        for name in key.split(".")[:-1]:
+            section = section[name]
+        section[key.split(".")[-1]] = YAML(typ="safe").load(value)
+    params = FinetuneParams(**content["finetune"])
+    optimizer, schedule = params.optimizer, params.schedule
+
+    assert (optimizer.kind, optimizer.backbone_rate, optimizer.head_rate, optimizer.momentum) == (
+        "sgd",
+        1e-3,
+        1e-3,
+        0.9,
+    )
+    assert (optimizer.layer_decay, optimizer.weight_decay, optimizer.clip) == (1, 0, None)
+    assert (schedule.kind, schedule.step_epochs, schedule.gamma, schedule.warmup_epochs) == ("step", 7, 0.1, 0)
+    assert (params.batch, params.epochs, params.init, params.unfreeze, params.batch_norm) == (
+        4,
+        25,
+        "random",
+        "all",
+        "train",
+    )
+    assert (params.augmentation.kind, params.augmentation.min_area) == ("crop", 0.08)
 
 
 def test_links_of_the_pages_lead_somewhere() -> None:

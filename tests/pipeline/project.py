@@ -58,6 +58,7 @@ class Project:
             backbone=backbone.model_dump(),
             transform={"px": 64},
             head={"folds": 3},
+            finetune={"folds": 3, "epochs": 1, "batch": 4},
             runtime={"device": "cpu", "batch": 4},
         )
 

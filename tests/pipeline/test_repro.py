@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,15 @@ from stages.core.tables import read_predictions
 from tests.conftest import backbone_params
 from tests.pipeline.project import Project, clone_project, stages_run
 
-ALL = ["index", "split", "extract", "head", "evaluate@head"]
+ALL = ["index", "split", "extract", "head", "finetune", "evaluate@head", "evaluate@finetune"]
+AFTER_EXTRACT = ALL[3:]
+TIMINGS = ("metrics/extract_timings.json", "metrics/finetune_timings.json")
 
 
 def changed_files(project: Project) -> list[str]:
     """Return what git sees as changed, but for the timings, which differ from run to run."""
     lines = project.run("git", "status", "--porcelain").splitlines()
-    return [line for line in lines if "metrics/extract_timings.json" not in line]
+    return [line for line in lines if not line.endswith(TIMINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +87,17 @@ def test_without_the_store_the_results_are_the_same(project: Project) -> None:
     ("section", "values", "expected"),
     [
         ("head", {"c": 0.5}, ["head", "evaluate@head"]),
-        ("split", {"seed": 7}, ["split", "head", "evaluate@head"]),
-        ("transform", {"px": 96}, ["extract", "head", "evaluate@head"]),
+        ("finetune", {"seed": 7}, ["finetune", "evaluate@finetune"]),
+        ("split", {"seed": 7}, ["split", *AFTER_EXTRACT]),
+        ("transform", {"px": 96}, ["extract", *AFTER_EXTRACT]),
         ("runtime", {"batch": 8, "workers": 1}, []),
-        ("extract", {"views": 2}, ["extract", "head", "evaluate@head"]),
+        ("extract", {"views": 2}, ["extract", *AFTER_EXTRACT]),
     ],
 )
 def test_an_edit_runs_only_what_follows_from_it(
     project: Project, section: str, values: dict[str, float], expected: list[str]
 ) -> None:
-    """A head param re-runs the head and what follows, a new split no backbone pass, the machine's settings nothing."""
+    """A head param re-runs no fine-tuning, a new split no backbone pass, the machine's settings nothing."""
     project.edit_params(**{section: values})
 
     assert project.repro() == expected
@@ -191,6 +196,57 @@ def test_a_built_in_data_set_is_made_only_when_asked_for(project: Project) -> No
     assert stages_run(output) == ["data/dvc.yaml:digits", "index", "split"]
     assert "1797 files = 1797 ok" in output
     assert not (project.root / "data" / "ants_bees").exists()
+
+
+def test_a_killed_fine_tuning_goes_on_with_the_next_repro(project: Project) -> None:
+    """Killed without warning in the middle, `dvc repro` goes on after the last epoch, to the same bytes."""
+    project.edit_params(finetune={"epochs": 3, "seed": 3})
+    project.repro("finetune")
+    lock = (project.root / "dvc.lock").read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.finetune"], cwd=project.root, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 2 of 3" in line:
+            process.kill()
+            break
+    process.communicate()
+    output = project.run("dvc", "repro", "--force", "--single-item", "finetune")
+
+    assert "goes on after epoch 2" in output
+    assert "epoch 3 of 3" in output
+    assert "epoch 1 of 3" not in output
+    assert (project.root / "dvc.lock").read_bytes() == lock
+    assert not list((project.root / ".cache" / "finetune").iterdir())
+
+
+def test_several_processes_fine_tune_together(project: Project) -> None:
+    """With two processes torchrun trains into the checkpoint, and the stage writes what one process would have found."""
+    alone = read_predictions(project.root / "predictions" / "finetune.csv").logits
+    project.edit_params(runtime={"processes": 2})
+    output = project.run("dvc", "repro", "--force", "--single-item", "finetune")
+    together = read_predictions(project.root / "predictions" / "finetune.csv").logits
+
+    assert output.count("epoch 1 of 1") == 1
+    assert "goes on after epoch 1" in output
+    assert np.abs(alone - together).max() < 1e-3
+
+
+def test_the_bundle_of_fine_tuning_gives_its_predictions_again(project: Project) -> None:
+    """The network of the bundle, fed the reported photos, gives the logits of the table."""
+    bundle = read_bundle(project.root / "models" / "finetune")
+    predictions = read_predictions(project.root / "predictions" / "finetune.csv")
+    params, transform = backbone_params(bundle.spec["backbone"], Path(_weights(project))), transform_of(bundle.spec)
+    _, network = build_embedding_network(params, transform.crop_px, 64)
+    network.network.load_state_dict({name: torch.from_numpy(values) for name, values in bundle.backbone.items()})
+    for path, logits in zip(predictions.paths, predictions.logits, strict=True):
+        picture = decode((project.root / "data" / "photos" / path).read_bytes(), 10**7).image
+        with torch.inference_mode():
+            (embedding,) = network(torch.from_numpy(transform.pixels(picture).copy())[None])
+
+        assert np.abs(bundle.logits(embedding.numpy()[:, None]) - logits).max() < 1e-4
+    assert len(predictions.paths) == 3
 
 
 def test_the_stages_read_no_photo_after_extraction(project: Project) -> None:
