@@ -222,7 +222,7 @@ def test_a_killed_fine_tuning_goes_on_with_the_next_repro(project: Project) -> N
 
 
 def test_several_processes_fine_tune_together(project: Project) -> None:
-    """torchrun trains into the checkpoint, and the stage writes what one process would have found."""
+    """Torchrun trains into the checkpoint, and the stage writes what one process would have found."""
     alone = read_predictions(project.root / "predictions" / "finetune.csv").logits
     project.edit_params(runtime={"processes": 2})
     output = project.run("dvc", "repro", "--force", "--single-item", "finetune")
