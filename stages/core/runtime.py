@@ -39,6 +39,21 @@ def choose_device(runtime: RuntimeParams) -> str:
     return wanted
 
 
+def make_repeatable() -> None:
+    """Ask torch on a GPU for the same bits at every run: no choice by timing, no atomic sums, full float32.
+
+    An operation that has no such kernel warns and runs as it can.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    import torch
+
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def count_gpus(runtime: RuntimeParams) -> int:
     """Return the number of CUDA devices that `runtime.device` lets a run use."""
     if runtime.device not in ("auto", "cuda") or not _may_have_gpu():

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.core.clock import Clock
 from stages.core.errors import BackboneError, ParamsError
-from stages.core.runtime import choose_device
+from stages.core.runtime import choose_device, make_repeatable
 from stages.core.specs import BackboneFacts, make_spec
 from stages.core.views import make_views
 from stages.extract.engines.engine import Engine, choose_engine
@@ -96,7 +96,7 @@ def _find_kept(
 
 def _torch_recipe(params: Params, median_short_side_px: float, device: str, clock: Clock) -> Recipe:
     from stages.core.backbones import build_embedding_network  # torch: seconds
-    from stages.extract.engines.torch_engine import TorchEngine, make_repeatable
+    from stages.extract.engines.torch_engine import TorchEngine
 
     make_repeatable()
     facts, network = build_embedding_network(params.backbone, params.transform.px, median_short_side_px)

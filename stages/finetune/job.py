@@ -18,7 +18,7 @@ from stages.core.images import DECODE_POLICY
 from stages.core.linear.targets import make_targets
 from stages.core.processes import Rank
 from stages.core.reader import MemoryBudget, Reader
-from stages.core.runtime import choose_device
+from stages.core.runtime import choose_device, make_repeatable
 from stages.core.specs import transform_of
 from stages.core.tables import IndexRow, Predictions, SplitRow
 from stages.core.taps import stages_of
@@ -129,6 +129,7 @@ class Job:
             TrainingError: Training cannot go on.
         """
         params, images, device = self._params.finetune, self._images, self._device
+        make_repeatable()
         loader = self._loader()
         classifier, order = self._classifier()
         targets = make_targets(

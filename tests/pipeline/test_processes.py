@@ -24,7 +24,7 @@ NUM_PHOTOS = 240
 # What each process of the clone finds at its start: small shards and a slow disk, so that there is a middle.
 SITE = """
 import time
-from stages.extract import reader
+from stages.core import reader
 from stages.extract.store import shards
 shards.SHARD_BYTES = 4 * 96 * 4
 pixels = reader.Reader.pixels

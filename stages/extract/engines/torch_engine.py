@@ -81,11 +81,3 @@ class TorchEngine:
                     raise BackboneError(f"{self._device}: out of memory even for two pictures at once") from error
                 self.batch = max(2, batch // 2)
                 print(f"extract: {self._device}: out of memory at a batch of {batch}; going on with {self.batch}")
-
-
-def make_repeatable() -> None:
-    """Ask CUDA for the same bits at every run: deterministic kernels, full float32, no timing-based choice."""
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
