@@ -12,8 +12,9 @@ def main() -> None:
     """Fine-tune the network, say which epoch is kept and why, and write what came out."""
     from stages.core.bundle import write_bundle
     from stages.core.features import open_features
-    from stages.core.files import sha256_file, write_metrics
+    from stages.core.files import sha256_file
     from stages.core.params import load_params
+    from stages.core.runtime import wait_asleep
     from stages.core.tables import IndexRow, SplitRow, read_classes, read_rows, write_predictions
     from stages.finetune.params import Params
 
@@ -22,6 +23,7 @@ def main() -> None:
     index, split = read_rows(Path("data/index.csv"), IndexRow), read_rows(split_path, SplitRow)
     classes = read_classes(Path("data/classes.json"))
 
+    wait_asleep()
     from stages.finetune import results
     from stages.finetune.tuning import fine_tune
 
@@ -40,8 +42,7 @@ def main() -> None:
     write_bundle(Path("models/finetune"), tuned.bundle)
     write_predictions(Path("predictions/finetune.csv"), tuned.predictions)
     results.write_curve(results.CURVE_PATH, tuned.history)
-    write_metrics(Path("metrics/finetune_training.json"), "finetune_training", results.numbers(tuned))
-    write_metrics(Path("metrics/finetune_timings.json"), "finetune_timings", results.timings(tuned))
+    results.write_numbers(tuned)
     tuned.checkpoint.remove()
     print(f"finetune: {results.summary(tuned, params.finetune.init)}")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stages.core.files import write_metrics
 from stages.core.tables import write_table
 from stages.finetune.job import FineTuned
 from stages.finetune.params import FinetuneParams
@@ -39,6 +40,12 @@ def write_curve(path: Path, history: Sequence[Epoch]) -> None:
     ]
     scores = ["accuracy", "start_accuracy", "log_loss", "start_log_loss"]
     write_table(path, ["epoch", *scores, "training_loss", "rate_factor", "kept"], rows)
+
+
+def write_numbers(tuned: FineTuned) -> None:
+    """Write the metrics of the training, and apart from them what differs from run to run."""
+    write_metrics(Path("metrics/finetune_training.json"), "finetune_training", numbers(tuned))
+    write_metrics(Path("metrics/finetune_timings.json"), "finetune_timings", timings(tuned))
 
 
 def numbers(tuned: FineTuned) -> dict[str, float | int | str]:
