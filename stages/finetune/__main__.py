@@ -22,7 +22,6 @@ def main() -> None:
     split_path, features_path = Path("data/split.csv"), Path("features/features.h5")
     index, split = read_rows(Path("data/index.csv"), IndexRow), read_rows(split_path, SplitRow)
     classes = read_classes(Path("data/classes.json"))
-
     wait_asleep()
     from stages.finetune import results
     from stages.finetune.tuning import fine_tune
