@@ -64,7 +64,7 @@ class Augmentation:
         blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # they only ask for its sides
         chance = self._crop if self.kind == "crop" else self._affine
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach a GPU's generator too
             drawn = chance.make_params([blank])
             mirror = self.kind == "crop" and bool(torch.rand(()) < 0.5)
         return Plan(drawn, mirror)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from stages.core.errors import TrainingError
 from stages.core.files import atomic_path, code_digests, sha256_json
 from stages.finetune.params import Params
 
@@ -67,9 +68,19 @@ class Checkpoint:
         return None
 
     def save(self, content: dict[str, Any]) -> None:
-        """Put a state in the place of the one before, whole or not at all."""
-        with atomic_path(self._path) as temporary:
-            torch.save(content | {"key": self._key}, temporary)
+        """Put a state in the place of the one before, whole or not at all.
+
+        Raises:
+            TrainingError: It cannot be written.
+        """
+        try:
+            with atomic_path(self._path) as temporary:
+                torch.save(content | {"key": self._key}, temporary)
+        except (OSError, RuntimeError) as error:  # torch's writer hides the system's own words
+            raise TrainingError(
+                f"{self._path}: cannot be written (is the disk full?): {str(error).splitlines()[0]}. The next run goes "
+                "on after the epoch before"
+            ) from error
 
     def remove(self) -> None:
         """Delete the run's folder: its results are written."""

@@ -80,8 +80,8 @@ class Freezing:
             return False
         if self.first in {"", name} or name.startswith(f"{self.first}."):
             return True
-        # What holds the first layer has started before it; a layer that never runs has nothing to learn.
-        return name in order and order.index(name) > order.index(self.first)
+        # What holds the first layer has started before it.
+        return order.index(_called(name, order)) > order.index(self.first)
 
     def train(self) -> None:
         """Set what learns to training, dropout and BatchNorm too; all that is frozen stays as it predicts."""
@@ -107,4 +107,11 @@ def depths(backbone: nn.Module, order: Sequence[str], stages: Sequence[str]) -> 
         depth += name in stages
         # What holds a stage begins before it, and its own parameters (a position embedding, say) are the stem's.
         result[name] = depth
-    return {name: result.get(name, 0) for name, _ in backbone.named_modules()}
+    return {name: result[_called(name, order)] for name, _ in backbone.named_modules()}
+
+
+def _called(name: str, order: Sequence[str]) -> str:
+    """Return the module itself, or the nearest around it that is called: some only lend their weights to that one."""
+    while name not in order:
+        name = name.rpartition(".")[0]
+    return name

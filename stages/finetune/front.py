@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from stages.finetune.classifier import Classifier
+
 _TOLERANCE = 1e-4
 
 
@@ -17,16 +19,15 @@ class Front:
     """The layers before one; get it from `find_front`, which tells whether they can be taken off.
 
     Args:
-        backbone: Frozen before `first`.
+        classifier: Its backbone is frozen before `first`.
         first: Name of the first layer that trains; None where none does: then all of the backbone is the front.
         order: As `order_of_layers` gives it.
     """
 
-    def __init__(self, backbone: nn.Module, first: str | None, order: Sequence[str]) -> None:
-        self._backbone, self._first = backbone, first
-        before = order[1:] if first is None else order[1 : order.index(first)]
+    def __init__(self, classifier: Classifier, first: str | None, order: Sequence[str]) -> None:
+        self._classifier, self._backbone, self._first = classifier, classifier.backbone, first
         self._names: list[str] = []
-        for name in before:
+        for name in () if first is None else order[1 : order.index(first)]:
             holds_first = first is not None and first.startswith(f"{name}.")
             inside = any(name.startswith(f"{outer}.") for outer in self._names)
             if not holds_first and not inside:
@@ -54,7 +55,9 @@ class Front:
 
     @contextmanager
     def taken_off(self) -> Iterator[None]:
-        """For a block, the backbone takes activations in place of pictures."""
+        """For a block, the classifier takes activations in place of pictures."""
+        if self._first is None:
+            self._classifier.backbone = nn.Identity()
         taken = {name: self._backbone.get_submodule(name) for name in self._names}
         try:
             for name in taken:
@@ -63,9 +66,10 @@ class Front:
         finally:
             for name, module in taken.items():
                 self._backbone.set_submodule(name, module)
+            self._classifier.backbone = self._backbone
 
 
-def find_front(backbone: nn.Module, first: str | None, order: Sequence[str], px: int) -> Front | None:
+def find_front(classifier: Classifier, first: str | None, order: Sequence[str], px: int) -> Front | None:
     """Return the front, or None where the backbone without it does not give the same (tried on two random pictures).
 
     So it is where the layers before the first that trains do not simply follow each other, as in networks that add
@@ -73,7 +77,9 @@ def find_front(backbone: nn.Module, first: str | None, order: Sequence[str], px:
     """
     if first == "":
         return None
-    front = Front(backbone, first, order)
+    front, backbone = Front(classifier, first, order), classifier.backbone
+    if first is None:
+        return front
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randn(2, 3, px, px, generator=generator)
     was_training = backbone.training
@@ -81,11 +87,11 @@ def find_front(backbone: nn.Module, first: str | None, order: Sequence[str], px:
     try:
         with torch.inference_mode():
             whole = backbone(pictures)
-            activations = front.activations(pictures)
             try:
+                activations = front.activations(pictures)
                 with front.taken_off():
                     rest = backbone(activations)
-            except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
+            except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError):
                 return None
     finally:
         backbone.train(was_training)

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.core.errors import DataError
 from stages.core.linear.folds import make_folds
-from stages.core.tables import IndexRow, SplitRow
+from stages.core.tables import USABLE, IndexRow, SplitRow
 from stages.finetune.params import FinetuneParams
 
 
@@ -41,16 +41,21 @@ class Images:
     reported: Sequence[Image]
 
 
-def part_images(index: Sequence[IndexRow], split: Sequence[SplitRow], params: FinetuneParams) -> Images:
+def part_images(
+    index: Sequence[IndexRow], split: Sequence[SplitRow], classes: Sequence[str], params: FinetuneParams
+) -> Images:
     """Join both tables and carve the inner validation from the training rows.
 
     It is the rows of the split `val`, where the data set has some; else one of `folds` parts, groups whole and classes
     in proportion.
 
     Raises:
-        DataError: An image of the split is not in the index, or a part has no image.
+        DataError: An image of the split is not in the index, a label is no class, or a part has no image.
     """
-    rows = {row.digest: row for row in index}
+    rows = {row.digest: row for row in index if row.status in USABLE}
+    strange = sorted({row.label for row in split} - set(classes))
+    if strange:
+        raise DataError(f"data/split.csv: labels {strange} are not in data/classes.json. Run: dvc repro split")
     lost = [row.path for row in split if row.digest not in rows]
     if lost:
         raise DataError(

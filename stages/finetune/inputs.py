@@ -1,5 +1,6 @@
 """Inputs: what the layers that train are given, batch by batch: pictures, or kept activations of a frozen front."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -123,6 +124,9 @@ def _keep(path: Path, num: int, made: Iterator[tuple[Batch, torch.Tensor]]) -> n
         if kept is None:
             shape = (num, *activations.shape[1:])
             kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, later a crash without a word
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         kept[batch] = activations.float().cpu().numpy()
     assert kept is not None, "there are images"
     return kept

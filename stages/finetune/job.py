@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class Job:
     ) -> None:
         self._features, self._classes, self._params = features, classes, params
         self._split_sha256 = split_sha256
-        self._images = part_images(index, split, params.finetune)
+        self._images = part_images(index, split, classes, params.finetune)
         self._device = torch.device(choose_device(params.runtime))
         self._spec = features.spec
         self._transform = transform_of(self._spec)
@@ -144,9 +145,10 @@ class Job:
             classifier.to(device)
             classifier.to(memory_format=torch.channels_last)
             optimizer = make_optimizer(make_groups(classifier, depth_of, params.optimizer), params.optimizer)
-            module = ranks.wrap(classifier)
+            compiled: Any = torch.compile(classifier) if self._params.runtime.compile else classifier
+            module = ranks.wrap(compiled)
             stepper = Stepper(
-                torch.compile(module) if self._params.runtime.compile else module,
+                module,
                 optimizer,
                 images=images.training,
                 targets=targets,
@@ -159,7 +161,7 @@ class Job:
             with ExitStack() as stack:
                 inputs: Inputs = pictures
                 if front is not None:
-                    inputs = self._activations(pictures, front, classifier)
+                    inputs = self._activations(pictures, front, classifier, rank)
                     stack.enter_context(front.taken_off())
                 classes = (targets.classes, numbers_of(images.validation, self._classes))
                 trainer = Trainer(
@@ -222,12 +224,13 @@ class Job:
         params = self._params.finetune.augmentation
         if self._augmentation.kind != "none" or params.mixup:
             return None
-        return find_front(classifier.backbone, freezing.first, order, self._transform.crop_px)
+        return find_front(classifier, freezing.first, order, self._transform.crop_px)
 
-    def _activations(self, pictures: Pictures, front: Front, classifier: Classifier) -> Activations:
+    def _activations(self, pictures: Pictures, front: Front, classifier: Classifier, rank: Rank) -> Activations:
         classifier.eval()
-        self.checkpoint.folder.mkdir(parents=True, exist_ok=True)
-        batch, folder = self._params.finetune.batch, self.checkpoint.folder
+        # Each rank keeps its own: nobody waits for another's file to be whole.
+        batch, folder = self._params.finetune.batch, self.checkpoint.folder / f"rank{rank.rank}"
+        folder.mkdir(parents=True, exist_ok=True)
         return Activations(pictures, front, self._images, batch=batch, folder=folder, device=self._device)
 
     def _bundle(self, classifier: Classifier, best: Epoch) -> Bundle:

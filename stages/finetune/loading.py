@@ -65,6 +65,9 @@ def _in_batches(
 
 
 def even_batches(order: NDArray[np.intp], batch: int) -> list[Batch]:
-    """Cut positions into batches of at most `batch` that differ by one in length at most: none is a lone image."""
-    num = -(-len(order) // batch)
-    return list(np.array_split(order, num)) if num else []
+    """Cut positions into batches of about `batch`, which differ by one in length at most.
+
+    None is a lone image, which has no statistics: rather one has an image more than `batch`.
+    """
+    num = min(-(-len(order) // batch), max(1, len(order) // 2))
+    return list(np.array_split(order, num)) if len(order) else []

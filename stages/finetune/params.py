@@ -68,7 +68,7 @@ class FinetuneParams(Section):
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "FinetuneParams":
-        if self.schedule.warmup_epochs > self.epochs:
+        if self.schedule.warmup_epochs > self.epochs > 0:
             raise ValueError("schedule.warmup_epochs at most epochs")
         return self
 

@@ -44,7 +44,7 @@ def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[s
     finetune, labels = params.finetune, [image.label for image in training]
     groups = [image.group for image in training]
     # The inner validation has taken a part already: of few images there are fewer parts.
-    num_folds = min(finetune.folds, _most_groups_of_a_class(labels, groups))
+    num_folds = max(2, min(finetune.folds, _most_groups_of_a_class(labels, groups)))
     folds = make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds")
     with threadpool_limits(limits=1, user_api="blas"):
         digests = [image.row.digest for image in training]

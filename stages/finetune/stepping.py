@@ -75,13 +75,17 @@ class Stepper:
             TrainingError: The loss is not finite, or the memory of the device does not suffice.
         """
         total = float(self._weights[batch].sum())
-        num_parts = max(1, min(self._params.accumulate, len(share) // 2))
+        # The same number on every rank: they meet in every part where BatchNorm is synchronised.
+        num_parts = max(1, min(self._params.accumulate, len(batch) // self._ranks.rank.num_ranks // 2))
         parts = np.array_split(np.arange(len(share)), num_parts)
+        target = self._classes[torch.from_numpy(share).to(self._device)]
+        if self._mixup is not None:
+            inputs, target = self._mixup(inputs, target)
         loss = 0.0
         try:
             for number, part in enumerate(parts):
                 with self._without_exchange(is_last=number == num_parts - 1):
-                    part_loss = self._loss(inputs[part[0] : part[-1] + 1], share[part]) / total
+                    part_loss = self._loss(inputs[part[0] : part[-1] + 1], target[part[0] : part[-1] + 1]) / total
                     self.scaler.scale(part_loss * self._ranks.rank.num_ranks).backward()  # type: ignore[no-untyped-call]
                     loss += part_loss.item()
         except torch.OutOfMemoryError as error:
@@ -99,12 +103,9 @@ class Stepper:
         self._move()
         return loss
 
-    def _loss(self, inputs: torch.Tensor, positions: Batch) -> torch.Tensor:
-        """Return the weighted sum over some images."""
-        target = self._classes[torch.from_numpy(positions).to(self._device)]
+    def _loss(self, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the weighted sum over some images, whose targets are classes (B,) or, mixed, shares of them (B, C)."""
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            if self._mixup is not None:
-                inputs, target = self._mixup(inputs, target)
             logits = self._module(inputs).float()
         return functional.cross_entropy(
             logits, target, weight=self._weights_C, reduction="sum", label_smoothing=self._params.label_smoothing

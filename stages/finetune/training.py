@@ -1,5 +1,6 @@
 """Training: epochs of steps, each scored on the inner validation; the best one is kept, the state saved."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.core.errors import TrainingError
+from stages.core.errors import ParamsError, TrainingError
 from stages.core.linear.calibration import calibrate, log_losses
 from stages.core.progress import Progress
 from stages.finetune.checkpoints import Checkpoint
@@ -150,6 +151,12 @@ class Trainer:
         torch.manual_seed(_seed_of(self._params.seed, number, self._ranks.rank.rank))  # dropout, mixup
         order = np.random.default_rng([self._params.seed, number]).permutation(self._num_images)
         batches = even_batches(order, self._params.batch)
+        if len(batches[-1]) < self._ranks.rank.num_ranks:
+            raise ParamsError(
+                f"finetune.batch: found {self._params.batch}; the smallest batch of {self._num_images} training "
+                f"images has {len(batches[-1])}, fewer than the {self._ranks.rank.num_ranks} processes that share it "
+                "(runtime.processes)"
+            )
         losses, factor = [], 0.0
         shares = [self._ranks.share(batch) for batch in batches]
         for step, (share, inputs) in enumerate(self._inputs.training(shares, number)):
@@ -230,7 +237,7 @@ def _state_of(classifier: Classifier) -> State:
 
 
 def _standard_error(differences: NDArray[np.float64]) -> float:
-    return float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
+    return float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else math.inf
 
 
 def _seed_of(*numbers: int) -> int:

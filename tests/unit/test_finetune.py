@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from ruamel.yaml import YAML
 from torch import multiprocessing, nn
 
@@ -21,9 +23,15 @@ from stages.core.features import open_features
 from stages.core.processes import Rank
 from stages.core.sections import BackboneParams
 from stages.core.tables import IndexRow, SplitRow, read_rows, write_rows
+from stages.core.transforms import Transform
 from stages.extract.extraction import extract
 from stages.finetune import job, training
+from stages.finetune.augmentation import Augmentation
+from stages.finetune.classifier import Classifier
+from stages.finetune.freezing import Freezing, depths, order_of_layers
+from stages.finetune.front import find_front
 from stages.finetune.job import FineTuned, Job
+from stages.finetune.loading import even_batches
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
 from stages.finetune.training import Epoch, best_epoch
@@ -79,6 +87,7 @@ def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], li
             row.digest,
         )
         for row in index
+        if row.status == "ok"
     ]
 
 
@@ -341,9 +350,10 @@ def test_memory_that_does_not_suffice_says_what_to_change(tune: Tune, monkeypatc
 
 
 @pytest.mark.usefixtures("keep_last")
-def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune) -> None:
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune, mixup: float) -> None:
     """With frozen statistics a batch in two parts takes the same steps as at once."""
-    options = {"batch_norm": "frozen", "batch": 8, "augmentation__kind": "none", "optimizer__kind": "sgd"}
+    options = {"batch_norm": "frozen", "batch": 8, "optimizer__kind": "sgd", "augmentation__mixup": mixup}
     whole, parts = (tensors_of(tune(accumulate=number, **options)) for number in (1, 2))
 
     for name, values in whole.items():
@@ -390,6 +400,95 @@ def test_groups_are_not_divided_between_training_and_inner_validation(tune: Tune
 
     assert training_groups.isdisjoint(image.group for image in tuned.images.validation)
     assert len(tuned.images.training) + len(tuned.images.validation) == 18
+
+
+VIEW = Transform(32, 32, squash=False, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
+    """Attention reads its projections' weights without calling them: they learn with it, and are as deep."""
+    network = torchvision.models.VisionTransformer(
+        image_size=32, patch_size=16, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=8
+    )
+    network.heads = nn.Identity()
+    classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
+    layer = "encoder.layers.encoder_layer_"
+    Freezing(classifier, order, f"{layer}1", train_norms=False)
+    depth_of = depths(network, order, [f"{layer}{number}" for number in range(3)])
+    learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    later = (f"{layer}1", f"{layer}2", "encoder.ln")
+
+    assert learning == {name for name, _ in network.named_parameters() if name.startswith(later)}
+    assert [depth_of[f"{layer}{number}.self_attention.out_proj"] for number in range(3)] == [1, 2, 3]
+
+
+def test_a_front_that_is_no_chain_is_not_taken_off() -> None:
+    """Where positions are added between the layers, the rest alone gives something else: the whole network runs."""
+    network: Any = timm.create_model("test_vit", num_classes=0, img_size=32)
+    network.pos_embed.data.normal_(0, 1)
+    classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
+
+    assert find_front(classifier, "blocks.1", order, 32) is None
+    assert find_front(classifier, None, order, 32) is not None
+
+
+def test_no_batch_is_a_lone_image() -> None:
+    """A single image has no statistics; batches differ by one in length, and every image is in one."""
+    for num in range(2, 40):
+        for batch in range(2, 12):
+            batches = even_batches(np.arange(num), batch)
+            lengths = [len(one) for one in batches]
+            assert min(lengths) >= 2
+            assert max(lengths) - min(lengths) <= 1
+            assert max(lengths) <= batch + 1
+            assert np.concatenate(batches).tolist() == list(range(num))
+
+
+def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn ahead of the network, by as many as there are threads: dropout must not see it."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU's generator was seeded"))
+    augmentation = Augmentation("crop", VIEW, 0.3, 0)
+    before = torch.random.get_rng_state()
+    row = IndexRow("a.jpg", "0" * 64, "JPEG", 60, 40, "ok", "")
+    plans = [augmentation.plan(row, epoch) for epoch in (1, 1, 2)]
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert plans[0] == plans[1]
+    assert plans[1] != plans[2]
+
+
+def test_a_table_with_a_label_that_is_no_class_is_refused(tune: Tune) -> None:
+    """A split table edited by hand is told by the label, before any training."""
+    with pytest.raises(DataError, match=r"labels \['cow'\] are not in data/classes.json"):
+        tune(change_row=lambda row: replace(row, label="cow") if row.split == "test" else row)
+
+
+def test_too_few_groups_for_the_probe_are_told(tune: Tune) -> None:
+    """One group of images per class cannot be cross-validated: said in words."""
+    with pytest.raises(DataError, match="finetune.folds: found"):
+        tune(change_row=lambda row: replace(row, group=row.label))
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk ends the run with the file's name."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:671]")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: cannot be written \(is the disk full\?\)"):
+        tune()
+
+
+def test_a_copy_of_an_image_is_not_taken_for_it(project: Path, tune: Tune) -> None:
+    """The index lists copies too; the image that is used is the one that the split names."""
+    index, _ = rows_of(project)
+    copy = replace(index[0], path="zz/copy.jpg", status="duplicate", reason=index[0].path)
+    write_rows(project / "index.csv", [*index, copy], IndexRow)
+    tuned = tune(epochs=0)
+    images = [*tuned.images.training, *tuned.images.validation, *tuned.images.reported]
+
+    assert "zz/copy.jpg" not in {image.row.path for image in images}
 
 
 def test_a_layer_that_is_not_there_is_told_with_near_ones(tune: Tune) -> None:
