@@ -47,7 +47,7 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
         load_params(HeadParams, path)
 
     message = str(caught.value)
-    assert f"{path}: 6 bad key(s)" in message
+    assert f"{path}: 8 bad key(s)" in message
     assert "head.fold: expected no such key; found 5 (did you mean 'folds'?)" in message
     assert "head.folds: expected a value; found nothing" in message
     assert "runtime.batch: expected a valid integer or 'auto'; found '32'" in message
@@ -60,7 +60,7 @@ def test_mistakes_in_other_rooms_sections_are_told(tmp_path: Path) -> None:
     """A room refuses to start when a section that it does not read is wrong: no slow work before a late failure."""
     path = edited(tmp_path, ("  c: auto", "  c: -1"))
 
-    with pytest.raises(ParamsError, match=r"head\.c: expected .*greater than 0.* or 'auto'; found -1"):
+    with pytest.raises(ParamsError, match=r"head\.c: expected greater than or equal to .* or 'auto'; found -1"):
         load_params(ExtractParams, path)
 
 

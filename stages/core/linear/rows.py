@@ -15,7 +15,7 @@ BLOCK_BYTES = 2**24
 # pass (0.06 of 0.24 s, the file being in the system's cache), keeping them half of all the memory.
 ROWS_FRACTION = 16
 # Columns further from zero than so many times their spread are shifted before products in float32.
-_FAR = 3
+_FAR = 100
 _FIRST = 1000  # rows that tell how far
 
 Mask = NDArray[np.bool_]
