@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 
-from stages.core.errors import DataError
+from stages.core.errors import DataError, TrainingError
 from stages.core.features import open_features
 from stages.core.linear.calibration import calibrate, log_losses
 from stages.core.linear.designs import Designs, Machine
@@ -229,18 +229,34 @@ def test_rows_beyond_the_memory_give_the_same(designs_of: DesignsOf, monkeypatch
     assert np.array_equal(fits[0].bias, fits[1].bias)
 
 
-def test_many_rows_in_float32_give_nearly_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rows are so many that they are multiplied in float32, the folds' errors agree to five digits."""
+@pytest.mark.parametrize("offset", [0, 50])
+def test_many_rows_in_float32_give_nearly_the_same(
+    offset: float, designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where rows are so many that they are multiplied in float32, the folds' errors agree, also far from zero."""
     x, classes = clusters(90, 12, 3)
+    x = (x - x.mean(axis=0)) / (x.std(axis=0) + np.float32(0.1)) + np.float32(offset)
     targets = Targets(classes, np.ones(90), 3)
-    exact, _ = ridge_errors(designs_of(x, targets), [0.01, 1.0])
+    strengths = [0.01, 1.0, 1e4]
+    exact, _ = ridge_errors(designs_of(x, targets), strengths)
     monkeypatch.setattr("stages.core.linear.designs._MANY", 0)
     designs = designs_of(x, targets)
-    nearly, _ = ridge_errors(designs, [0.01, 1.0])
+    nearly, _ = ridge_errors(designs, strengths)
 
     assert designs.dtype == np.float32
     assert np.allclose(exact, nearly, rtol=1e-5)
     assert not np.array_equal(exact, nearly)
+
+
+def test_too_weak_a_regularisation_for_float32_is_told(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rounding hides the columns' variance, an error names the knobs in place of a stack trace."""
+    monkeypatch.setattr("stages.core.linear.designs._MANY", 0)
+    x, classes = clusters(90, 4, 3)
+    monkeypatch.setattr("stages.core.linear.rows._FAR", 1e9)
+    designs = designs_of(x + np.float32(5000), Targets(classes, np.ones(90), 3))
+
+    with pytest.raises(TrainingError, match=r"strength c 1e\+09 .*smaller c \(head\.c"):
+        designs.without(0).ridge.fit(1e9)
 
 
 @given(st.integers(0, 1000), st.integers(2, 6), st.integers(2, 5))

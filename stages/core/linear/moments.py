@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk, ssyrk
+
+from stages.core.errors import TrainingError
 
 Array = NDArray[np.float64]
 
@@ -159,6 +161,13 @@ class Ridge:
         """Return the solution for a strength, on the columns as they were before standardising."""
         penalised = self.gram.copy(order="F")
         penalised[np.diag_indices_from(penalised)] += 1 / c
-        factor = cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)
+        try:
+            factor = cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError as error:
+            raise TrainingError(
+                f"ridge regression of strength c {c:g} has no solution in this precision: columns of the embeddings "
+                "are too nearly the same, or too far from zero, for so weak a regularisation. Expected a smaller c "
+                "(head.c, head.c_grid, finetune.probe_c_grid)"
+            ) from error
         weight = (cho_solve(factor, self.cross, check_finite=False) / self.scale[:, None]).T
         return Linear(weight, self.target_mean - weight @ self.mean)
