@@ -229,13 +229,13 @@ def test_rows_beyond_the_memory_give_the_same(designs_of: DesignsOf, monkeypatch
     assert np.array_equal(fits[0].bias, fits[1].bias)
 
 
-@pytest.mark.parametrize("offset", [0, 50])
+@pytest.mark.parametrize("offset", [0, 90])
 def test_many_rows_in_float32_give_nearly_the_same(
     offset: float, designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where rows are so many that they are multiplied in float32, the folds' errors agree, also far from zero."""
     x, classes = clusters(90, 12, 3)
-    x = (x - x.mean(axis=0)) / (x.std(axis=0) + np.float32(0.1)) + np.float32(offset)
+    x = x[:, 3:] / x[:, 3:].std(axis=0) + np.float32(offset)
     targets = Targets(classes, np.ones(90), 3)
     strengths = [0.01, 1.0, 1e4]
     exact, _ = ridge_errors(designs_of(x, targets), strengths)
@@ -244,7 +244,7 @@ def test_many_rows_in_float32_give_nearly_the_same(
     nearly, _ = ridge_errors(designs, strengths)
 
     assert designs.dtype == np.float32
-    assert np.allclose(exact, nearly, rtol=1e-5)
+    assert np.allclose(exact, nearly, rtol=2e-6)
     assert not np.array_equal(exact, nearly)
 
 
