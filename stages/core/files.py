@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from stages.core.errors import TableError
+
 
 def sha256_file(path: Path) -> str:
     """Return the sha256 of a file's bytes, as 64 lower-case hex digits, in constant memory."""
@@ -99,6 +101,23 @@ def write_metrics(path: Path, prefix: str, numbers: Mapping[str, float | int | s
     """
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in numbers.items()}
     write_json(path, {prefix: rounded})
+
+
+def read_metrics(path: Path, prefix: str) -> dict[str, Any]:
+    """Read what `write_metrics` wrote.
+
+    Raises:
+        TableError: The file is missing, or is not what was written.
+    """
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))[prefix]
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: is missing. Run: dvc repro") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TableError(f'{path}: expected {{"{prefix}": {{name: number}}}} ({error}). Run: dvc repro') from error
+    if not isinstance(numbers, dict):
+        raise TableError(f'{path}: expected {{"{prefix}": {{name: number}}}}. Run: dvc repro')
+    return numbers
 
 
 @contextmanager

@@ -68,6 +68,11 @@ def load_params(wanted: type[P], path: Path = PARAMS_PATH) -> P:
     return wanted(**{name: checked[name] for name in wanted.model_fields})
 
 
+def tracked_sections(path: Path = PARAMS_PATH) -> dict[str, dict[str, Any]]:
+    """Return params.yaml as it stands, but for `runtime`, which changes no result: to be shown, not to be acted on."""
+    return {name: section for name, section in _read_yaml(path).items() if name != "runtime"}
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.

@@ -71,6 +71,13 @@ class TransformParams(Section):
     px: Annotated[int, Field(ge=16, le=2048)] | Literal["auto"]
 
 
+class IntervalParams(Section):
+    """`intervals:` how certain a reported number is."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class RuntimeParams(Section):
     """`runtime:` on what, and how fast. In no stage's `params:`: it never changes a result."""
 

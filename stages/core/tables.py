@@ -6,10 +6,11 @@ CSV files are UTF-8, comma-separated, RFC 4180 quoting (a path may hold commas, 
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,18 @@ LOGIT_PREFIX = "logit_"
 
 
 @dataclass(frozen=True)
-class IndexRow:
+class Row:
+    """Base of the rows of a table: a frozen dataclass whose fields are the columns, in order.
+
+    Attributes:
+        repro: The stage that writes the table.
+    """
+
+    repro: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class IndexRow(Row):
     """One file of the data set.
 
     Attributes:
@@ -49,7 +61,7 @@ class IndexRow:
 
 
 @dataclass(frozen=True)
-class SplitRow:
+class SplitRow(Row):
     """One image that is trained on or reported on.
 
     Attributes:
@@ -69,14 +81,13 @@ class SplitRow:
     repro: ClassVar[str] = "split"
 
 
-R = TypeVar("R", IndexRow, SplitRow)
+R = TypeVar("R", bound=Row)
 
 
-def write_rows(
-    path: Path, rows: Iterable[IndexRow] | Iterable[SplitRow], kind: type[IndexRow] | type[SplitRow]
-) -> None:
-    """Write a table; equal rows give equal bytes."""
-    write_table(path, [field.name for field in fields(kind)], (astuple(row) for row in rows))
+def write_rows(path: Path, rows: Iterable[R], kind: type[R]) -> None:
+    """Write a table; equal rows give equal bytes. Floats have six significant digits; None is an empty cell."""
+    columns = [field.name for field in fields(kind)]
+    write_table(path, columns, ([_cell(getattr(row, name)) for name in columns] for row in rows))
 
 
 def read_rows(path: Path, kind: type[R]) -> list[R]:
@@ -85,22 +96,36 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
     Raises:
         TableError: The file is missing, its columns are not exactly `kind`'s, or a cell is not what its column holds.
     """
-    columns = [field.name for field in fields(kind)]
+    types = {field.name: field.type for field in fields(kind)}
     remedy = f"Run: dvc repro {kind.repro}"
     header, lines = _read(path, remedy)
-    if header != columns:
-        raise TableError(f"{path}: columns are {header}; expected {columns}. {remedy}")
+    if header != list(types):
+        raise TableError(f"{path}: columns are {header}; expected {list(types)}. {remedy}")
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            cells: list[Any] = [
-                int(cell) if field.type is int else cell for field, cell in zip(fields(kind), line, strict=True)
-            ]
+            rows.append(kind(*(_value(cell, one) for cell, one in zip(line, types.values(), strict=True))))
         except ValueError as error:
-            raise TableError(f"{path}: row {number} is {line}; expected {columns} ({error}). {remedy}") from error
-        rows.append(kind(*cells))
+            raise TableError(f"{path}: row {number} is {line}; expected {list(types)} ({error}). {remedy}") from error
     _check_split(path, [row for row in rows if isinstance(row, SplitRow)], remedy)
     return rows
+
+
+def _cell(value: object) -> object:
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else value
+
+
+def _value(cell: str, kind: object) -> int | float | str | None:
+    if kind is str:
+        return cell
+    if kind is int:
+        return int(cell)
+    if not cell and kind is not float:
+        return None
+    value = float(cell)
+    if not math.isfinite(value):
+        raise ValueError(f"{cell} is not finite")
+    return value
 
 
 def _check_split(path: Path, rows: Sequence[SplitRow], remedy: str) -> None:
@@ -136,6 +161,11 @@ class Predictions:
     def predicted(self) -> list[str]:
         """(N,) the class with the largest logit, by name."""
         return [self.classes[column] for column in self.logits.argmax(axis=1)]
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images whose predicted class is the true one."""
+        return float(np.mean([label == name for label, name in zip(self.labels, self.predicted, strict=True)]))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

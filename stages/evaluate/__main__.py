@@ -8,23 +8,36 @@ from stages.core.entry import run_room
 
 def main() -> None:
     """Score the track named on the command line."""
+    import numpy as np
+
     from stages.core.errors import HeadstartError
     from stages.core.files import write_metrics
+    from stages.core.findings import NearDuplicate
     from stages.core.params import load_params
-    from stages.core.tables import read_predictions
+    from stages.core.tables import read_predictions, read_rows
+    from stages.evaluate import results
     from stages.evaluate.params import Params
-    from stages.evaluate.plots import write_confusion
-    from stages.evaluate.scores import score
+    from stages.evaluate.scores import Outcomes, score
 
-    load_params(Params)
+    intervals = load_params(Params).intervals
     if len(sys.argv) != 2:
         raise HeadstartError(f"expected one track, such as `python -m stages.evaluate head`; found {sys.argv[1:]}")
     track = sys.argv[1]
     predictions = read_predictions(Path("predictions") / f"{track}.csv")
-    numbers = score(predictions)
+    alike = {pair.digest for pair in read_rows(Path("diagnostics/head/near_duplicates.csv"), NearDuplicate)}
+    is_distinct = np.array([digest not in alike for digest in predictions.digests])
+
+    outcomes, num_classes = Outcomes.of(predictions), len(predictions.classes)
+    scores = score(outcomes, num_classes, intervals.resamples, intervals.seed)
+    distinct = {}
+    if is_distinct.any():
+        distinct = score(outcomes.of_rows(is_distinct), num_classes, intervals.resamples, intervals.seed)
+    folder = Path("plots") / track
+    areas = results.write_tables(folder, predictions, outcomes)
+    results.write_scores(folder / "scores.csv", scores, distinct, areas)
+    numbers = results.numbers(len(outcomes.target), scores, distinct, int(is_distinct.sum()))
     write_metrics(Path("metrics") / f"{track}.json", track, numbers)
-    write_confusion(Path("plots") / track / "confusion.csv", predictions)
-    print(f"evaluate: {track}: accuracy {numbers['accuracy']:.4f} on {numbers['num_images']} reported images")
+    print(f"evaluate: {results.summary(track, numbers)}")
 
 
 if __name__ == "__main__":

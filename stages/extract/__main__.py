@@ -31,7 +31,8 @@ def main() -> None:
         return
     done = extract(index, params, Path("features/features.h5"), root)
     write_metrics(Path("metrics/extract.json"), "extract", done.numbers())
-    write_metrics(Path("metrics/extract_timings.json"), "extract_timings", done.timings())
+    if done.num_embedded:  # else those of the last run that embedded something stay
+        write_metrics(Path("metrics/extract_timings.json"), "extract_timings", done.timings())
     print(f"extract: {done.summary(params.backbone.name)}")
 
 

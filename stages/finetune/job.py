@@ -1,6 +1,7 @@
 """The job: everything that fine-tuning takes, opened and checked, then done."""
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -178,9 +179,12 @@ class Job:
         if not report:
             return None
         bundle = self._bundle(classifier, best_epoch(trainer.history))
+        start = time.monotonic()
+        predictions = self._predict(classifier, bundle, loader)
+        trainer.timings.prediction_seconds = time.monotonic() - start
         return FineTuned(
             bundle=bundle,
-            predictions=self._predict(classifier, bundle, loader),
+            predictions=predictions,
             history=trainer.history,
             images=images,
             augmentation=self._augmentation.kind,

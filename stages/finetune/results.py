@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stages.core.files import write_metrics
-from stages.core.tables import write_table
+from stages.core.findings import EpochPoint
+from stages.core.tables import write_rows
 from stages.finetune.job import FineTuned
 from stages.finetune.params import FinetuneParams
 from stages.finetune.training import Epoch, best_epoch
@@ -23,23 +24,22 @@ def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
 
 
 def write_curve(path: Path, history: Sequence[Epoch]) -> None:
-    """Write a row per epoch, the start first; the start's scores stand beside every epoch's, for the plot."""
+    """Write a row per epoch, the start first."""
     start, kept = history[0], best_epoch(history)
     rows = [
-        (
-            one.epoch,
-            f"{one.accuracy:.6f}",
-            f"{start.accuracy:.6f}",
-            f"{one.log_loss:.6f}",
-            f"{start.log_loss:.6f}",
-            "" if one.training_loss is None else f"{one.training_loss:.6f}",
-            f"{one.rate_factor:.6f}",
-            int(one is kept),
+        EpochPoint(
+            epoch=one.epoch,
+            accuracy=one.accuracy,
+            start_accuracy=start.accuracy,
+            log_loss=one.log_loss,
+            start_log_loss=start.log_loss,
+            training_loss=one.training_loss,
+            rate_factor=one.rate_factor,
+            kept=int(one is kept),
         )
         for one in history
     ]
-    scores = ["accuracy", "start_accuracy", "log_loss", "start_log_loss"]
-    write_table(path, ["epoch", *scores, "training_loss", "rate_factor", "kept"], rows)
+    write_rows(path, rows, EpochPoint)
 
 
 def write_numbers(tuned: FineTuned) -> None:
@@ -72,6 +72,7 @@ def timings(tuned: FineTuned) -> dict[str, float | int | str]:
         "device": tuned.device,
         "training_seconds": timed.training_seconds,
         "validation_seconds": timed.validation_seconds,
+        "prediction_images_per_second": len(tuned.predictions.labels) / timed.prediction_seconds,
         **rate,
     }
 

@@ -56,6 +56,7 @@ class Timings:
     num_images: int = 0
     training_seconds: float = 0.0
     validation_seconds: float = 0.0
+    prediction_seconds: float = 0.0
 
 
 def lowest_epoch(history: Sequence[Epoch]) -> Epoch:

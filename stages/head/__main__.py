@@ -10,8 +10,9 @@ def main() -> None:
     from stages.core.bundle import write_bundle
     from stages.core.features import open_features
     from stages.core.files import sha256_file, write_metrics
+    from stages.core.findings import LabelSuspect, LearningPoint, NearDuplicate, TapScore
     from stages.core.params import load_params
-    from stages.core.tables import SplitRow, read_classes, read_rows, write_predictions
+    from stages.core.tables import SplitRow, read_classes, read_rows, write_predictions, write_rows
     from stages.head.params import Params
 
     params = load_params(Params)
@@ -26,17 +27,20 @@ def main() -> None:
     write_bundle(Path("models/head"), trained.bundle)
     write_predictions(Path("predictions/head.csv"), trained.predictions)
     write_predictions(Path("predictions/head_out_of_fold.csv"), trained.out_of_fold)
-    results.write_tap_curve(
-        Path("plots/head_training/taps.csv"), trained.fitted.taps, trained.bundle.tap, len(trained.out_of_fold.labels)
-    )
-    results.write_learning_curve(Path("plots/head_training/learning.csv"), trained.learning_curve)
-    suspects = results.write_label_suspects(Path("diagnostics/head/label_suspects.csv"), trained.out_of_fold)
-    alike = results.write_near_duplicates(Path("diagnostics/head/near_duplicates.csv"), trained.near_duplicates, split)
-    numbers = results.numbers(trained)
-    write_metrics(Path("metrics/head_training.json"), "head_training", numbers)
+    taps = results.tap_scores(trained.fitted.taps, trained.bundle.tap, len(trained.out_of_fold.labels))
+    suspects = results.label_suspects(trained.out_of_fold)
+    pairs = results.named_pairs(trained.near_duplicates, split)
+    write_rows(Path("plots/head_training/taps.csv"), taps, TapScore)
+    write_rows(Path("plots/head_training/learning.csv"), trained.learning_curve.points, LearningPoint)
+    write_rows(Path("diagnostics/head/label_suspects.csv"), suspects, LabelSuspect)
+    write_rows(Path("diagnostics/head/near_duplicates.csv"), pairs, NearDuplicate)
+    write_metrics(Path("metrics/head_training.json"), "head_training", results.numbers(trained))
+    timings = {"training_seconds": trained.training_seconds}
+    write_metrics(Path("metrics/head_timings.json"), "head_timings", timings)
     print(f"head: {results.summary(trained, params.head.kind)}")
+    alike = len({pair.digest for pair in pairs})
     print(
-        f"head: {suspects} labels to check, {alike} reported images that look like training images (diagnostics/head)"
+        f"head: {len(suspects)} labels to check, {alike} reported images look like training images (diagnostics/head)"
     )
     if not trained.fitted.converged:
         print(f"head: WARNING: the fit did not converge in {params.head.max_iter} iterations; raise head.max_iter")

@@ -1,36 +1,40 @@
 """Curves: how good each tap is, and how much more images would help, by ridge regression on training rows alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
+from stages.core.findings import LearningPoint
+from stages.core.intervals import CONFIDENCE
 from stages.core.linear.designs import Designs
+from stages.core.linear.moments import Array
 from stages.core.linear.rows import Mask
 
 NUM_SIZES = 7
-CONFIDENCE = 0.95
+_NUM_TAIL = 4  # of the sizes, the largest: the curve's law may be another where images are few
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """An accuracy with its interval, at a number of training images.
+class LearningCurve:
+    """How accuracy grows with the number of training images.
 
     Attributes:
-        num_images: That were trained on (at most; folds differ by a few).
-        accuracy: Mean over the folds, a fraction.
-        low: Lower end of the 95 % interval.
-        high: Upper end.
+        points: By number of images.
+        doubling_gain: About what twice as many images would add to the accuracy.
+        doubling_gain_low: Lower end of its 95 % interval.
+        doubling_gain_high: Upper end.
     """
 
-    num_images: int
-    accuracy: float
-    low: float
-    high: float
+    points: Sequence[LearningPoint]
+    doubling_gain: float
+    doubling_gain_low: float
+    doubling_gain_high: float
 
 
-def learning_curve(designs: Designs, c: float, seed: int) -> list[CurvePoint]:
+def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     """Return the accuracy at several numbers of training images, each a fixed multiple of the one before.
 
     For every fold the other folds' rows are put in a random order in which every beginning has its share of each class,
@@ -66,18 +70,42 @@ def learning_curve(designs: Designs, c: float, seed: int) -> list[CurvePoint]:
     mean_S = accuracies_FS.mean(axis=0)
     quantile = stdtrit(designs.num_folds - 1, (1 + CONFIDENCE) / 2)
     margin_S = quantile * accuracies_FS.std(axis=0, ddof=1) / np.sqrt(designs.num_folds)
-    return [
-        CurvePoint(size, float(mean), max(0.0, float(mean - margin)), min(1.0, float(mean + margin)))
-        for size, mean, margin in zip(sizes, mean_S, margin_S, strict=True)
-    ]
+    gain, error = doubling_gain(sizes, accuracies_FS, rows.num)
+    return LearningCurve(
+        points=[
+            LearningPoint(size, float(mean), max(0.0, float(mean - margin)), min(1.0, float(mean + margin)))
+            for size, mean, margin in zip(sizes, mean_S, margin_S, strict=True)
+        ],
+        doubling_gain=gain,
+        doubling_gain_low=gain - float(quantile) * error,
+        doubling_gain_high=gain + float(quantile) * error,
+    )
 
 
-def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy found on so many images (Wilson 1927)."""
-    z = float(ndtri((1 + CONFIDENCE) / 2))
-    middle = (accuracy + z**2 / (2 * num)) / (1 + z**2 / num)
-    margin = z * float(np.sqrt(accuracy * (1 - accuracy) / num + z**2 / (4 * num**2))) / (1 + z**2 / num)
-    return max(0.0, middle - margin), min(1.0, middle + margin)
+def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -> tuple[float, float]:
+    """Return what twice as many images would add to the accuracy, and the standard error of that.
+
+    The error rate falls by a power of the number of images (Hestness et al. 2017): the power is fitted to the largest
+    sizes, and the law followed for one more doubling. Its standard error is the jackknife's over the folds.
+
+    Args:
+        sizes: (S,) numbers of training images, ascending.
+        accuracies_FS: By fold and size.
+        num_images: That all folds were scored on; half an image wrong is the least error that is believed.
+    """
+    log_sizes = np.log2(np.array(sizes[-_NUM_TAIL:], dtype=np.float64))
+
+    def gain_of(accuracies_FS: Array) -> float:
+        errors = np.maximum(1 - accuracies_FS.mean(axis=0), 0.5 / num_images)[-_NUM_TAIL:]
+        if len(errors) < 2:
+            return 0.0
+        power = np.polyfit(log_sizes, np.log2(errors), 1)[0]
+        return float(errors[-1] * (1 - 2**power))
+
+    num_folds = len(accuracies_FS)
+    without = np.array([gain_of(np.delete(accuracies_FS, fold, axis=0)) for fold in range(num_folds)])
+    error = np.sqrt((num_folds - 1) / num_folds * ((without - without.mean()) ** 2).sum())
+    return gain_of(accuracies_FS), float(error)
 
 
 def _stratified_order(chosen: Mask, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 """Training: cached embeddings and labels to a bundle, its predictions, and what the folds tell on the way."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from stages.core.linear.moments import Array
 from stages.core.linear.rows import BLOCK_BYTES, ROWS_FRACTION, Rows
 from stages.core.linear.selection import held_out_logits
 from stages.core.tables import Predictions, SplitRow
-from stages.head.curves import CurvePoint, learning_curve
+from stages.head.curves import LearningCurve, learning_curve
 from stages.head.fitting import Fitted, fit_head
 from stages.head.neighbours import Pair, knn_accuracies, near_duplicates
 from stages.head.params import Params
@@ -32,15 +33,17 @@ class TrainedHead:
         learning_curve: Of the chosen tap, by ridge regression.
         knn: On the chosen tap, accuracy by number of neighbours.
         near_duplicates: Reported images that look like training images to the deepest tap.
+        training_seconds: That choosing and fitting took, without the by-products.
     """
 
     bundle: Bundle
     predictions: Predictions
     out_of_fold: Predictions
     fitted: Fitted
-    learning_curve: Sequence[CurvePoint]
+    learning_curve: LearningCurve
     knn: Mapping[int, float]
     near_duplicates: Sequence[Pair]
+    training_seconds: float
 
 
 def train_head(
@@ -68,7 +71,9 @@ def train_head(
         )
     # One BLAS thread in each of ours: its own wait for each other in small products, and would show in the bits.
     with threadpool_limits(limits=1, user_api="blas"):
+        start = time.monotonic()
         fitted = fit_head(features, training, classes, params)
+        seconds = time.monotonic() - start
         curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
         knn = knn_accuracies(fitted.designs, params.head.seed)
         pairs = _near_duplicates(features, fitted, training, reported, params)
@@ -97,6 +102,7 @@ def train_head(
         learning_curve=curve,
         knn=knn,
         near_duplicates=pairs,
+        training_seconds=seconds,
     )
 
 

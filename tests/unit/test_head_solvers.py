@@ -20,6 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from stages.core.errors import DataError, TrainingError
 from stages.core.features import open_features
+from stages.core.intervals import wilson_interval
 from stages.core.linear.calibration import calibrate, log_losses
 from stages.core.linear.designs import Designs, Machine
 from stages.core.linear.folds import make_folds
@@ -30,7 +31,7 @@ from stages.core.linear.rows import Block, Rows
 from stages.core.linear.selection import ridge_errors, strongest_tie
 from stages.core.linear.sums import sums_of
 from stages.core.linear.targets import Targets
-from stages.head.curves import learning_curve, wilson_interval
+from stages.head.curves import learning_curve
 from stages.head.neighbours import knn_accuracies, near_duplicates
 from stages.head.params import SgdParams
 from stages.head.sgd import Optimizer

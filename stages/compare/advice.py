@@ -1,0 +1,250 @@
+"""Advice: which of the four cases of transfer learning this is, by measurement, and what to try next.
+
+The tutorials' rule of thumb (CS231n, "Transfer learning"): a small data set takes a linear head, a large one
+fine-tuning; one like ImageNet takes the last layer, another one an earlier layer. Size and likeness are measured here,
+and where the rule and the measurement disagree, both are said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.compare.paired import Comparison
+from stages.core.features import LAST_TAP
+from stages.core.findings import TapScore
+
+# Twice as many images are worth collecting if they add half a point.
+_WORTH = 0.005
+# The rule of thumb has no numbers; ImageNet has about 1,300 images of a class.
+_FEW_PER_CLASS, _MANY_PER_CLASS = 250, 1000
+CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the other rooms measured.
+
+    Attributes:
+        num_training: Images.
+        num_classes: Classes.
+        doubling_gain: About what twice as many training images would add to the head's accuracy.
+        doubling_gain_low: Lower end of its interval.
+        doubling_gain_high: Upper end.
+        taps: Each layer's cross-validated accuracy, by depth.
+        comparison: Of both tracks.
+        head_accuracy: On the reported images.
+        finetune_accuracy: Likewise.
+        best_epoch: That fine-tuning kept; 0 is the start.
+        num_epochs: That it ran.
+        num_suspects: Training images whose label the folds doubt.
+    """
+
+    num_training: int
+    num_classes: int
+    doubling_gain: float
+    doubling_gain_low: float
+    doubling_gain_high: float
+    taps: Sequence[TapScore]
+    comparison: Comparison
+    head_accuracy: float
+    finetune_accuracy: float
+    best_epoch: int
+    num_epochs: int
+    num_suspects: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding.
+
+    Attributes:
+        verdict: In a word or two.
+        why: In a sentence, with its numbers.
+    """
+
+    verdict: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What to try next.
+
+    Attributes:
+        command: To be run as it is; empty where it is something to do by hand.
+        why: In a sentence.
+    """
+
+    command: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the measurements say.
+
+    Attributes:
+        size: `small`, `large` or `cannot tell`.
+        similarity: To what the backbone was trained on: `similar`, `different` or `cannot tell`.
+        tap: Layer for the head.
+        ship: Track to use.
+        rule: What the rule of thumb says of this case, and whether the measurement agrees.
+        suggestions: What to try next, the most promising first.
+    """
+
+    size: Verdict
+    similarity: Verdict
+    tap: Verdict
+    ship: Verdict
+    rule: str
+    suggestions: Sequence[Suggestion]
+
+
+def advise(evidence: Evidence) -> Advice:
+    """Turn measurements into words."""
+    size, similarity = judge_size(evidence), judge_similarity(evidence.taps)
+    return Advice(
+        size=size,
+        similarity=similarity,
+        tap=_tap(evidence.taps),
+        ship=_ship(evidence),
+        rule=_rule(size.verdict, similarity.verdict, evidence),
+        suggestions=_suggestions(evidence, similarity.verdict),
+    )
+
+
+def judge_size(evidence: Evidence) -> Verdict:
+    """Say whether the data set is small or large for what it shows.
+
+    Large: twice as many images would add less than half a point, or there are 1,000 of a class. Small: they would add
+    more, or there are fewer than 250 of a class.
+    """
+    low, high = evidence.doubling_gain_low, evidence.doubling_gain_high
+    per_class = evidence.num_training / evidence.num_classes
+    if high < _WORTH:
+        verdict = "large"
+    elif low > _WORTH or per_class < _FEW_PER_CLASS:
+        verdict = "small"
+    else:
+        verdict = "large" if per_class >= _MANY_PER_CLASS else CANNOT_TELL
+    return Verdict(
+        verdict,
+        f"{evidence.num_training} training images of {evidence.num_classes} classes, {per_class:.0f} of a class on "
+        f"average; doubling the data would add about {_points(evidence.doubling_gain)} to the head's accuracy "
+        f"({_points(low)} to {_points(high)}).",
+    )
+
+
+def judge_similarity(taps: Sequence[TapScore]) -> Verdict:
+    """Similar: no layer is more accurate than the last; different: an earlier one is, beyond both intervals."""
+    last = next((one for one in taps if one.tap == LAST_TAP), None)
+    if last is None or len(taps) < 2:
+        return Verdict(CANNOT_TELL, "It takes the last layer and an earlier one to tell (backbone.taps, head.taps).")
+    best = max(taps, key=lambda one: (one.accuracy, one.depth))
+    scores = f"the last layer gives {_interval(last)}"
+    if best is last:
+        earlier = max((one for one in taps if one is not last), key=lambda one: one.accuracy)
+        return Verdict("similar", f"No layer is better than the last: {scores}, {earlier.tap} {_interval(earlier)}.")
+    scores += f", {best.tap} {_interval(best)}"
+    if best.accuracy_low > last.accuracy_high:
+        return Verdict("different", f"An earlier layer is clearly better than the last: {scores}.")
+    return Verdict(CANNOT_TELL, f"An earlier layer is better than the last, but maybe by chance: {scores}.")
+
+
+def _tap(taps: Sequence[TapScore]) -> Verdict:
+    chosen = next(one for one in taps if one.chosen)
+    return Verdict(
+        chosen.tap,
+        f"Its cross-validated log loss on the training images is the lowest of {len(taps)} layers: "
+        f"{chosen.log_loss:.3f}, at an accuracy of {_interval(chosen)}.",
+    )
+
+
+def _ship(evidence: Evidence) -> Verdict:
+    comparison = evidence.comparison
+    counts = (
+        f"On {comparison.num_images} reported images the head is right for {evidence.head_accuracy:.3f}, fine-tuning "
+        f"for {evidence.finetune_accuracy:.3f}: a difference of {_points(comparison.difference)} "
+        f"({_points(comparison.low)} to {_points(comparison.high)}). "
+        f"{comparison.num_only_finetune} images only fine-tuning gets right, "
+        f"{comparison.num_only_head} only the head (exact McNemar p {comparison.mcnemar_p:.2g})."
+    )
+    if comparison.ship == "finetune":
+        why = "Fine-tuning is significantly better."
+    elif comparison.is_significant:
+        why = "The head is significantly better, and simpler and faster too."
+    else:
+        why = "That may be chance, and the head is simpler and faster."
+    return Verdict(comparison.ship, f"{counts} {why}")
+
+
+def _rule(size: str, similarity: str, evidence: Evidence) -> str:
+    if CANNOT_TELL in (size, similarity):
+        return "Which of the four cases this is cannot be told, so the rule of thumb has nothing to say."
+    track = "head" if size == "small" else "finetune"
+    layer = "the last layer" if similarity == "similar" else "an earlier layer"
+    words = {"head": f"a linear head on {layer}", "finetune": "fine-tuning the network"}
+    text = f"For a {size} data set {similarity} to ImageNet the rule of thumb is {words[track]}."
+    ship = evidence.comparison.ship
+    if ship == track:
+        return f"{text} The measurement agrees."
+    is_better = "is" if ship == "finetune" else "is not"
+    return f"{text} The measurement disagrees: fine-tuning {is_better} significantly better."
+
+
+def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
+    found = []
+    if evidence.num_suspects:
+        found.append(
+            Suggestion(
+                "",
+                f"Look at the {evidence.num_suspects} suspected label errors: wrong labels cost both tracks.",
+            )
+        )
+    if evidence.doubling_gain_low > _WORTH:
+        found.append(
+            Suggestion("", f"Collect more images: twice as many would add about {_points(evidence.doubling_gain)}.")
+        )
+    if evidence.best_epoch == 0:
+        found.append(
+            Suggestion(
+                "dvc exp run -S finetune.optimizer.backbone_rate=0.0001",
+                "No epoch of fine-tuning was clearly better than its start; a gentler rate disturbs the network less.",
+            )
+        )
+    elif evidence.best_epoch > 0.8 * evidence.num_epochs:
+        found.append(
+            Suggestion(
+                f"dvc exp run -S finetune.epochs={2 * evidence.num_epochs}",
+                f"Fine-tuning was best at epoch {evidence.best_epoch} of {evidence.num_epochs}: it may not be done.",
+            )
+        )
+    if similarity == "similar":
+        found.append(
+            Suggestion(
+                "dvc exp run -S extract.views=2",
+                "The head on each image and its mirror image (where a mirror image is of the same class).",
+            )
+        )
+    elif similarity == CANNOT_TELL and len(evidence.taps) < 2:
+        found.append(
+            Suggestion(
+                "dvc exp run -S backbone.taps=auto -S head.taps=auto",
+                "Several layers show whether an earlier one is better.",
+            )
+        )
+    elif similarity == "different":
+        found.append(
+            Suggestion(
+                "dvc exp run -S finetune.optimizer.layer_decay=1.0",
+                "On images unlike photos the first layers may have to learn as fast as the last ones.",
+            )
+        )
+    return found
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f} points"
+
+
+def _interval(one: TapScore) -> str:
+    return f"{one.accuracy:.3f} ({one.accuracy_low:.3f} to {one.accuracy_high:.3f})"

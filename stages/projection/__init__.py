@@ -1,0 +1,1 @@
+"""Room `projection`: the embeddings in two dimensions, for a map."""

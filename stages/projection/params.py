@@ -1,0 +1,21 @@
+"""What room `projection` reads from params.yaml."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.core.params import RoomParams, Section
+
+
+class ProjectionParams(Section):
+    """`projection:` the map of the embeddings."""
+
+    num_images: Annotated[int, Field(ge=10, le=20_000)]
+    perplexity: Annotated[float, Field(ge=2, le=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Params(RoomParams):
+    """The sections of this room."""
+
+    projection: ProjectionParams

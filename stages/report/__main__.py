@@ -1,0 +1,31 @@
+"""Stage `report`: everything -> reports/index.html, one page that needs no network. No torch."""
+
+from pathlib import Path
+
+from stages.core.entry import run_room
+
+
+def main() -> None:
+    """Write the page and say where it is."""
+    from stages.core.files import write_bytes
+    from stages.core.params import load_params, tracked_sections
+    from stages.report.page import render
+    from stages.report.params import Params
+    from stages.report.sources import read_sources
+    from stages.report.thumbnails import Thumbnails
+
+    params = load_params(Params)
+    sources = read_sources()
+    thumbnails = Thumbnails(Path(params.data.path), sources.index, params.runtime.num_workers)
+    page = render(sources, thumbnails, params.report, tracked_sections()).encode()
+    write_bytes(Path("reports/index.html"), page)
+    print(f"report: reports/index.html, {len(page) / 1e6:.1f} MB")
+    if thumbnails.missing:
+        print(
+            f"report: WARNING: {len(thumbnails.missing)} photos are not there, or changed since they were indexed, the "
+            f"first {thumbnails.missing[0]}: the page shows their names only"
+        )
+
+
+if __name__ == "__main__":
+    run_room("report", main)

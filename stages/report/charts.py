@@ -1,0 +1,161 @@
+"""Charts: line charts as SVG that follow the page's colours, with the numbers behind them for those who cannot see."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+_WIDTH, _HEIGHT = 520, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 48
+_NUM_TICKS = 5
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line.
+
+    Attributes:
+        name: For the legend.
+        x: (N,)
+        y: (N,)
+        low: (N,) lower ends of intervals; empty for none.
+        high: (N,) likewise.
+        role: `head`, `finetune` or `ideal`: its colour.
+        has_marks: Whether the points are marked.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    role: str = "head"
+    has_marks: bool = True
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis.
+
+    Attributes:
+        label: With its unit.
+        names: Of the positions 1, 2, ...; empty for numbers.
+        is_log: Whether distances are of logarithms.
+        low: Where it begins; None for the least value.
+        high: Where it ends; None for the largest value.
+    """
+
+    label: str
+    names: Sequence[str] = ()
+    is_log: bool = False
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart.
+
+    Attributes:
+        title: What it shows.
+        svg: The picture, markup.
+        legend: Names and roles of its lines.
+        columns: Heads of the table of its numbers.
+        rows: The numbers.
+    """
+
+    title: str
+    svg: str
+    legend: Sequence[tuple[str, str]]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def line_chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Series]) -> Chart:
+    """Draw lines over common axes."""
+    drawn = [line for line in lines if len(line.x)]
+    x_scale = _Scale(x_axis, [value for line in drawn for value in line.x], _LEFT, _WIDTH - _RIGHT)
+    y_values = [value for line in drawn for values in (line.y, line.low, line.high) for value in values]
+    y_scale = _Scale(y_axis, y_values, _HEIGHT - _BOTTOM, _TOP)
+    root = ET.Element("svg", {"viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img", "aria-label": title})
+    _draw_axes(root, x_axis, y_axis, x_scale, y_scale)
+    for line in drawn:
+        group = ET.SubElement(root, "g", {"class": f"line {line.role}"})
+        xs, ys = [x_scale.place(value) for value in line.x], [y_scale.place(value) for value in line.y]
+        if line.low:
+            lows, highs = ([y_scale.place(value) for value in values] for values in (line.low, line.high))
+            edge = [*zip(xs, highs, strict=True), *reversed(list(zip(xs, lows, strict=True)))]
+            ET.SubElement(group, "polygon", {"class": "band", "points": _points(edge)})
+        ET.SubElement(group, "polyline", {"points": _points(list(zip(xs, ys, strict=True)))})
+        for x, y in zip(xs, ys, strict=True) if line.has_marks else ():
+            ET.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3.5"})
+    return Chart(
+        title=title,
+        svg=ET.tostring(root, encoding="unicode"),
+        legend=[(line.name, line.role) for line in drawn],
+        columns=["line", x_axis.label, y_axis.label, "low", "high"],
+        rows=[row for line in drawn for row in _rows(line, x_axis)],
+    )
+
+
+def _rows(line: Series, x_axis: Axis) -> list[list[str]]:
+    lows, highs = ([f"{value:.4g}" for value in values] or [""] * len(line.x) for values in (line.low, line.high))
+    names = [x_axis.names[int(value) - 1] if x_axis.names else f"{value:.4g}" for value in line.x]
+    values = [f"{value:.4g}" for value in line.y]
+    return [[line.name, *cells] for cells in zip(names, values, lows, highs, strict=True)]
+
+
+class _Scale:
+    """Where values lie on the picture."""
+
+    def __init__(self, axis: Axis, values: Sequence[float], start: float, end: float) -> None:
+        self._start, self._end, self._is_log = start, end, axis.is_log
+        self.low = min(values, default=0.0) if axis.low is None else axis.low
+        self.high = max(values, default=1.0) if axis.high is None else axis.high
+        if self.low == self.high:
+            self.low, self.high = self.low - 0.5, self.high + 0.5
+
+    def place(self, value: float) -> float:
+        low, high = self._shown(self.low), self._shown(self.high)
+        return self._start + (self._end - self._start) * (self._shown(value) - low) / (high - low)
+
+    def ticks(self) -> list[float]:
+        """Return round numbers inside: powers of two where distances are of logarithms, else steps of 1, 2 or 5."""
+        if self._is_log:
+            powers = [
+                2.0**power for power in range(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)) + 1)
+            ]
+            return powers[:: math.ceil(len(powers) / (2 * _NUM_TICKS)) or 1]
+        rough = (self.high - self.low) / _NUM_TICKS
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+    def _shown(self, value: float) -> float:
+        return math.log2(value) if self._is_log else value
+
+
+def _draw_axes(root: ET.Element, x_axis: Axis, y_axis: Axis, x_scale: _Scale, y_scale: _Scale) -> None:
+    group = ET.SubElement(root, "g", {"class": "axes"})
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    for value in y_scale.ticks():
+        y = f"{y_scale.place(value):.1f}"
+        ET.SubElement(group, "line", {"x1": f"{_LEFT}", "x2": f"{right}", "y1": y, "y2": y})
+        _write(group, f"{value:.4g}", _LEFT - 6, y_scale.place(value) + 4, "end")
+    named = [(float(number), name) for number, name in enumerate(x_axis.names, start=1)]
+    for value, name in named or [(value, f"{value:.4g}") for value in x_scale.ticks()]:
+        _write(group, name, x_scale.place(value), bottom + 16, "middle")
+    _write(group, x_axis.label, (_LEFT + right) / 2, _HEIGHT - 8, "middle")
+    label = _write(group, y_axis.label, 14, (bottom + _TOP) / 2, "middle")
+    label.set("transform", f"rotate(-90 14 {(bottom + _TOP) / 2:.1f})")
+
+
+def _write(parent: ET.Element, text: str, x: float, y: float, anchor: str) -> ET.Element:
+    element = ET.SubElement(parent, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor})
+    element.text = text
+    return element
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)

@@ -1,0 +1,130 @@
+"""Page: the sources as one HTML file."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from stages.core.findings import LabelSuspect
+from stages.core.tables import IndexRow
+from stages.report import figures
+from stages.report.costs import costs_of
+from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
+from stages.report.params import ReportParams
+from stages.report.sources import Sources
+from stages.report.thumbnails import Thumbnails
+
+_MAP_PX = 48
+_MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12
+
+
+def render(
+    sources: Sources, thumbnails: Thumbnails, params: ReportParams, sections: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Return the page: all text escaped, pictures inside, nothing fetched.
+
+    Args:
+        sources: What the other rooms wrote.
+        thumbnails: Of the data set.
+        params: Of this room.
+        sections: params.yaml as it stands, to be shown.
+    """
+    ship = sources.comparison["ship"]
+    tracks = [sources.tracks[ship], *(track for name, track in sources.tracks.items() if name != ship)]
+    cards = make_cards(tracks)
+    shown = choose_cards(cards, params.gallery_images)
+    suspects, pairs = sources.suspects[:_MOST_SUSPECTS], sources.duplicates[:_MOST_PAIRS]
+    pictured = [card.digest for card in shown] + [one.digest for one in suspects]
+    pictured += [digest for pair in pairs for digest in (pair.digest, pair.training_digest)]
+    folder = Path(__file__).parent / "page"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: "none" if value is None else f"{value:.3f}"
+    classes = tracks[0].predictions.classes
+    return environment.get_template("page.html").render(
+        title=params.title,
+        style=(folder / "style.css").read_text(encoding="utf-8"),
+        script=(folder / "script.js").read_text(encoding="utf-8"),
+        sources=sources,
+        tracks=tracks,
+        classes=classes,
+        costs=costs_of(sources.timings),
+        charts=figures.charts(sources),
+        confusions=[figures.confusion(track.predictions, _MOST_CLASSES) for track in tracks],
+        cards=shown,
+        num_cards=len(cards),
+        outcomes=_count_outcomes(cards),
+        unsure=UNSURE,
+        suspects=suspects,
+        fixes=[_fix(one) for one in suspects],
+        pairs=pairs,
+        ledger=_ledger(sources.index),
+        sections=sections,
+        thumbnails=thumbnails.of(pictured, params.thumbnail_px),
+        map_data=_json_in_script(_map_of(sources, cards, thumbnails)),
+    )
+
+
+def _count_outcomes(cards: Sequence[Card]) -> dict[str, int]:
+    counts = {outcome: sum(card.outcome == outcome for card in cards) for outcome in ("wrong", "unsure", "right")}
+    return counts | {"disputed": sum(card.is_disputed for card in cards)}
+
+
+def _fix(suspect: LabelSuspect) -> str:
+    """Return the line of data/label_fixes.csv that gives an image the class that the folds prefer."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([suspect.path, suspect.preferred, "", "suspected by the report"])
+    return line.getvalue()
+
+
+def _ledger(index: Sequence[IndexRow]) -> list[tuple[str, str, int]]:
+    """Return `status, reason, files`, the most frequent first; of duplicates the path is left out."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in index:
+        key = row.status, "" if row.status == "duplicate" else row.reason
+        counts[key] = counts.get(key, 0) + 1
+    rows = sorted(((*key, count) for key, count in counts.items()), key=lambda row: (-row[2], row))
+    rest = sum(count for *_, count in rows[_MOST_REASONS:])
+    return rows[:_MOST_REASONS] + ([("others", "data/index.csv has them", rest)] if rest else [])
+
+
+def _map_of(sources: Sources, cards: Sequence[Card], thumbnails: Thumbnails) -> dict[str, Any]:
+    """Return the points of the map: places in [0, 1], class, split, path, thumbnail and, if reported, the outcome."""
+    known = {row.digest: row for row in sources.split}
+    outcomes = {card.digest: card.outcome for card in cards}
+    images = [one for one in sources.projection if one.digest in known]
+    pictures = thumbnails.of([one.digest for one in images], _MAP_PX)
+    places = np.array([[one.tsne_x, one.tsne_y, one.pca_x, one.pca_y] for one in images]).reshape(len(images), 4)
+    if images:
+        low, span = places.min(axis=0), np.ptp(places, axis=0)
+        places = (places - low) / np.where(span > 0, span, 1)
+    return {
+        "classes": list(sources.tracks["head"].predictions.classes),
+        "points": [
+            {
+                "places": [round(float(value), 4) for value in place],
+                "label": known[one.digest].label,
+                "split": known[one.digest].split,
+                "path": known[one.digest].path,
+                "outcome": outcomes.get(one.digest, ""),
+                "picture": pictures.get(one.digest, ""),
+            }
+            for one, place in zip(images, places, strict=True)
+        ],
+    }
+
+
+def _json_in_script(content: Mapping[str, Any]) -> str:
+    """Return JSON that cannot end the script element around it, whatever text it holds."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,24 @@
+"""What room `report` reads from params.yaml."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.core.params import RoomParams, Section
+from stages.core.sections import DataParams, Name, RuntimeParams
+
+
+class ReportParams(Section):
+    """`report:` the page."""
+
+    title: Name
+    gallery_images: Annotated[int, Field(ge=10, le=2000)]
+    thumbnail_px: Annotated[int, Field(ge=32, le=256)]
+
+
+class Params(RoomParams):
+    """The sections of this room; of the others it only shows what stands there."""
+
+    data: DataParams
+    report: ReportParams
+    runtime: RuntimeParams
