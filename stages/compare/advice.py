@@ -183,7 +183,8 @@ def _rule(size: str, similarity: str, evidence: Evidence) -> str:
     track = "head" if size == "small" else "finetune"
     layer = "the last layer" if similarity == "similar" else "an earlier layer"
     words = {"head": f"a linear head on {layer}", "finetune": "fine-tuning the network"}
-    text = f"For a {size} data set {similarity} to ImageNet the rule of thumb is {words[track]}."
+    likeness = "similar to" if similarity == "similar" else "different from"
+    text = f"For a {size} data set {likeness} ImageNet the rule of thumb is {words[track]}."
     ship = evidence.comparison.ship
     if ship == track:
         return f"{text} The measurement agrees."

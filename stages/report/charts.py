@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 _WIDTH, _HEIGHT = 520, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 60
 _NUM_TICKS = 5
+_MOST_LETTERS = 60  # of all names below an axis, side by side
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,12 @@ def _draw_axes(root: ET.Element, x_axis: Axis, y_axis: Axis, x_scale: _Scale, y_
         ET.SubElement(group, "line", {"x1": f"{_LEFT}", "x2": f"{right}", "y1": y, "y2": y})
         _write(group, f"{value:.4g}", _LEFT - 6, y_scale.place(value) + 4, "end")
     named = [(float(number), name) for number, name in enumerate(x_axis.names, start=1)]
+    is_crowded = sum(map(len, x_axis.names)) > _MOST_LETTERS
     for value, name in named or [(value, f"{value:.4g}") for value in x_scale.ticks()]:
-        _write(group, name, x_scale.place(value), bottom + 16, "middle")
+        x = x_scale.place(value)
+        tick = _write(group, name, x, bottom + 16, "end" if is_crowded else "middle")
+        if is_crowded:
+            tick.set("transform", f"rotate(-20 {x:.1f} {bottom + 10})")
     _write(group, x_axis.label, (_LEFT + right) / 2, _HEIGHT - 8, "middle")
     label = _write(group, y_axis.label, 14, (bottom + _TOP) / 2, "middle")
     label.set("transform", f"rotate(-90 14 {(bottom + _TOP) / 2:.1f})")

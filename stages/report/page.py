@@ -22,6 +22,18 @@ from stages.report.thumbnails import Thumbnails
 _MAP_PX = 48
 _MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12
 
+_SCORE_NAMES = {
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss (nats)",
+    "brier": "Brier score (0 to 2)",
+    "calibration_error": "calibration error",
+    "roc_auc": "area under ROC",
+    "average_precision": "average precision",
+}
+
 
 def render(
     sources: Sources, thumbnails: Thumbnails, params: ReportParams, sections: Mapping[str, Mapping[str, Any]]
@@ -66,6 +78,7 @@ def render(
         outcomes=_count_outcomes(cards),
         unsure=UNSURE,
         suspects=suspects,
+        score_names=_SCORE_NAMES,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
         ledger=_ledger(sources.index),

@@ -50,6 +50,14 @@ function drawMap() {
 
   // Golden angle: neighbouring numbers get colours far apart, however many classes there are.
   const colour = new Map(classes.map((name, number) => [name, `hsl(${(number * 137.508) % 360} 65% 50%)`]));
+  if (classes.length <= 20) {
+    document.getElementById("map-legend").replaceChildren(...classes.map((name) => {
+      const entry = document.createElement("span");
+      entry.textContent = name;
+      entry.style.setProperty("--dot", colour.get(name));
+      return entry;
+    }));
+  }
   const circles = points.map((point, number) => {
     const circle = document.createElementNS(SVG, "circle");
     circle.setAttribute("r", point.split === "test" ? 0.95 : 0.7);
