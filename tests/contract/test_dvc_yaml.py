@@ -45,12 +45,22 @@ def test_every_stage_is_a_room() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_exactly_the_modules_imported(name: str) -> None:
     """DVC does not follow imports: an unlisted module means stale results, a superfluous one needless runs."""
-    listed = {path for path in STAGES[name]["deps"] if path.startswith("stages/")}
+    listed = {path for path in STAGES[name]["deps"] if path.startswith("stages/") and path.endswith(".py")}
 
     assert listed == {str(file.relative_to(ROOT)) for file in import_closure(main_of(name))}
 
 
-@pytest.mark.parametrize("name", PIPELINE["stages"])
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_have_every_folder_of_a_room_that_is_not_code(name: str) -> None:
+    """The report's page is as much its code as its modules are."""
+    listed = {path for path in STAGES[name]["deps"] if path.startswith("stages/") and not path.endswith(".py")}
+    room = main_of(name).parent
+    others = {file for file in room.rglob("*") if file.is_file() and file.suffix not in {".py", ".pyc"}}
+
+    assert listed == {str(file.parent.relative_to(ROOT)) for file in others}
+
+
+@pytest.mark.parametrize("name", set(PIPELINE["stages"]) - {"report"})
 def test_params_are_exactly_the_sections_read(name: str) -> None:
     """A stage lists every section that its room reads, whole, but for `runtime`, which changes no result."""
     read = set(sections_of(name))
@@ -58,11 +68,18 @@ def test_params_are_exactly_the_sections_read(name: str) -> None:
     assert set(STAGES[name].get("params", [])) == read - {"runtime"}
 
 
+def test_the_report_shows_all_params_and_so_depends_on_them() -> None:
+    """A page that shows a param must be written anew when it changes."""
+    sections = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+    assert set(STAGES["report"]["params"]) == set(sections) - {"runtime"}
+
+
 def test_a_section_called_like_a_room_is_that_rooms_own() -> None:
-    """`head.*` re-runs the head and no other room."""
+    """`head.*` re-runs the head and no other room, but for the report that shows it."""
     for name in PIPELINE["stages"]:
         for other in PIPELINE["stages"]:
-            if other != name:
+            if other not in {name, "report"}:
                 assert name not in STAGES[other].get("params", [])
 
 
@@ -119,8 +136,11 @@ def test_the_whole_pipeline_hangs_together() -> None:
     """Every file that a stage reads is some stage's output, but for code, the image folder and the committed lists."""
     outputs = set()
     for stage in STAGES.values():
-        outputs |= {out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]}
+        outs = [*stage.get("outs", []), *stage.get("metrics", [])]
+        outputs |= {out if isinstance(out, str) else next(iter(out)) for out in outs}
     outputs |= {"predictions/${item}.csv"}  # of the track's own room
+    outputs |= {out.replace("${item}", track) for out in outputs for track in ("head", "finetune")}
     read = {dep for stage in STAGES.values() for dep in stage["deps"] if not dep.startswith("stages/")}
+    made = {dep for dep in read if any(dep == out or dep.startswith(f"{out}/") for out in outputs)}
 
-    assert read - outputs == {"${data.path}", "data/ants_bees.sha256"}
+    assert read - made == {"${data.path}", "data/ants_bees.sha256"}

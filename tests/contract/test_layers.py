@@ -11,7 +11,7 @@ from tests.source import ROOT, import_closure, imported_modules
 
 STAGES = ROOT / "stages"
 MODULES = sorted(STAGES.rglob("*.py"))
-WITHOUT_TORCH = ("ants_bees", "digits", "evaluate", "index", "split")
+WITHOUT_TORCH = ("ants_bees", "compare", "digits", "evaluate", "index", "projection", "report", "split")
 
 
 def room(file: Path) -> str:
@@ -100,7 +100,7 @@ def test_packages_hold_a_docstring_only() -> None:
 
 def test_every_room_starts_from_another_working_directory(tmp_path: Path) -> None:
     """Started where there is no params.yaml, each room says what it wants, without a stack trace."""
-    for name in ("index", "split", "extract", "head", "finetune", "evaluate"):
+    for name in ("index", "split", "extract", "head", "finetune", "evaluate", "compare", "projection", "report"):
         code = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['head']; " + (
             f"runpy.run_module('stages.{name}', run_name='__main__')"
         )

@@ -236,9 +236,9 @@ def test_scores_by_class_are_those_of_scikit_learn() -> None:
     *ours, empty = class_scores(Outcomes.of(found), found.classes)
     expected = precision_recall_fscore_support(found.labels, found.predicted, labels=list("abc"))
 
-    assert [(one.precision, one.recall, one.f1, one.num_images) for one in ours] == [
-        tuple(pytest.approx(value) for value in row) for row in zip(*expected, strict=True)
-    ]
+    for number, one in enumerate(ours):
+        values = (one.precision, one.recall, one.f1, one.num_images)
+        assert values == pytest.approx(tuple(column[number] for column in expected))
     assert empty == findings.ClassScore("none", 0, 0, None, None, None, None, None)
 
 

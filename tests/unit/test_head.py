@@ -1,6 +1,6 @@
 """Training the head: chosen on training rows only, the same for every order, and what the folds tell besides."""
 
-import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from scipy.special import softmax
 from stages.core.bundle import write_bundle
 from stages.core.errors import DataError, FeatureFileError, ParamsError
 from stages.core.features import open_features
-from stages.core.tables import SplitRow
+from stages.core.findings import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+from stages.core.tables import SplitRow, read_rows, write_rows
 from stages.head import results
 from stages.head.params import Params
 from stages.head.train import TrainedHead, train_head
@@ -260,28 +261,35 @@ def test_what_the_folds_tell_is_written(tmp_path: Path) -> None:
     wrong[surest] = next(name for name in sorted(set(labels)) if name != labels[surest])
     taps["last"][NUM - 1] = taps["last"][4]
     trained = train(tmp_path, taps, wrong)
-    results.write_tap_curve(tmp_path / "taps.csv", trained.fitted.taps, trained.bundle.tap, NUM_TRAINING)
-    results.write_learning_curve(tmp_path / "learning.csv", trained.learning_curve)
-    num_suspects = results.write_label_suspects(tmp_path / "suspects.csv", trained.out_of_fold)
     split = [
         SplitRow(digest, f"{digest[:4]}.png", label, "train", digest)
         for digest, label in zip(digests_of(NUM), wrong, strict=True)
     ]
-    num_alike = results.write_near_duplicates(tmp_path / "alike.csv", trained.near_duplicates, split)
-    taps_table, learning, suspects, alike = (
-        list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
-        for name in ("taps", "learning", "suspects", "alike")
-    )
+    scores = results.tap_scores(trained.fitted.taps, trained.bundle.tap, NUM_TRAINING)
+    learning = trained.learning_curve.points
+    suspects = results.label_suspects(trained.out_of_fold)
+    alike = results.named_pairs(trained.near_duplicates, split)
+    tables: list[tuple[Sequence[Any], type[Any]]] = [
+        (scores, TapScore),
+        (learning, LearningPoint),
+        (suspects, LabelSuspect),
+        (alike, NearDuplicate),
+    ]
+    for table, kind in tables:
+        write_rows(tmp_path / "rows.csv", table, kind)
+        assert len(read_rows(tmp_path / "rows.csv", kind)) == len(table)
 
-    assert [(row["tap"], row["chosen"]) for row in taps_table] == [("middle", "1"), ("last", "0")]
-    assert all(row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"] for row in (*taps_table, *learning))
+    assert [(row.tap, row.chosen) for row in scores] == [("middle", 1), ("last", 0)]
+    assert all(row.accuracy_low <= row.accuracy <= row.accuracy_high for row in scores)
+    assert all(row.accuracy_low <= row.accuracy <= row.accuracy_high for row in learning)
     assert len(learning) >= 6
-    assert (suspects[0]["digest"], suspects[0]["preferred"]) == (digests_of(NUM)[surest], labels[surest])
-    assert [row["probability"] for row in suspects] == sorted(row["probability"] for row in suspects)
-    assert num_suspects == len(suspects) == round((1 - trained.fitted.scored.accuracy) * NUM_TRAINING)
-    assert num_alike == 1
-    assert (alike[0]["digest"], alike[0]["training_digest"]) == (digests_of(NUM)[NUM - 1], digests_of(NUM)[4])
-    assert alike[0]["similarity"] == "1.000000"
+    assert (suspects[0].digest, suspects[0].preferred) == (digests_of(NUM)[surest], labels[surest])
+    assert [row.probability for row in suspects] == sorted(row.probability for row in suspects)
+    assert len(suspects) == round((1 - trained.fitted.scored.accuracy) * NUM_TRAINING)
+    (pair,) = alike
+    assert (pair.digest, pair.training_digest) == (digests_of(NUM)[NUM - 1], digests_of(NUM)[4])
+    assert pair.similarity == pytest.approx(1)
+    assert {"doubling_gain", "doubling_gain_low", "doubling_gain_high"} <= set(results.numbers(trained))
 
 
 def _own_probabilities(trained: TrainedHead) -> NDArray[np.float64]:
