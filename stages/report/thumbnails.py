@@ -31,7 +31,7 @@ class Thumbnails:
     def __init__(self, folder: Path, index: Sequence[IndexRow], num_threads: int) -> None:
         self._folder, self._num_threads = folder, num_threads
         self._rows = {row.digest: row for row in index if row.status in USABLE}
-        self.missing: list[str] = []
+        self.missing: set[str] = set()
 
     def of(self, digests: Sequence[str], px: int) -> Mapping[str, str]:
         """Return `data:` addresses of thumbnails by digest, none for a photo that is missing.
@@ -47,7 +47,7 @@ class Thumbnails:
                 rows, in_order(lambda row: self._make(row, px), rows, self._num_threads), strict=True
             ):
                 if address is None:
-                    self.missing.append(row.path)
+                    self.missing.add(row.path)
                 else:
                     found[row.digest] = address
                 progress.advance(1)

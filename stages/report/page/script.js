@@ -48,8 +48,8 @@ function drawMap() {
   const note = document.getElementById("point");
   let chosen = -1;
 
-  // Golden angle: neighbouring numbers get colours far apart, however many classes there are.
-  const colour = new Map(classes.map((name, number) => [name, `hsl(${(number * 137.508) % 360} 65% 50%)`]));
+  // Golden angle from blue on: neighbouring numbers get colours far apart, the first two also to the colour-blind.
+  const colour = new Map(classes.map((name, number) => [name, `hsl(${(210 + number * 137.508) % 360} 65% 50%)`]));
   if (classes.length <= 20) {
     document.getElementById("map-legend").replaceChildren(...classes.map((name) => {
       const entry = document.createElement("span");
