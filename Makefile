@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro tutorial test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-loop help
+.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-report bench-loop help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -21,6 +21,14 @@ tutorial: env  ## ResNet-18 fine-tuned on ants & bees as in PyTorch's tutorial (
 	  -S finetune.schedule.kind=step -S finetune.schedule.step_epochs=7 -S finetune.schedule.gamma=0.1 \
 	  -S finetune.schedule.warmup_epochs=0 -S finetune.augmentation.kind=crop -S finetune.augmentation.min_area=0.08 \
 	  -S finetune.augmentation.mixup=0.0 -S finetune.label_smoothing=0.0 -S finetune.precision=float32
+
+# In the workspace, one after the other: a copy (--temp, --queue) would lack the photos that git ignores.
+sweep: env  ## train a head on each of BACKBONES="name name ..." and show them in one table
+	@test -n "$(BACKBONES)" || { echo 'make sweep: which? Run: make sweep BACKBONES="efficientnet_lite0 resnet18"'; exit 1; }
+	@mkdir -p .cache && cp params.yaml .cache/params.before_sweep.yaml
+	@for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || break; done; \
+	  cp .cache/params.before_sweep.yaml params.yaml; dvc repro --quiet evaluate@head
+	dvc exp show --drop '.*' --keep 'backbone.name|head\.(accuracy|log_loss)|head_training.tap' --sort-by head.accuracy --sort-order desc
 
 test: env  ## run every test
 	pytest
@@ -59,6 +67,9 @@ bench-head: env  ## the head against LogisticRegressionCV and DINOv2's sweep on 
 
 bench-finetune: env  ## fine-tuning against the tutorial's loop
 	python -W ignore -m benchmarks.finetune $(if $(PHOTOS),--photos $(PHOTOS))
+
+bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
+	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
 	python -m benchmarks.loop

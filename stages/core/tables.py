@@ -195,8 +195,12 @@ def read_predictions(path: Path) -> Predictions:
         logits = np.array([[float(cell) for cell in line[4:]] for line in lines], dtype=np.float64)
     except ValueError as error:
         raise TableError(f"{path}: expected a number in every logit column and row ({error}). {remedy}") from error
-    if logits.shape != (len(lines), len(classes)) or not np.isfinite(logits).all():
-        raise TableError(f"{path}: expected {len(classes)} finite logits in every row. {remedy}")
+    if logits.shape != (len(lines), len(classes)):
+        raise TableError(f"{path}: expected {len(classes)} logits in every row. {remedy}")
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise TableError(f"{path}: row {row + 1}: the logits of {lines[row][1]} are not all finite. {remedy}")
     for number, (line, row) in enumerate(zip(lines, logits, strict=True), start=1):
         label, predicted = line[2], line[3]
         if label not in classes or predicted not in classes:

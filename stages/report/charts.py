@@ -111,8 +111,8 @@ class _Scale:
 
     def __init__(self, axis: Axis, values: Sequence[float], start: float, end: float) -> None:
         self._start, self._end, self._is_log = start, end, axis.is_log
-        self.low = min(values, default=0.0) if axis.low is None else axis.low
-        self.high = max(values, default=1.0) if axis.high is None else axis.high
+        self.low = min(values, default=1.0) if axis.low is None else axis.low
+        self.high = max(values, default=2.0) if axis.high is None else axis.high
         if self.low == self.high:
             self.low, self.high = self.low - 0.5, self.high + 0.5
 

@@ -2,30 +2,19 @@
 
 import csv
 import html
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from stages.core.files import sha256_file, write_json, write_metrics
-from stages.core.findings import (
-    EpochPoint,
-    LabelSuspect,
-    LearningPoint,
-    NearDuplicate,
-    ProjectedImage,
-    TapScore,
-)
-from stages.core.tables import IndexRow, Predictions, SplitRow, write_predictions, write_rows
+from stages.core.files import sha256_file, write_metrics
+from stages.core.tables import IndexRow, SplitRow
+from tests.browser.workspace import run_room, write_results
 from tests.source import ROOT
 
 HOSTILE = '<img src=x onerror="document.title=1">'
@@ -56,75 +45,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         index.append(IndexRow(name, digest, "PNG", 160, 20, "ok", ""))
         split.append(SplitRow(digest, name, CLASSES[number % 4], "train" if number < 20 else "test", digest))
     index.append(IndexRow("bad.png", "", "", 0, 0, "quarantined", f"damaged: {HOSTILE}"))
-    write_rows(root / "data/index.csv", index, IndexRow)
-    write_rows(root / "data/split.csv", split, SplitRow)
-    reported = split[20:]
-    targets = np.array([CLASSES.index(row.label) for row in reported])
-    for track, strength in (("head", 1.0), ("finetune", 3.0)):
-        logits = random.normal(size=(20, 4)) + strength * np.eye(4)[targets]
-        digests, paths, labels = ([getattr(row, name) for row in reported] for name in ("digest", "path", "label"))
-        write_predictions(root / f"predictions/{track}.csv", Predictions(digests, paths, labels, CLASSES, logits))
-        config = {
-            "tap": "last",
-            "spec": {"backbone": HOSTILE, "weights_sha256": "0" * 64, "transform": {"px": 64}},
-            "trained_on": {"num_images": 20},
-            "calibration": {"temperature": 1.0},
-        }
-        write_json(root / f"models/{track}/config.json", config)
-    suspect, pair = split[0], split[20]
-    tables: dict[str, tuple[type[Any], list[Any]]] = {
-        "plots/head_training/taps.csv": (
-            TapScore,
-            [
-                TapScore(1, "features.3.block.1 <b>", 0.9, 0.8, 0.95, 0.3, 1.0, 0),
-                TapScore(2, "last", 0.95, 0.9, 0.98, 0.2, 1.0, 1),
-            ],
-        ),
-        "plots/head_training/learning.csv": (
-            LearningPoint,
-            [LearningPoint(4 * 2**step, 0.7 + 0.05 * step, 0.6, 1.0) for step in range(4)],
-        ),
-        "plots/finetune_training/curve.csv": (
-            EpochPoint,
-            [EpochPoint(step, 0.8, 0.8, 0.5, 0.5, 0.4 if step else None, 1.0, int(step == 0)) for step in range(3)],
-        ),
-        "diagnostics/head/label_suspects.csv": (
-            LabelSuspect,
-            [LabelSuspect(suspect.digest, suspect.path, suspect.label, 0.01, CLASSES[1], 0.9)],
-        ),
-        "diagnostics/head/near_duplicates.csv": (
-            NearDuplicate,
-            [
-                NearDuplicate(
-                    *(pair.digest, pair.path, pair.label, suspect.digest, suspect.path, suspect.label), similarity=0.97
-                )
-            ],
-        ),
-        "diagnostics/projection.csv": (
-            ProjectedImage,
-            [ProjectedImage(row.digest, *random.normal(size=4).tolist()) for row in split],
-        ),
-    }
-    for name, (kind, rows) in tables.items():
-        write_rows(root / name, rows, kind)
-    counts = {"num_files": 41, "num_classes": 4, "num_train": 20, "num_val": 0, "num_test": 20}
-    write_metrics(root / "metrics/data.json", "data", counts)
-    gain = {"doubling_gain": 0.01, "doubling_gain_low": -0.01, "doubling_gain_high": 0.03}
-    write_metrics(root / "metrics/head_training.json", "head_training", gain)
-    write_metrics(root / "metrics/finetune_training.json", "finetune_training", {"best_epoch": 0, "num_epochs": 2})
-    write_metrics(root / "metrics/finetune_timings.json", "finetune_timings", {"training_seconds": 140.0})
-    for words in ("evaluate head", "evaluate finetune", "compare", "report"):
-        run(root, *words.split())
+    write_results(root, index, split, CLASSES, "features.3.block.1 <b>")
+    run_room(root, "report")
     return root
-
-
-def run(root: Path, room: str, *arguments: str) -> str:
-    """Run a room there; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{room}", *arguments]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +206,7 @@ def test_the_same_inputs_give_the_same_page(workspace: Path) -> None:
     path = workspace / "reports/index.html"
     before = path.read_bytes()
     write_metrics(workspace / "metrics/finetune_timings.json", "finetune_timings", {"training_seconds": 151.0})
-    run(workspace, "report")
+    run_room(workspace, "report")
 
     assert path.read_bytes() == before
     assert b"about 2 minutes" in before
@@ -296,7 +219,7 @@ def test_photos_that_are_not_there_are_told(workspace: Path, tmp_path: Path) -> 
     for file in gone[:30]:
         file.unlink()
     gone[-1].write_bytes(b"something else")
-    printed = run(tmp_path / "copy", "report")
+    printed = run_room(tmp_path / "copy", "report")
     page = (tmp_path / "copy/reports/index.html").read_text(encoding="utf-8")
 
     assert "report: WARNING: 31 photos are not there, or changed" in printed

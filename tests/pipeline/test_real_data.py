@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return clone_project(tmp_path_factory.mktemp("clone") / "project")
 
 
-def numbers(project: Project, name: str) -> dict[str, float]:
+def numbers(project: Project, name: str) -> dict[str, Any]:
     """Return the content of a metrics file."""
-    content: dict[str, dict[str, float]] = json.loads((project.root / "metrics" / f"{name}.json").read_text())
+    content: dict[str, dict[str, Any]] = json.loads((project.root / "metrics" / f"{name}.json").read_text())
     return content[name]
 
 
@@ -29,13 +30,18 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     output = project.run("dvc", "exp", "run", "-S", "data.path=data/my_photos", "-S", "finetune.epochs=2")
 
     assert stages_run(output)[:3] == ["index", "split", "extract"]
-    assert set(stages_run(output)[3:]) == {"head", "finetune", "evaluate@head", "evaluate@finetune"}
+    assert set(stages_run(output)[3:]) == {
+        *("head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "projection", "report")
+    }
     assert "reported on `val` (there is no test folder): 244 train, 153 test" in output
     assert "train/ants/imageNotFound.gif" in output
     assert numbers(project, "head")["num_images"] == 153
     assert numbers(project, "head")["accuracy"] >= 0.93
     assert numbers(project, "finetune")["num_images"] == 153
     assert numbers(project, "finetune")["accuracy"] >= 0.93
+    found = numbers(project, "comparison")
+    assert (found["size"], found["similarity"], found["ship"]) == ("small", "similar", "head")
+    assert numbers(project, "head_training")["tap"] == "last"
 
 
 def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: Path, squeezenet: Path) -> None:

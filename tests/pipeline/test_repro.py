@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from stages.core.tables import read_predictions
 from tests.conftest import backbone_params
 from tests.pipeline.project import Project, clone_project, stages_run
 
-ALL = ["index", "split", "extract", "head", "finetune", "evaluate@head", "evaluate@finetune"]
-AFTER_EXTRACT = ALL[3:]
-TIMINGS = ("metrics/extract_timings.json", "metrics/finetune_timings.json")
+TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "report"}
+ALL = {"index", "split", "extract", "projection", *TRACKS}
+TIMINGS = tuple(f"metrics/{room}_timings.json" for room in ("extract", "finetune", "head"))
 
 
 def changed_files(project: Project) -> list[str]:
@@ -36,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePar
     """A clone on a dozen generated photos with a tiny random backbone, run once."""
     project = clone_project(tmp_path_factory.mktemp("clone") / "project")
     project.use_photos(tiny_backbone, engines)
-    assert project.repro() == ALL
+    assert set(project.repro()) == ALL
     project.commit()
     return project
 
@@ -59,7 +60,7 @@ def test_a_forced_run_leaves_the_lock_as_it_was(project: Project) -> None:
     """Every stage run anew gives the same bytes: dvc.lock, metrics and plots do not change."""
     output = project.run("dvc", "repro", "--force")
 
-    assert stages_run(output) == ALL
+    assert set(stages_run(output)) == ALL
     assert "0 embedded, 12 reused" in output
     assert changed_files(project) == []
 
@@ -86,21 +87,24 @@ def test_without_the_store_the_results_are_the_same(project: Project) -> None:
 @pytest.mark.parametrize(
     ("section", "values", "targets", "expected"),
     [
-        ("head", {"c": 0.5}, [], ["head", "evaluate@head"]),
-        ("finetune", {"seed": 7}, [], ["finetune", "evaluate@finetune"]),
-        ("split", {"seed": 7}, [], ["split", *AFTER_EXTRACT]),
-        ("transform", {"px": 96}, ["evaluate@head"], ["extract", "head", "evaluate@head"]),
-        ("runtime", {"batch": 8, "workers": 1}, [], []),
-        ("extract", {"views": 2}, ["evaluate@head"], ["extract", "head", "evaluate@head"]),
+        ("head", {"c": 0.5}, [], {"head", "evaluate@head", "compare", "report"}),
+        ("finetune", {"seed": 7}, [], {"finetune", "evaluate@finetune", "compare", "report"}),
+        ("split", {"seed": 7}, [], {"split", *TRACKS}),
+        ("transform", {"px": 96}, ["evaluate@head"], {"extract", "head", "evaluate@head"}),
+        ("runtime", {"batch": 8, "workers": 1}, [], set()),
+        ("extract", {"views": 2}, ["evaluate@head"], {"extract", "head", "evaluate@head"}),
+        ("report", {"title": "Another"}, [], {"report"}),
+        ("projection", {"seed": 7}, [], {"projection", "report"}),
+        ("intervals", {"seed": 7}, [], {"evaluate@head", "evaluate@finetune", "report"}),
     ],
 )
 def test_an_edit_runs_only_what_follows_from_it(
-    project: Project, section: str, values: dict[str, float], targets: list[str], expected: list[str]
+    project: Project, section: str, values: dict[str, Any], targets: list[str], expected: set[str]
 ) -> None:
     """A head param re-runs no fine-tuning, a new split no backbone pass, the machine's settings nothing."""
     project.edit_params(**{section: values})
 
-    assert project.repro(*targets) == expected
+    assert set(project.repro(*targets)) == expected
 
 
 def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:
@@ -146,6 +150,16 @@ def test_the_bundle_gives_the_predictions_again(project: Project) -> None:
         assert features.spec == bundle.spec
 
 
+def test_the_page_shows_every_reported_photo(project: Project) -> None:
+    """All photos are there, so all have a picture; the verdict is that of the metrics."""
+    page = (project.root / "reports" / "index.html").read_text(encoding="utf-8")
+    comparison = json.loads((project.root / "metrics" / "comparison.json").read_text())["comparison"]
+
+    assert page.count('<li class="card ') == 3
+    assert "no photo here" not in page
+    assert f'Use <em class="{comparison["ship"]}">' in page
+
+
 def _weights(project: Project) -> str:
     params = (project.root / "params.yaml").read_text(encoding="utf-8")
     return next(line.split(": ")[1] for line in params.splitlines() if line.strip().startswith("weights:"))
@@ -156,7 +170,7 @@ def test_the_commands_of_every_day_work(project: Project) -> None:
     assert "head.accuracy" in project.run("dvc", "metrics", "show")
     assert "evaluate@head" in project.run("dvc", "dag")
     assert "Read every file once" in project.run("dvc", "stage", "list")
-    output = project.run("dvc", "exp", "run", "--set-param", "head.c=0.01", "--name", "weak")
+    output = project.run("dvc", "exp", "run", "--set-param", "head.c=0.01", "--name", "weak", "evaluate@head")
     assert stages_run(output) == ["head", "evaluate@head"]
     assert "head.c" in project.run("dvc", "params", "diff")
     assert "weak" in project.run("dvc", "exp", "show", "--md")
@@ -170,7 +184,8 @@ def test_the_commands_of_every_day_work(project: Project) -> None:
 def test_an_experiment_in_a_workspace_of_its_own(project: Project) -> None:
     """`dvc exp run --temp` runs a copy, which has no photos (git ignores them), and leaves the checkout alone."""
     output = project.run(
-        *("dvc", "exp", "run", "--temp", "--allow-missing", "-S", "head.c=0.03", "--name", "temporary")
+        *("dvc", "exp", "run", "--temp", "--allow-missing", "-S", "head.c=0.03", "--name", "temporary"),
+        "evaluate@head",
     )
 
     assert stages_run(output) == ["head", "evaluate@head"]
@@ -179,7 +194,7 @@ def test_an_experiment_in_a_workspace_of_its_own(project: Project) -> None:
 
 def test_experiments_of_their_own_share_the_store(project: Project) -> None:
     """An experiment in a copy of the checkout fills the store of the checkout itself, for all that follow."""
-    project.run("dvc", "exp", "run", "--temp", "--copy-paths", "data/photos", "-S", "transform.px=128")
+    project.run("dvc", "exp", "run", "--temp", "--copy-paths", "data/photos", "-S", "transform.px=128", "extract")
     project.edit_params(transform={"px": 128})
     output = project.run("dvc", "repro", "--force", "--single-item", "extract")
 

@@ -1,18 +1,24 @@
 """The comparison of the two tracks equals an oracle's, and the advice says what the numbers say."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 from scipy.stats import binomtest, bootstrap
 
 from stages.compare.advice import Advice, Evidence, advise
 from stages.compare.paired import Comparison, compare, mcnemar_p, paired_interval
+from stages.compare.params import Params
 from stages.core.errors import TableError
 from stages.core.findings import TapScore
+from stages.core.params import load_params
 from stages.core.tables import Predictions
+from tests.source import ROOT
 
 
 def predictions(right: list[bool], names: str | None = None) -> Predictions:
@@ -181,3 +187,23 @@ def test_a_significantly_worse_fine_tuning_is_told() -> None:
     worse = Comparison(50, 20, 0, -0.4, -0.5, -0.3, 1e-5)
 
     assert "The head is significantly better" in advice(comparison=worse).ship.why
+
+
+def test_suggested_commands_are_valid(tmp_path: Path) -> None:
+    """Every value that a suggestion sets is one that params.yaml takes."""
+    different = [tap(1, "middle", 0.98), tap(2, "last", 0.95)]
+    several = [advice(), advice(best_epoch=8, taps=different), advice(taps=[tap(1, "last", 0.95)])]
+    commands = {one.command for each in several for one in each.suggestions if one.command}
+    yaml, text = YAML(), (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert len(commands) == 5
+    for command in commands:
+        content = yaml.load(text)
+        for key, value in re.findall(r"-S (\S+)=(\S+)", command):
+            *names, last = key.split(".")
+            section = content
+            for name in names:
+                section = section[name]
+            assert last in section
+            section[last] = yaml.load(value)
+        yaml.dump(content, tmp_path / "params.yaml")
+        load_params(Params, tmp_path / "params.yaml")

@@ -1,0 +1,113 @@
+"""A project in which every room but the report's has run: made-up results for real photos."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core.files import write_json, write_metrics
+from stages.core.findings import (
+    EpochPoint,
+    LabelSuspect,
+    LearningPoint,
+    NearDuplicate,
+    ProjectedImage,
+    TapScore,
+)
+from stages.core.tables import IndexRow, Predictions, SplitRow, write_predictions, write_rows
+from tests.source import ROOT
+
+
+def write_results(
+    root: Path,
+    index: Sequence[IndexRow],
+    split: Sequence[SplitRow],
+    classes: Sequence[str],
+    tap: str,
+    *,
+    num_suspects: int = 1,
+    num_mapped: int = 2000,
+) -> None:
+    """Write what the rooms before `evaluate` would, then run `evaluate` and `compare`.
+
+    Args:
+        root: Of the project, with params.yaml and the photos.
+        index: The ledger.
+        split: Of its images.
+        classes: Names, in the order of the logits.
+        tap: Name of a layer before the last.
+        num_suspects: Suspected label errors, and look-alikes.
+        num_mapped: Images on the map, at most.
+    """
+    random = np.random.default_rng(0)
+    write_rows(root / "data/index.csv", index, IndexRow)
+    write_rows(root / "data/split.csv", split, SplitRow)
+    reported, training = ([row for row in split if (row.split == "test") == is_test] for is_test in (True, False))
+    targets = np.array([classes.index(row.label) for row in reported])
+    for track, strength in (("head", 1.0), ("finetune", 3.0)):
+        logits = random.normal(size=(len(reported), len(classes))) + strength * np.eye(len(classes))[targets]
+        digests, paths, labels = ([getattr(row, name) for row in reported] for name in ("digest", "path", "label"))
+        write_predictions(root / f"predictions/{track}.csv", Predictions(digests, paths, labels, classes, logits))
+        config = {
+            "tap": "last",
+            "spec": {"backbone": tap, "weights_sha256": "0" * 64, "transform": {"px": 64}},
+            "trained_on": {"num_images": len(training)},
+            "calibration": {"temperature": 1.0},
+        }
+        write_json(root / f"models/{track}/config.json", config)
+    pairs = list(zip(training, reported, strict=False))[:num_suspects]
+    tables: dict[str, tuple[type[Any], list[Any]]] = {
+        "plots/head_training/taps.csv": (
+            TapScore,
+            [TapScore(1, tap, 0.9, 0.8, 0.95, 0.3, 1.0, 0), TapScore(2, "last", 0.95, 0.9, 0.98, 0.2, 1.0, 1)],
+        ),
+        "plots/head_training/learning.csv": (
+            LearningPoint,
+            [LearningPoint(4 * 2**step, 0.7 + 0.05 * step, 0.6, 1.0) for step in range(4)],
+        ),
+        "plots/finetune_training/curve.csv": (
+            EpochPoint,
+            [EpochPoint(step, 0.8, 0.8, 0.5, 0.5, 0.4 if step else None, 1.0, int(step == 0)) for step in range(3)],
+        ),
+        "diagnostics/head/label_suspects.csv": (
+            LabelSuspect,
+            [LabelSuspect(one.digest, one.path, one.label, 0.01, classes[1], 0.9) for one, _ in pairs],
+        ),
+        "diagnostics/head/near_duplicates.csv": (
+            NearDuplicate,
+            [
+                NearDuplicate(
+                    *(other.digest, other.path, other.label, one.digest, one.path, one.label), similarity=0.97
+                )
+                for one, other in pairs
+            ],
+        ),
+        "diagnostics/projection.csv": (
+            ProjectedImage,
+            [ProjectedImage(row.digest, *random.normal(size=4).tolist()) for row in split[:num_mapped]],
+        ),
+    }
+    for name, (kind, rows) in tables.items():
+        write_rows(root / name, rows, kind)
+    counts = {"num_files": len(index), "num_classes": len(classes), "num_val": 0}
+    counts |= {"num_train": len(training), "num_test": len(reported)}
+    write_metrics(root / "metrics/data.json", "data", counts)
+    gain = {"doubling_gain": 0.01, "doubling_gain_low": -0.01, "doubling_gain_high": 0.03}
+    write_metrics(root / "metrics/head_training.json", "head_training", gain)
+    write_metrics(root / "metrics/finetune_training.json", "finetune_training", {"best_epoch": 0, "num_epochs": 2})
+    write_metrics(root / "metrics/finetune_timings.json", "finetune_timings", {"training_seconds": 140.0})
+    for words in ("evaluate head", "evaluate finetune", "compare"):
+        run_room(root, *words.split())
+
+
+def run_room(root: Path, room: str, *arguments: str) -> str:
+    """Run a room there; return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"stages.{room}", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
