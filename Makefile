@@ -31,7 +31,7 @@ sweep: env  ## train a head on each of BACKBONES="name name ..." and show them i
 	dvc exp show --drop '.*' --keep 'backbone.name|head\.(accuracy|log_loss)|head_training.tap' --sort-by head.accuracy --sort-order desc
 
 test: env  ## run every test
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 check: env  ## lint, formatting and types
 	ruff check
