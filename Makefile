@@ -25,9 +25,10 @@ tutorial: env  ## ResNet-18 fine-tuned on ants & bees as in PyTorch's tutorial (
 # In the workspace, one after the other: a copy (--temp, --queue) would lack the photos that git ignores.
 sweep: env  ## train a head on each of BACKBONES="name name ..." and show them in one table
 	@test -n "$(BACKBONES)" || { echo 'make sweep: which? Run: make sweep BACKBONES="efficientnet_lite0 resnet18"'; exit 1; }
-	@mkdir -p .cache && cp params.yaml .cache/params.before_sweep.yaml
-	@for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || break; done; \
-	  cp .cache/params.before_sweep.yaml params.yaml; dvc repro --quiet evaluate@head
+	@mkdir -p .cache && cp -n params.yaml .cache/params.before_sweep.yaml
+	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \
+	  for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || exit 1; done
+	dvc repro --quiet evaluate@head
 	dvc exp show --drop '.*' --keep 'backbone.name|head\.(accuracy|log_loss)|head_training.tap' --sort-by head.accuracy --sort-order desc
 
 test: env  ## run every test

@@ -10,6 +10,7 @@ def main() -> None:
     from dataclasses import asdict
 
     from stages.compare.advice import Evidence, advise
+    from stages.compare.costs import describe_costs
     from stages.compare.paired import compare
     from stages.compare.params import Params
     from stages.core.files import read_metrics, write_json, write_metrics
@@ -44,6 +45,7 @@ def main() -> None:
     write_json(Path("diagnostics/advice.json"), asdict(advice))
     print(f"compare: use {advice.ship.verdict}. {advice.ship.why}")
     print(f"  size: {advice.size.verdict}; like ImageNet: {advice.similarity.verdict}; layer: {advice.tap.verdict}")
+    print(f"  {describe_costs(Path('metrics'))}")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ def _ship(evidence: Evidence) -> Verdict:
     elif comparison.is_significant:
         why = "The head is significantly better, and simpler and faster too."
     else:
-        why = "That may be chance, and the head is simpler and faster."
+        exact = "By the exact test that may still" if comparison.low > 0 or comparison.high < 0 else "That may"
+        why = f"{exact} be chance, and the head is simpler and faster."
     return Verdict(comparison.ship, f"{counts} {why}")
 
 
@@ -188,8 +189,10 @@ def _rule(size: str, similarity: str, evidence: Evidence) -> str:
     ship = evidence.comparison.ship
     if ship == track:
         return f"{text} The measurement agrees."
-    is_better = "is" if ship == "finetune" else "is not"
-    return f"{text} The measurement disagrees: fine-tuning {is_better} significantly better."
+    measured = "fine-tuning is not significantly better"
+    if evidence.comparison.is_significant:
+        measured = f"{'fine-tuning' if ship == 'finetune' else 'the head'} is significantly better"
+    return f"{text} The measurement disagrees: {measured}."
 
 
 def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
@@ -198,21 +201,21 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
         found.append(
             Suggestion(
                 "",
-                f"Look at the {evidence.num_suspects} suspected label errors: wrong labels cost both tracks.",
+                f"Look at the suspected label errors ({evidence.num_suspects}): wrong labels cost both tracks.",
             )
         )
     if evidence.doubling_gain_low > _WORTH:
         found.append(
             Suggestion("", f"Collect more images: twice as many would add about {_points(evidence.doubling_gain)}.")
         )
-    if evidence.best_epoch == 0:
+    if evidence.num_epochs and evidence.best_epoch == 0:
         found.append(
             Suggestion(
                 "dvc exp run -S finetune.optimizer.backbone_rate=0.0001",
                 "No epoch of fine-tuning was clearly better than its start; a gentler rate disturbs the network less.",
             )
         )
-    elif evidence.best_epoch > 0.8 * evidence.num_epochs:
+    elif evidence.num_epochs and evidence.best_epoch >= evidence.num_epochs - 1:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.epochs={2 * evidence.num_epochs}",

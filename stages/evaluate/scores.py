@@ -14,6 +14,7 @@ from stages.core.tables import Predictions
 
 NUM_BINS = 15
 TOP = 5
+_FEWEST_OF_A_CLASS = 5
 # With fewer classes guessing would be among the first five half of the time.
 _TOP_MEANS_SOMETHING = 11
 
@@ -87,7 +88,8 @@ def score(outcomes: Outcomes, num_classes: int, num_resamples: int, seed: int) -
     accuracy: fraction right, with Wilson's interval; top5_accuracy (of more than ten classes): fraction whose class is
     among the five most probable ones. balanced_accuracy: mean over the classes that occur of the fraction found.
     macro_f1: mean F1 over the classes that occur or are predicted. log_loss, in nats, and brier (Brier 1950), 0 to 2,
-    are means. Their intervals are bootstrapped within each class. calibration_error: mean distance between
+    are means. Their intervals are bootstrapped within each class; there are none where a class that occurs has fewer
+    than five images, because draws among so few differ too little. calibration_error: mean distance between
     confidence and accuracy over 15 bins of confidence (ECE; Guo et al. 2017); it has no interval, because draws with
     replacement add noise that it takes for miscalibration.
 
@@ -99,10 +101,11 @@ def score(outcomes: Outcomes, num_classes: int, num_resamples: int, seed: int) -
     """
     num = len(outcomes.target)
     values = _scores(outcomes, num_classes, np.ones(num, dtype=np.int64))
-    draws = [_scores(outcomes, num_classes, counts) for counts in resamples(outcomes.target, num_resamples, seed)]
-    scores = {
-        name: Score(value, *percentile_interval([draw[name] for draw in draws])) for name, value in values.items()
-    }
+    scores = {name: Score(value, None, None) for name, value in values.items()}
+    if np.unique(outcomes.target, return_counts=True)[1].min() >= _FEWEST_OF_A_CLASS:
+        draws = [_scores(outcomes, num_classes, counts) for counts in resamples(outcomes.target, num_resamples, seed)]
+        for name, value in values.items():
+            scores[name] = Score(value, *percentile_interval([draw[name] for draw in draws]))
     for name in {"accuracy", "top5_accuracy"} & set(scores):
         scores[name] = Score(values[name], *wilson_interval(values[name], num))
     scores["calibration_error"] = Score(calibration_error(outcomes), None, None)

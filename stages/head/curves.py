@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from stages.core.findings import LearningPoint
-from stages.core.intervals import CONFIDENCE
+from stages.core.intervals import CONFIDENCE, wilson_interval
 from stages.core.linear.designs import Designs
 from stages.core.linear.moments import Array
 from stages.core.linear.rows import Mask
 
 NUM_SIZES = 7
+_FEWEST_SIZES = 3
 _NUM_TAIL = 4  # of the sizes, the largest: the curve's law may be another where images are few
 
 
@@ -71,14 +72,17 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     quantile = stdtrit(designs.num_folds - 1, (1 + CONFIDENCE) / 2)
     margin_S = quantile * accuracies_FS.std(axis=0, ddof=1) / np.sqrt(designs.num_folds)
     gain, error = doubling_gain(sizes, accuracies_FS, rows.num)
+    # No more can be gained than is wrong; where nothing is wrong, or a curve has too few sizes, only that is known.
+    most = 1 - wilson_interval(float(mean_S[-1]), rows.num)[0]
+    is_known = len(sizes) >= _FEWEST_SIZES and mean_S[-1] < 1
     return LearningCurve(
         points=[
             LearningPoint(size, float(mean), max(0.0, float(mean - margin)), min(1.0, float(mean + margin)))
             for size, mean, margin in zip(sizes, mean_S, margin_S, strict=True)
         ],
         doubling_gain=gain,
-        doubling_gain_low=gain - float(quantile) * error,
-        doubling_gain_high=gain + float(quantile) * error,
+        doubling_gain_low=max(gain - float(quantile) * error, -1.0) if is_known else 0.0,
+        doubling_gain_high=min(gain + float(quantile) * error, most) if is_known else most,
     )
 
 
@@ -86,12 +90,14 @@ def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -
     """Return what twice as many images would add to the accuracy, and the standard error of that.
 
     The error rate falls by a power of the number of images (Hestness et al. 2017): the power is fitted to the largest
-    sizes, and the law followed for one more doubling. Its standard error is the jackknife's over the folds.
+    sizes, and the law followed from all images to twice as many. An error rate that seems to rise is taken to stay. The
+    standard error is the jackknife's over the folds.
 
     Args:
         sizes: (S,) numbers of training images, ascending.
         accuracies_FS: By fold and size.
-        num_images: That all folds were scored on; half an image wrong is the least error that is believed.
+        num_images: Of the whole training set, on which all folds together were scored; half an image wrong is the least
+            error that is believed.
     """
     log_sizes = np.log2(np.array(sizes[-_NUM_TAIL:], dtype=np.float64))
 
@@ -99,8 +105,8 @@ def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -
         errors = np.maximum(1 - accuracies_FS.mean(axis=0), 0.5 / num_images)[-_NUM_TAIL:]
         if len(errors) < 2:
             return 0.0
-        power = np.polyfit(log_sizes, np.log2(errors), 1)[0]
-        return float(errors[-1] * (1 - 2**power))
+        power = min(np.polyfit(log_sizes, np.log2(errors), 1)[0], 0.0)
+        return float(errors[-1] * (num_images / sizes[-1]) ** power * (1 - 2**power))
 
     num_folds = len(accuracies_FS)
     without = np.array([gain_of(np.delete(accuracies_FS, fold, axis=0)) for fold in range(num_folds)])

@@ -23,7 +23,8 @@ def main() -> None:
     if thumbnails.missing:
         print(
             f"report: WARNING: {len(thumbnails.missing)} photos are not there, or changed since they were indexed, the "
-            f"first {min(thumbnails.missing)}: the page shows their names only"
+            f"first {min(thumbnails.missing)}: the page shows their names only. Bring them, then run: "
+            "dvc repro -f -s report"
         )
 
 

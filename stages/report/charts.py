@@ -114,7 +114,7 @@ class _Scale:
         self.low = min(values, default=1.0) if axis.low is None else axis.low
         self.high = max(values, default=2.0) if axis.high is None else axis.high
         if self.low == self.high:
-            self.low, self.high = self.low - 0.5, self.high + 0.5
+            self.low, self.high = self.low - 0.5, self.high + (0.5 if axis.high is None else 0.0)
 
     def place(self, value: float) -> float:
         low, high = self._shown(self.low), self._shown(self.high)

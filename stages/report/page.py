@@ -13,7 +13,6 @@ import numpy as np
 from stages.core.findings import LabelSuspect
 from stages.core.tables import IndexRow
 from stages.report import figures
-from stages.report.costs import costs_of
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams
 from stages.report.sources import Sources
@@ -62,7 +61,8 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: "none" if value is None else f"{value:.3f}"
-    classes = tracks[0].predictions.classes
+    environment.filters["shown"] = lambda value: json.dumps(value, ensure_ascii=False)  # `tojson` is for scripts
+    classes = list(tracks[0].predictions.classes)
     return environment.get_template("page.html").render(
         title=params.title,
         style=(folder / "style.css").read_text(encoding="utf-8"),
@@ -70,7 +70,6 @@ def render(
         sources=sources,
         tracks=tracks,
         classes=classes,
-        costs=costs_of(sources.timings),
         charts=figures.charts(sources),
         confusions=[figures.confusion(track.predictions, _MOST_CLASSES) for track in tracks],
         cards=shown,

@@ -62,7 +62,7 @@ class Sources:
         duplicates: Reported images that look like training images.
         projection: Where embeddings lie in two dimensions.
         split: Split and label of each image.
-        timings: By room, of its last run on this machine; differs from run to run.
+        tuned: How long fine-tuning went on, and what it kept.
     """
 
     index: Sequence[IndexRow]
@@ -77,7 +77,7 @@ class Sources:
     duplicates: Sequence[findings.NearDuplicate]
     projection: Sequence[findings.ProjectedImage]
     split: Sequence[SplitRow]
-    timings: Mapping[str, Mapping[str, Any]]
+    tuned: Mapping[str, Any]
 
 
 def read_sources() -> Sources:
@@ -99,7 +99,7 @@ def read_sources() -> Sources:
         duplicates=read_rows(Path("diagnostics/head/near_duplicates.csv"), findings.NearDuplicate),
         projection=read_rows(Path("diagnostics/projection.csv"), findings.ProjectedImage),
         split=read_rows(Path("data/split.csv"), SplitRow),
-        timings={room: _timings(room) for room in ("extract", "head", "finetune")},
+        tuned=read_metrics(Path("metrics/finetune_training.json"), "finetune_training"),
     )
 
 
@@ -124,9 +124,3 @@ def _json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: cannot be read ({error}). Run: dvc repro") from error
-
-
-def _timings(room: str) -> dict[str, Any]:
-    """They are of no stage, so they may not be there: the page says so."""
-    path = Path(f"metrics/{room}_timings.json")
-    return read_metrics(path, f"{room}_timings") if path.is_file() else {}

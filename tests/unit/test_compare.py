@@ -12,9 +12,11 @@ from ruamel.yaml import YAML
 from scipy.stats import binomtest, bootstrap
 
 from stages.compare.advice import Advice, Evidence, advise
+from stages.compare.costs import describe_costs
 from stages.compare.paired import Comparison, compare, mcnemar_p, paired_interval
 from stages.compare.params import Params
 from stages.core.errors import TableError
+from stages.core.files import write_metrics
 from stages.core.findings import TapScore
 from stages.core.params import load_params
 from stages.core.tables import Predictions
@@ -178,7 +180,7 @@ def test_what_to_try_next_follows_from_the_evidence() -> None:
         "dvc exp run -S finetune.epochs=16",
         "dvc exp run -S finetune.optimizer.layer_decay=1.0",
     ]
-    assert "3 suspected label errors" in found[0].why
+    assert "suspected label errors (3)" in found[0].why
     assert "twice as many" in found[1].why
 
 
@@ -207,3 +209,13 @@ def test_suggested_commands_are_valid(tmp_path: Path) -> None:
             section[last] = yaml.load(value)
         yaml.dump(content, tmp_path / "params.yaml")
         load_params(Params, tmp_path / "params.yaml")
+
+
+def test_costs_are_told_so_far_as_they_were_measured(tmp_path: Path) -> None:
+    """Timings of rooms that did not run on this machine are said to be missing, not made up."""
+    write_metrics(tmp_path / "head_timings.json", "head_timings", {"training_seconds": 1.84})
+    write_metrics(tmp_path / "finetune_timings.json", "finetune_timings", {"prediction_images_per_second": 512.3})
+    told = describe_costs(tmp_path)
+
+    assert "the head trained in 1.84 s" in told
+    assert "embedded, (not measured here) images/s; fine-tuning took (not measured here) s and predicts 512" in told

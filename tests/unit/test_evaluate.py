@@ -166,6 +166,16 @@ def test_draws_keep_every_stratum(strata: list[int], seed: int) -> None:
     ]
 
 
+def test_no_interval_from_a_handful_of_images() -> None:
+    """Draws from four images of a class differ too little: no interval rather than one that is too narrow."""
+    found = many(60, "abc")
+    few = predictions("aaaa" + "b" * 30, found.logits[:34].tolist())
+    scores = score(Outcomes.of(few), 3, 100, 0)
+
+    assert (scores["log_loss"].low, scores["macro_f1"].high) == (None, None)
+    assert scores["accuracy"].low is not None
+
+
 @pytest.mark.parametrize("logit", [9.0, -9.0])
 def test_all_right_and_all_wrong_have_intervals(logit: float) -> None:
     """Twenty of twenty right (or wrong) is no certainty: the accuracy's interval has a width."""
@@ -244,13 +254,13 @@ def test_scores_by_class_are_those_of_scikit_learn() -> None:
 
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
     """Every table says what it was made of, to six digits; metrics are at most a dozen fractions and counts."""
-    found = many(90, "abcdefghijkl")
+    found = many(180, "abcdefghijkl")
     outcomes = Outcomes.of(found)
     everywhere = score(outcomes, 12, 100, 0)
-    distinct = score(outcomes.of_rows(np.arange(90) < 30), 12, 100, 0)
+    distinct = score(outcomes.of_rows(np.arange(180) < 120), 12, 100, 0)
     areas = results.write_tables(tmp_path, found, outcomes)
     results.write_scores(tmp_path / "scores.csv", everywhere, distinct, areas)
-    numbers = results.numbers(90, everywhere, distinct, 30)
+    numbers = results.numbers(180, everywhere, distinct, 120)
     scores = {row.score: row for row in read_rows(tmp_path / "scores.csv", findings.ScoreRow)}
     confusion = (tmp_path / "confusion.csv").read_text().splitlines()
 

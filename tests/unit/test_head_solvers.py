@@ -406,18 +406,38 @@ def test_the_gain_of_doubling_follows_the_curves_power_law(error: float, power: 
     sizes = [20, 40, 80, 160, 320, 640]
     errors = error * (np.array(sizes) / 20) ** -power
     gain, margin = doubling_gain(sizes, np.tile(1 - errors, (5, 1)), num_images=10**9)
+    at_all = errors[-1] * (10**9 / 640) ** -power
 
-    assert gain == pytest.approx(errors[-1] * (1 - 2**-power), rel=1e-6)
+    assert gain == pytest.approx(at_all * (1 - 2**-power), rel=1e-6)
     assert margin == pytest.approx(0, abs=1e-9)
 
 
 def test_the_interval_of_the_gain_holds_the_truth_so_often_as_it_says() -> None:
-    """On flat curves with noisy folds, 95 % intervals by its standard error hold zero in about 95 % of the draws."""
+    """On curves with noisy folds, 95 % intervals by its standard error hold the truth in about 95 % of the draws."""
     sizes, random = [20, 40, 80, 160], np.random.default_rng(0)
-    drawn = [doubling_gain(sizes, 0.8 + random.normal(0, 0.03, (5, 4)), num_images=100) for _ in range(400)]
+    accuracies = 1 - 0.4 * (np.array(sizes) / 20) ** -0.4
+    truth, _ = doubling_gain(sizes, np.tile(accuracies, (5, 1)), num_images=200)
+    drawn = [doubling_gain(sizes, accuracies + random.normal(0, 0.02, (5, 4)), num_images=200) for _ in range(400)]
     gains, errors = np.array(drawn).T
 
-    assert np.mean(np.abs(gains) < stdtrit(4, 0.975) * errors) == pytest.approx(0.95, abs=0.03)
+    assert np.mean(np.abs(gains - truth) < stdtrit(4, 0.975) * errors) == pytest.approx(0.95, abs=0.03)
+
+
+def test_images_that_are_all_right_are_no_proof_that_more_would_not_help(designs_of: DesignsOf) -> None:
+    """Of few images, all right, as much may be gained as may be wrong by the interval of the accuracy."""
+    classes = np.arange(24) % 3
+    designs = designs_of((np.eye(3)[classes] * 9).astype(np.float32), Targets(classes, np.ones(24), 3))
+    curve = learning_curve(designs, 1.0, seed=0)
+
+    assert curve.points[-1].accuracy == 1
+    assert curve.doubling_gain == pytest.approx(0, abs=0.02)
+    assert curve.doubling_gain_low == 0
+    assert curve.doubling_gain_high == pytest.approx(1 - wilson_interval(1.0, 24)[0])
+
+
+def test_a_curve_that_falls_promises_no_loss() -> None:
+    """Noise that makes more images look worse is not followed."""
+    assert doubling_gain([10, 20, 40], np.tile([0.9, 0.8, 0.7], (5, 1)), num_images=50) == (0, 0)
 
 
 def test_a_curve_that_cannot_rise_promises_nothing() -> None:

@@ -1,15 +1,13 @@
-"""The pieces of the report: which images it shows, how it draws, and how it rounds."""
+"""The pieces of the report: which images it shows, how it draws."""
 
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.tables import Predictions
 from stages.report.charts import Axis, Series, line_chart
-from stages.report.costs import costs_of
 from stages.report.figures import confusion
 from stages.report.gallery import Card, Guess, choose_cards
 
@@ -76,23 +74,6 @@ def test_higher_values_lie_higher_and_names_are_text() -> None:
     assert "<b>" not in chart.svg
     assert [row[1] for row in chart.rows] == ["<b>", "&"]
     assert {"<b>", "&"} <= {text.text for text in ET.fromstring(chart.svg).iter("text")}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.04, "0.1 seconds"), (1.2, "1 second"), (7.6, "10 seconds"), (40, "50 seconds"), (55, "1 minute"),
-        (130, "2 minutes"), (151, "2 minutes"), (3000, "1 hour"), (9000, "2 hours"), (80000, "20 hours"),
-    ],
-)  # fmt: skip
-def test_costs_are_round(seconds: float, words: str) -> None:
-    """Times are told in steps of about two, so that the page does not change with every run."""
-    timings = {"extract": {"images_per_second": 922.0}, "head": {"training_seconds": seconds}, "finetune": {}}
-    head, finetune = costs_of(timings)
-
-    assert head.training == f"about {words}"
-    assert head.prediction == "about 1000 images/s"
-    assert (finetune.training, finetune.prediction) == ("not measured here", "not measured here")
 
 
 def test_confusion_of_many_classes_is_a_list() -> None:

@@ -93,7 +93,7 @@ function drawMap() {
     points.forEach((point, number) => {
       circles[number].setAttribute("cx", 100 * point.places[first]);
       circles[number].setAttribute("cy", 100 - 100 * point.places[first + 1]);
-      const fits = (!form.elements.label.value || point.label === form.elements.label.value)
+      const fits = (!form.elements.label.value || point.label === classes[Number(form.elements.label.value)])
         && (!form.elements.split.value || point.split === form.elements.split.value);
       circles[number].style.display = fits ? "" : "none";
     });

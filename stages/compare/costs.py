@@ -1,0 +1,31 @@
+"""Costs: what the tracks took on this machine. Only printed: they differ from run to run, and outputs must not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.core.files import read_metrics
+
+
+def describe_costs(folder: Path) -> str:
+    """Return the costs of both tracks in a line, from the timings of the last runs, so far as they are there.
+
+    Args:
+        folder: Of the metrics.
+    """
+    extract, head, finetune = (_timings(folder, room) for room in ("extract", "head", "finetune"))
+    return (
+        f"the head trained in {_number(head, 'training_seconds', 's')} and predicts as fast as images are embedded, "
+        f"{_number(extract, 'images_per_second', 'images/s')}; fine-tuning took "
+        f"{_number(finetune, 'training_seconds', 's')} and predicts "
+        f"{_number(finetune, 'prediction_images_per_second', 'images/s')}"
+    )
+
+
+def _timings(folder: Path, room: str) -> Mapping[str, Any]:
+    path = folder / f"{room}_timings.json"
+    return read_metrics(path, f"{room}_timings") if path.is_file() else {}
+
+
+def _number(timings: Mapping[str, Any], name: str, unit: str) -> str:
+    return f"{timings[name]:.3g} {unit}" if name in timings else f"(not measured here) {unit}"
