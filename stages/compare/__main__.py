@@ -9,7 +9,7 @@ def main() -> None:
     """Compare the tracks on the same images, and say which one to use and what to try next."""
     from dataclasses import asdict
 
-    from stages.compare.advice import Evidence, advise
+    from stages.compare.advice import Evidence, advise, summary
     from stages.compare.costs import describe_costs
     from stages.compare.paired import compare
     from stages.compare.params import Params
@@ -40,12 +40,10 @@ def main() -> None:
             num_suspects=len(read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect)),
         )
     )
-    numbers = comparison.numbers() | {"size": advice.size.verdict, "similarity": advice.similarity.verdict}
-    write_metrics(Path("metrics/comparison.json"), "comparison", numbers)
+    verdicts = {"size": advice.size.verdict, "similarity": advice.similarity.verdict}
+    write_metrics(Path("metrics/comparison.json"), "comparison", comparison.numbers() | verdicts)
     write_json(Path("diagnostics/advice.json"), asdict(advice))
-    print(f"compare: use {advice.ship.verdict}. {advice.ship.why}")
-    print(f"  size: {advice.size.verdict}; like ImageNet: {advice.similarity.verdict}; layer: {advice.tap.verdict}")
-    print(f"  {describe_costs(Path('metrics'))}")
+    print(f"compare: {summary(advice)}\n  {describe_costs(Path('metrics'))}")
 
 
 if __name__ == "__main__":

@@ -112,6 +112,14 @@ def advise(evidence: Evidence) -> Advice:
     )
 
 
+def summary(advice: Advice) -> str:
+    """Return the verdicts in two lines."""
+    return (
+        f"use {advice.ship.verdict}. {advice.ship.why}\n"
+        f"  size: {advice.size.verdict}; like ImageNet: {advice.similarity.verdict}; layer: {advice.tap.verdict}"
+    )
+
+
 def judge_size(evidence: Evidence) -> Verdict:
     """Say whether the data set is small or large for what it shows.
 
