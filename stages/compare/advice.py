@@ -6,101 +6,28 @@ and where the rule and the measurement disagree, both are said.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from stages.compare.paired import Comparison
+from stages.compare.evidence import Evidence
+from stages.core.errors import TableError
 from stages.core.features import LAST_TAP
 from stages.core.findings import TapScore
+from stages.core.verdicts import Advice, Suggestion, Verdict
 
 # Twice as many images are worth collecting if they add half a point.
 _WORTH = 0.005
 # The rule of thumb has no numbers; ImageNet has about 1,300 images of a class.
 _FEW_PER_CLASS, _MANY_PER_CLASS = 250, 1000
+# A rate below it hardly moves the network in the epochs that anybody runs.
+_GENTLE_RATE = 1e-5
 CANNOT_TELL = "cannot tell"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the other rooms measured.
-
-    Attributes:
-        num_training: Images.
-        num_classes: Classes.
-        doubling_gain: About what twice as many training images would add to the head's accuracy.
-        doubling_gain_low: Lower end of its interval.
-        doubling_gain_high: Upper end.
-        taps: Each layer's cross-validated accuracy, by depth.
-        comparison: Of both tracks.
-        head_accuracy: On the reported images.
-        finetune_accuracy: Likewise.
-        best_epoch: That fine-tuning kept; 0 is the start.
-        num_epochs: That it ran.
-        num_suspects: Training images whose label the folds doubt.
-    """
-
-    num_training: int
-    num_classes: int
-    doubling_gain: float
-    doubling_gain_low: float
-    doubling_gain_high: float
-    taps: Sequence[TapScore]
-    comparison: Comparison
-    head_accuracy: float
-    finetune_accuracy: float
-    best_epoch: int
-    num_epochs: int
-    num_suspects: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One finding.
-
-    Attributes:
-        verdict: In a word or two.
-        why: In a sentence, with its numbers.
-    """
-
-    verdict: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """What to try next.
-
-    Attributes:
-        command: To be run as it is; empty where it is something to do by hand.
-        why: In a sentence.
-    """
-
-    command: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What the measurements say.
-
-    Attributes:
-        size: `small`, `large` or `cannot tell`.
-        similarity: To what the backbone was trained on: `similar`, `different` or `cannot tell`.
-        tap: Layer for the head.
-        ship: Track to use.
-        rule: What the rule of thumb says of this case, and whether the measurement agrees.
-        suggestions: What to try next, the most promising first.
-    """
-
-    size: Verdict
-    similarity: Verdict
-    tap: Verdict
-    ship: Verdict
-    rule: str
-    suggestions: Sequence[Suggestion]
-
-
 def advise(evidence: Evidence) -> Advice:
-    """Turn measurements into words."""
+    """Turn measurements into words.
+
+    Raises:
+        TableError: No tap is the chosen one.
+    """
     size, similarity = judge_size(evidence), judge_similarity(evidence.taps)
     return Advice(
         size=size,
@@ -159,7 +86,9 @@ def judge_similarity(taps: Sequence[TapScore]) -> Verdict:
 
 
 def _tap(taps: Sequence[TapScore]) -> Verdict:
-    chosen = next(one for one in taps if one.chosen)
+    chosen = next((one for one in taps if one.chosen), None)
+    if chosen is None:
+        raise TableError("plots/head_training/taps.csv: no row is the chosen one. Run: dvc repro head")
     return Verdict(
         chosen.tap,
         f"Its cross-validated log loss on the training images is the lowest of {len(taps)} layers: "
@@ -216,21 +145,21 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
         found.append(
             Suggestion("", f"Collect more images: twice as many would add about {_points(evidence.doubling_gain)}.")
         )
-    if evidence.num_epochs and evidence.best_epoch == 0:
+    if evidence.num_epochs and evidence.best_epoch == 0 and evidence.backbone_rate > _GENTLE_RATE:
         found.append(
             Suggestion(
-                "dvc exp run -S finetune.optimizer.backbone_rate=0.0001",
+                f"dvc exp run -S finetune.optimizer.backbone_rate={evidence.backbone_rate / 3:.2g}",
                 "No epoch of fine-tuning was clearly better than its start; a gentler rate disturbs the network less.",
             )
         )
-    elif evidence.num_epochs and evidence.best_epoch >= evidence.num_epochs - 1:
+    elif evidence.num_epochs and evidence.best_epoch == evidence.num_epochs:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.epochs={2 * evidence.num_epochs}",
-                f"Fine-tuning was best at epoch {evidence.best_epoch} of {evidence.num_epochs}: it may not be done.",
+                f"Fine-tuning was best at its last epoch, {evidence.num_epochs}: it may not be done.",
             )
         )
-    if similarity == "similar":
+    if similarity == "similar" and evidence.num_views == 1:
         found.append(
             Suggestion(
                 "dvc exp run -S extract.views=2",
@@ -244,7 +173,7 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
                 "Several layers show whether an earlier one is better.",
             )
         )
-    elif similarity == "different":
+    elif similarity == "different" and evidence.layer_decay < 1:
         found.append(
             Suggestion(
                 "dvc exp run -S finetune.optimizer.layer_decay=1.0",

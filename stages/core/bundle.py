@@ -26,6 +26,15 @@ SCHEMA = "headstart.bundle/1"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 _BACKBONE = "backbone."
+_CONFIG_KEYS = {
+    "track": str,
+    "classes": list,
+    "spec": dict,
+    "tap": str,
+    "calibration": dict,
+    "trained_on": dict,
+    "model_sha256": str,
+}
 
 
 @dataclass(frozen=True)
@@ -78,17 +87,36 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     write_json(folder / CONFIG_NAME, config | {"model_sha256": sha256_file(folder / TENSORS_NAME)})
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a bundle's `config.json` alone: what the model is, without its numbers.
+
+    Raises:
+        BundleError: It is missing or damaged.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: is missing. A bundle is a folder such as models/head") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: is damaged ({error}). Run: dvc checkout, or dvc repro") from error
+    schema = config.get("schema") if isinstance(config, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}")
+    missing = [name for name, kind in _CONFIG_KEYS.items() if not isinstance(config.get(name), kind)]
+    if missing:
+        raise BundleError(f"{path}: {', '.join(missing)}: missing or damaged. Run: dvc checkout, or dvc repro")
+    return config
+
+
 def read_bundle(folder: Path) -> Bundle:
     """Read what `write_bundle` wrote.
 
     Raises:
         BundleError: A file is missing or damaged, or either file is not the one that the other was written with.
     """
+    config = read_config(folder)
     try:
-        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        schema = config.get("schema")
-        if schema != SCHEMA:
-            raise BundleError(f"{folder / CONFIG_NAME}: schema is {schema!r}, expected {SCHEMA!r}")
         found, wanted = sha256_file(folder / TENSORS_NAME), config.pop("model_sha256")
         if found != wanted:
             raise BundleError(f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {wanted}")

@@ -103,11 +103,16 @@ def write_metrics(path: Path, prefix: str, numbers: Mapping[str, float | int | s
     write_json(path, {prefix: rounded})
 
 
-def read_metrics(path: Path, prefix: str) -> dict[str, Any]:
+def read_metrics(path: Path, prefix: str, *names: str) -> dict[str, Any]:
     """Read what `write_metrics` wrote.
 
+    Args:
+        path: Of the file.
+        prefix: That it was written with.
+        names: Of numbers (or words) that it must hold.
+
     Raises:
-        TableError: The file is missing, or is not what was written.
+        TableError: The file is missing, is not what was written, or lacks a name.
     """
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))[prefix]
@@ -117,6 +122,9 @@ def read_metrics(path: Path, prefix: str) -> dict[str, Any]:
         raise TableError(f'{path}: expected {{"{prefix}": {{name: number}}}} ({error}). Run: dvc repro') from error
     if not isinstance(numbers, dict):
         raise TableError(f'{path}: expected {{"{prefix}": {{name: number}}}}. Run: dvc repro')
+    missing = [name for name in names if not isinstance(numbers.get(name), int | float | str)]
+    if missing:
+        raise TableError(f"{path}: {prefix} has no {', '.join(missing)}; found {sorted(numbers)}. Run: dvc repro")
     return numbers
 
 

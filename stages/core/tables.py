@@ -21,6 +21,7 @@ from stages.core.files import write_bytes, write_json
 STATUSES = ("ok", "repaired", "duplicate", "quarantined", "skipped")
 USABLE = ("ok", "repaired")
 SPLITS = ("train", "val", "test")
+TRACKS = ("head", "finetune")
 LOGIT_PREFIX = "logit_"
 
 
@@ -181,7 +182,7 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises:
         TableError: The file is missing or empty, columns are missing, a logit is not a finite number, a label is no
-            class, or `predicted` is not a class with the largest logit of its row.
+            class, a digest is there twice, or `predicted` is not a class with the largest logit of its row.
     """
     remedy = "Run: dvc repro " + path.stem
     header, lines = _read(path, remedy)
@@ -201,8 +202,12 @@ def read_predictions(path: Path) -> Predictions:
     if not finite.all():
         row = int(finite.argmin())
         raise TableError(f"{path}: row {row + 1}: the logits of {lines[row][1]} are not all finite. {remedy}")
+    seen: set[str] = set()
     for number, (line, row) in enumerate(zip(lines, logits, strict=True), start=1):
-        label, predicted = line[2], line[3]
+        digest, _, label, predicted = line[:4]
+        if digest in seen:
+            raise TableError(f"{path}: row {number}: digest {digest} is there twice. {remedy}")
+        seen.add(digest)
         if label not in classes or predicted not in classes:
             raise TableError(f"{path}: row {number}: {label!r} or {predicted!r} is no class of this table. {remedy}")
         if row[classes.index(predicted)] < row.max():
@@ -236,16 +241,15 @@ def read_classes(path: Path) -> list[str]:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a header line and rows as they come."""
+    write_bytes(path, "".join(f"{csv_line(row)}\n" for row in (header, *rows)).encode())
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """Return cells as a line of CSV, without the line's end."""
     line = io.StringIO(newline="")
-    # Python before 3.13 leaves a lone carriage return unquoted unless the line's end holds one.
-    writer = csv.writer(line, lineterminator="\r\n")
-    lines = []
-    for row in (header, *rows):
-        line.seek(0)
-        line.truncate()
-        writer.writerow(row)
-        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
-    write_bytes(path, "".join(lines).encode())
+    # Python before 3.13 leaves line ends in cells unquoted unless they are among the line's own.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def _read(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:

@@ -14,15 +14,15 @@ def main() -> None:
     from stages.core.files import write_metrics
     from stages.core.findings import NearDuplicate
     from stages.core.params import load_params
-    from stages.core.tables import read_predictions, read_rows
+    from stages.core.tables import TRACKS, read_predictions, read_rows
     from stages.evaluate import results
     from stages.evaluate.params import Params
     from stages.evaluate.scores import Outcomes, score
 
     intervals = load_params(Params).intervals
-    if len(sys.argv) != 2:
-        raise HeadstartError(f"expected one track, such as `python -m stages.evaluate head`; found {sys.argv[1:]}")
-    track = sys.argv[1]
+    track = " ".join(sys.argv[1:])
+    if track not in TRACKS:
+        raise HeadstartError(f"found the track {track!r}; expected one of {TRACKS}: python -m stages.evaluate head")
     predictions = read_predictions(Path("predictions") / f"{track}.csv")
     alike = {pair.digest for pair in read_rows(Path("diagnostics/head/near_duplicates.csv"), NearDuplicate)}
     is_distinct = np.array([digest not in alike for digest in predictions.digests])

@@ -24,6 +24,7 @@ class Extraction:
         num_embedded: Of these, embedded in this run; the others were in the store.
         dims: Width of each tap.
         px: Side of the network's input, resolved.
+        num_views: Of each image.
         num_bytes: Of the features file.
         device: Where the network ran, such as `cpu`.
         engine: What ran it.
@@ -36,6 +37,7 @@ class Extraction:
     num_embedded: int
     dims: dict[str, int]
     px: int
+    num_views: int
     num_bytes: int
     device: str
     engine: str
@@ -48,6 +50,7 @@ class Extraction:
         return {
             "num_images": self.num_images,
             "num_taps": len(self.dims),
+            "num_views": self.num_views,
             "values_per_image": sum(self.dims.values()),
             "px": self.px,
             "num_bytes": self.num_bytes,
@@ -114,6 +117,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
         num_embedded=len(missing),
         dims=job.recipe.engine.dims,
         px=transform_of(job.recipe.spec).crop_px,
+        num_views=len(job.recipe.spec["views"]),
         num_bytes=path.stat().st_size,
         device=job.recipe.device,
         engine=job.recipe.engine.name,

@@ -41,7 +41,7 @@ def main() -> None:
     write_bundle(Path("models/finetune"), tuned.bundle)
     write_predictions(Path("predictions/finetune.csv"), tuned.predictions)
     results.write_curve(results.CURVE_PATH, tuned.history)
-    results.write_numbers(tuned)
+    results.write_numbers(tuned, params.finetune)
     tuned.checkpoint.remove()
     print(f"finetune: {results.summary(tuned, params.finetune.init)}")
 

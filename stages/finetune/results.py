@@ -42,16 +42,18 @@ def write_curve(path: Path, history: Sequence[Epoch]) -> None:
     write_rows(path, rows, EpochPoint)
 
 
-def write_numbers(tuned: FineTuned) -> None:
+def write_numbers(tuned: FineTuned, params: FinetuneParams) -> None:
     """Write the metrics of the training, and apart from them what differs from run to run."""
-    write_metrics(Path("metrics/finetune_training.json"), "finetune_training", numbers(tuned))
+    write_metrics(Path("metrics/finetune_training.json"), "finetune_training", numbers(tuned, params))
     write_metrics(Path("metrics/finetune_timings.json"), "finetune_timings", timings(tuned))
 
 
-def numbers(tuned: FineTuned) -> dict[str, float | int | str]:
+def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int | str]:
     """Return what `dvc metrics show` shows of the training."""
     start, kept = tuned.history[0], best_epoch(tuned.history)
     return {
+        "backbone_rate": params.optimizer.backbone_rate,
+        "layer_decay": params.optimizer.layer_decay,
         "start_accuracy": start.accuracy,
         "start_log_loss": start.log_loss,
         "best_accuracy": kept.accuracy,

@@ -9,6 +9,7 @@ _WIDTH, _HEIGHT = 520, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 60
 _NUM_TICKS = 5
 _MOST_LETTERS = 60  # of all names below an axis, side by side
+_LETTER = 6.5  # pixels, on average
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Axis:
         label: With its unit.
         names: Of the positions 1, 2, ...; empty for numbers.
         is_log: Whether distances are of logarithms.
+        is_whole: Whether there is nothing between whole numbers.
         low: Where it begins; None for the least value.
         high: Where it ends; None for the largest value.
     """
@@ -49,6 +51,7 @@ class Axis:
     label: str
     names: Sequence[str] = ()
     is_log: bool = False
+    is_whole: bool = False
     low: float | None = None
     high: float | None = None
 
@@ -88,7 +91,7 @@ def line_chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Series]) 
             edge = [*zip(xs, highs, strict=True), *reversed(list(zip(xs, lows, strict=True)))]
             ET.SubElement(group, "polygon", {"class": "band", "points": _points(edge)})
         ET.SubElement(group, "polyline", {"points": _points(list(zip(xs, ys, strict=True)))})
-        for x, y in zip(xs, ys, strict=True) if line.has_marks else ():
+        for x, y in zip(xs, ys, strict=True) if line.has_marks or len(xs) == 1 else ():
             ET.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3.5"})
     return Chart(
         title=title,
@@ -110,11 +113,13 @@ class _Scale:
     """Where values lie on the picture."""
 
     def __init__(self, axis: Axis, values: Sequence[float], start: float, end: float) -> None:
-        self._start, self._end, self._is_log = start, end, axis.is_log
+        self._start, self._end, self._is_log, self._is_whole = start, end, axis.is_log, axis.is_whole
         self.low = min(values, default=1.0) if axis.low is None else axis.low
         self.high = max(values, default=2.0) if axis.high is None else axis.high
         if self.low == self.high:
             self.low, self.high = self.low - 0.5, self.high + (0.5 if axis.high is None else 0.0)
+        if axis.names:
+            self.low, self.high = 0.5, len(axis.names) + 0.5
 
     def place(self, value: float) -> float:
         low, high = self._shown(self.low), self._shown(self.high)
@@ -126,10 +131,12 @@ class _Scale:
             powers = [
                 2.0**power for power in range(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)) + 1)
             ]
-            return powers[:: math.ceil(len(powers) / (2 * _NUM_TICKS)) or 1]
+            if len(powers) > 1:
+                return powers[:: math.ceil(len(powers) / (2 * _NUM_TICKS))]
         rough = (self.high - self.low) / _NUM_TICKS
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+        step = max(step, 1.0) if self._is_whole else step
         first = math.ceil(self.low / step - 1e-9)
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -148,8 +155,11 @@ def _draw_axes(root: ET.Element, x_axis: Axis, y_axis: Axis, x_scale: _Scale, y_
     is_crowded = sum(map(len, x_axis.names)) > _MOST_LETTERS
     for value, name in named or [(value, f"{value:.4g}") for value in x_scale.ticks()]:
         x = x_scale.place(value)
-        tick = _write(group, name, x, bottom + 16, "end" if is_crowded else "middle")
+        most = int(x / _LETTER) if is_crowded else len(name)
+        # The end of a layer's name tells it from its neighbours.
+        tick = _write(group, name if len(name) <= most else f"…{name[1 - most :]}", x, bottom + 16, "middle")
         if is_crowded:
+            tick.set("text-anchor", "end")
             tick.set("transform", f"rotate(-20 {x:.1f} {bottom + 10})")
     _write(group, x_axis.label, (_LEFT + right) / 2, _HEIGHT - 8, "middle")
     label = _write(group, y_axis.label, 14, (bottom + _TOP) / 2, "middle")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.tables import Predictions, Row
+from stages.core.tables import TRACKS, Predictions, Row
 from stages.report.charts import Axis, Chart, Series, line_chart
-from stages.report.sources import TRACKS, Sources
+from stages.report.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def charts(sources: Sources) -> dict[str, Chart]:
         ),
         "epochs": line_chart(
             "Accuracy of the inner validation by epoch of fine-tuning",
-            Axis("epoch (0 is the start)"),
+            Axis("epoch (0 is the start)", is_whole=True),
             accuracy,
             [_line("finetune", sources.epochs, "epoch", "accuracy"), start],
         ),

@@ -1,7 +1,5 @@
 """Page: the sources as one HTML file."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ import jinja2
 import numpy as np
 
 from stages.core.findings import LabelSuspect
-from stages.core.tables import IndexRow
+from stages.core.tables import IndexRow, csv_line
 from stages.report import figures
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams
@@ -94,9 +92,7 @@ def _count_outcomes(cards: Sequence[Card]) -> dict[str, int]:
 
 def _fix(suspect: LabelSuspect) -> str:
     """Return the line of data/label_fixes.csv that gives an image the class that the folds prefer."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([suspect.path, suspect.preferred, "", "suspected by the report"])
-    return line.getvalue()
+    return csv_line([suspect.path, suspect.preferred, "", "suspected by the report"])
 
 
 def _ledger(index: Sequence[IndexRow]) -> list[tuple[str, str, int]]:

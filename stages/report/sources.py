@@ -1,7 +1,6 @@
 """Sources: everything that the page is made of, as the other rooms wrote it."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,15 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from stages.core import findings
+from stages.core.bundle import read_config
 from stages.core.errors import TableError
 from stages.core.files import read_metrics
-from stages.core.tables import IndexRow, Predictions, SplitRow, read_predictions, read_rows
+from stages.core.tables import TRACKS, IndexRow, Predictions, SplitRow, read_predictions, read_rows
+from stages.core.verdicts import Advice, read_advice
 
-TRACKS = ("head", "finetune")
+_COUNTS = ("num_files", "num_classes", "num_train", "num_val", "num_test")
+_COMPARED = ("ship", "difference", "difference_low", "difference_high", "num_images")
+_COURSE = ("num_epochs", "num_training_images")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Sources:
     data: Mapping[str, Any]
     tracks: Mapping[str, Track]
     comparison: Mapping[str, Any]
-    advice: Mapping[str, Any]
+    advice: Advice
     taps: Sequence[findings.TapScore]
     learning: Sequence[findings.LearningPoint]
     epochs: Sequence[findings.EpochPoint]
@@ -84,14 +87,15 @@ def read_sources() -> Sources:
     """Read them from the working directory.
 
     Raises:
-        TableError: A file is missing or not what its room writes.
+        TableError: A file is missing, not what its room writes, or of another run than the others.
+        BundleError: Likewise, of a model.
     """
-    return Sources(
+    sources = Sources(
         index=read_rows(Path("data/index.csv"), IndexRow),
-        data=read_metrics(Path("metrics/data.json"), "data"),
+        data=read_metrics(Path("metrics/data.json"), "data", *_COUNTS),
         tracks={name: _track(name) for name in TRACKS},
-        comparison=read_metrics(Path("metrics/comparison.json"), "comparison"),
-        advice=_json(Path("diagnostics/advice.json")),
+        comparison=read_metrics(Path("metrics/comparison.json"), "comparison", *_COMPARED),
+        advice=read_advice(Path("diagnostics/advice.json")),
         taps=read_rows(Path("plots/head_training/taps.csv"), findings.TapScore),
         learning=read_rows(Path("plots/head_training/learning.csv"), findings.LearningPoint),
         epochs=read_rows(Path("plots/finetune_training/curve.csv"), findings.EpochPoint),
@@ -99,8 +103,10 @@ def read_sources() -> Sources:
         duplicates=read_rows(Path("diagnostics/head/near_duplicates.csv"), findings.NearDuplicate),
         projection=read_rows(Path("diagnostics/projection.csv"), findings.ProjectedImage),
         split=read_rows(Path("data/split.csv"), SplitRow),
-        tuned=read_metrics(Path("metrics/finetune_training.json"), "finetune_training"),
+        tuned=read_metrics(Path("metrics/finetune_training.json"), "finetune_training", *_COURSE),
     )
+    _check(sources)
+    return sources
 
 
 def _track(name: str) -> Track:
@@ -115,12 +121,35 @@ def _track(name: str) -> Track:
         reliability=read_rows(folder / "reliability.csv", findings.ReliabilityPoint),
         coverage=read_rows(folder / "coverage.csv", findings.CoveragePoint),
         roc=read_rows(folder / "roc.csv", findings.RocPoint),
-        bundle=_json(Path("models") / name / "config.json"),
+        bundle=read_config(Path("models") / name),
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path}: cannot be read ({error}). Run: dvc repro") from error
+def _check(sources: Sources) -> None:
+    """Images must be the same everywhere: a page of two runs would show one's photos with the other's numbers."""
+    if sources.comparison["ship"] not in sources.tracks:
+        raise TableError(f"metrics/comparison.json: ships {sources.comparison['ship']!r}. Run: dvc repro compare")
+    indexed = {row.digest for row in sources.index}
+    split = {row.digest for row in sources.split}
+    reported = {row.digest for row in sources.split if row.split == "test"}
+    _same(split, indexed, "data/split.csv", "data/index.csv")
+    for name, track in sources.tracks.items():
+        _same(track.predictions.digests, reported, f"predictions/{name}.csv", "the reported images of data/split.csv")
+        _same(reported, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
+        if [one.name for one in track.classes] != list(track.predictions.classes) or not track.scores:
+            raise TableError(f"plots/{name}: is not of predictions/{name}.csv. Run: dvc repro evaluate@{name}")
+    tables = {
+        "diagnostics/head/label_suspects.csv": [one.digest for one in sources.suspects],
+        "diagnostics/head/near_duplicates.csv": [
+            digest for one in sources.duplicates for digest in (one.digest, one.training_digest)
+        ],
+        "diagnostics/projection.csv": [one.digest for one in sources.projection],
+    }
+    for path, digests in tables.items():
+        _same(digests, split, path, "data/split.csv")
+
+
+def _same(digests: Collection[str], known: Collection[str], path: str, where: str) -> None:
+    strange = sorted(set(digests) - set(known))
+    if strange:
+        raise TableError(f"{path}: {len(strange)} images are not in {where}, the first {strange[0]}. Run: dvc repro")

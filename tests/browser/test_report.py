@@ -2,9 +2,13 @@
 
 import csv
 import html
+import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 
+def colour_of(number: int) -> tuple[int, int, int]:
+    """Return a photo's own colour."""
+    return 40 + 5 * number, 240 - 5 * number, 80 * (number % 3)
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project of 40 photos in four classes with hostile names, with its report."""
@@ -35,18 +44,20 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert old in params
         params = params.replace(old, new)
     (root / "params.yaml").write_text(params, encoding="utf-8")
-    random = np.random.default_rng(0)
     split = []
     index = []
     for number in range(NUM):
         path = root / "data" / "photos" / str(number % 4) / f"{number} <b>&'\".png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (20, 160, 3), dtype=np.uint8)).save(path)
+        Image.new("RGB", (160, 20), colour_of(number)).save(path)
         name, digest = str(path.relative_to(root / "data" / "photos")), sha256_file(path)
         index.append(IndexRow(name, digest, "PNG", 160, 20, "ok", ""))
-        split.append(SplitRow(digest, name, CLASSES[number % 4], "train" if number < 20 else "test", digest))
+        part = "train" if number < 16 else "val" if number < 20 else "test"
+        split.append(SplitRow(digest, name, CLASSES[number % 4], part, digest))
     index.append(IndexRow("bad.png", "", "", 0, 0, "quarantined", f"damaged: {HOSTILE}"))
-    write_results(root, index, split, CLASSES, "features.3.block.1 <b>")
+    index += [IndexRow(f"copy {place}.png", "", "", 0, 0, "duplicate", index[place].path) for place in range(2)]
+    index.append(IndexRow("notes.txt", "", "", 0, 0, "skipped", "extension"))
+    write_results(root, index, split, CLASSES, "features.3.block.1 <b>", num_suspects=3)
     run_room(root, "report")
     return root
 
@@ -126,6 +137,184 @@ def test_the_gallery_filters_by_outcome_class_and_disagreement(page: Page, works
     assert all(HOSTILE in text for text in shown.all_inner_texts())
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Return a table's rows."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def both_tracks(page: Page) -> tuple[str, str]:
+    """Return the track to ship and the other, in the page's order."""
+    ship = page.inner_text("#verdict h2 em")
+    return ship, {"head": "finetune", "finetune": "head"}[ship]
+
+
+def cells(page: Page, table: str) -> list[list[str]]:
+    """Return the texts of the rows of a table's body, its heads included, with single spaces."""
+    read = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent.trim().replace(/\\s+/g, ' ')))"
+    found: list[list[str]] = page.locator(table).locator("tbody tr").evaluate_all(read)
+    return found
+
+
+def shown(value: str, low: str = "", high: str = "") -> str:
+    """Return how the page writes a number with its interval."""
+    number = f"{float(value):.3f}" if value else "none"
+    return f"{number} {float(low):.3f} to {float(high):.3f}" if low else number
+
+
+@needs_browser
+def test_the_tables_of_scores_are_those_of_the_files(page: Page, workspace: Path) -> None:
+    """Each track's column has that track's numbers, on all images and on the distinct ones, and by class."""
+    tracks = both_tracks(page)
+    scores = [rows_of(workspace / f"plots/{track}/scores.csv") for track in tracks]
+    classes = [rows_of(workspace / f"plots/{track}/classes.csv") for track in tracks]
+
+    assert [row[1:] for row in cells(page, "#scores table >> nth=0")] == [
+        [
+            text
+            for one in pair
+            for text in (
+                shown(one["value"], one["low"], one["high"]),
+                shown(one["distinct_value"], one["distinct_low"], one["distinct_high"]),
+            )
+        ]
+        for pair in zip(*scores, strict=True)
+    ]
+    assert len({row["value"] for track in scores for row in track}) > len(scores[0])  # the tracks are not alike
+    assert any(row["value"] != row["distinct_value"] for row in scores[0])
+    assert [row[1:] for row in cells(page, "#scores table >> nth=1")] == [
+        [
+            pair[0]["num_images"],
+            *(
+                text
+                for one in pair
+                for text in (
+                    shown(one["recall"], one["recall_low"], one["recall_high"]),
+                    shown(one["precision"]),
+                    shown(one["f1"]),
+                )
+            ),
+        ]
+        for pair in zip(*classes, strict=True)
+    ]
+
+
+@needs_browser
+def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> None:
+    """Behind every line stand the file's numbers, and its marks are as many, in its own track's colour."""
+    plots = workspace / "plots"
+    lines = {
+        "Cross-validated accuracy by layer": [("head", "head_training/taps", "tap", "accuracy", True)],
+        "Cross-validated accuracy by number": [("head", "head_training/learning", "num_images", "accuracy", True)],
+        "Accuracy of the inner validation": [
+            ("finetune", "finetune_training/curve", "epoch", "accuracy", False),
+            ("start", "finetune_training/curve", "epoch", "start_accuracy", False),
+        ],
+        "Reliability": [(one, f"{one}/reliability", "confidence", "accuracy", True) for one in ("head", "finetune")],
+        "Accuracy when only": [(one, f"{one}/coverage", "coverage", "accuracy", False) for one in ("head", "finetune")],
+        "True against false": [
+            (one, f"{one}/roc", "false_positive_rate", "true_positive_rate", False) for one in ("head", "finetune")
+        ],
+    }
+    for title, expected in lines.items():
+        rows = [row for row in cells(page, f'figure:has(figcaption:text("{title}")) table') if row[0] != "ideal"]
+        wanted = [
+            [name, row[x] if x == "tap" else f"{float(row[x]):.4g}", f"{float(row[y]):.4g}"]
+            + ([f"{float(row[f'{y}_{end}']):.4g}" for end in ("low", "high")] if has_band else ["", ""])
+            for name, file, x, y, has_band in expected
+            for row in rows_of(plots / f"{file}.csv")
+        ]
+        assert rows == wanted
+        drawn = page.locator(f'figure:has(figcaption:text("{title}")) svg')
+        for name, file, *_ in expected:
+            role = "ideal" if name == "start" else name
+            points = drawn.locator(f"g.line.{role} polyline").last.get_attribute("points")
+            assert points is not None
+            assert len(points.split()) == len(rows_of(plots / f"{file}.csv"))
+
+
+@needs_browser
+def test_photos_are_those_of_their_names(page: Page) -> None:
+    """Every thumbnail, in the gallery, of a suspect, in a pair, has its photo's colour and is no larger than asked."""
+    colours = page.evaluate(
+        """async () => {
+            const all = [...document.querySelectorAll("main img")].filter((one) => !one.closest("#map"));
+            return Promise.all(all.map(async (image) => {
+                await image.decode();
+                const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+                const context = canvas.getContext("2d");
+                context.drawImage(image, 0, 0, 1, 1);
+                return [image.alt, image.naturalWidth, ...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+            }));
+        }"""
+    )
+
+    assert len(colours) == 20 + 3 + 2 * 3
+    for name, width, *found in colours:
+        wanted = colour_of(int(name.split("/")[1].split()[0]))
+        assert np.abs(np.array(found) - wanted).max() < 12, name
+        assert width == 96
+
+
+@needs_browser
+def test_suspects_pairs_and_the_ledger_are_those_of_the_files(page: Page, workspace: Path) -> None:
+    """A suspect's label and the preferred class, a pair's warning, and the number of files by state and reason."""
+    suspects = rows_of(workspace / "diagnostics/head/label_suspects.csv")
+    texts = page.locator("#labels .card").all_inner_texts()
+    for one, text in zip(suspects, texts, strict=True):
+        assert f"label {one['label']} {float(one['probability']):.3f}" in text
+        assert f"rather {one['preferred']} {float(one['preferred_probability']):.3f}" in text
+    pairs = rows_of(workspace / "diagnostics/head/near_duplicates.csv")
+    differ = ["labels differ" in text for text in page.locator("#alike li").all_inner_texts()]
+    assert differ == [one["label"] != one["training_label"] for one in pairs]
+    assert set(differ) == {False, True}
+    assert cells(page, "#data table") == [
+        ["ok", "", "40"],
+        ["duplicate", "", "2"],
+        ["quarantined", f"damaged: {HOSTILE}", "1"],
+        ["skipped", "extension", "1"],
+    ]
+    assert "44 files, 4 classes; 16 train, 4 val, 20 reported." in page.inner_text("#data")
+
+
+@needs_browser
+def test_the_map_places_each_image_and_shows_its_photo(page: Page, workspace: Path) -> None:
+    """Right and up are larger; the photo, the name, the class and the split under the pointer are the image's own."""
+    split = {row["digest"]: row for row in rows_of(workspace / "data/split.csv")}
+    projection = rows_of(workspace / "diagnostics/projection.csv")
+    places = page.eval_on_selector_all(
+        "#points circle", "all => all.map(one => [one.getAttribute('cx'), one.getAttribute('cy')].map(Number))"
+    )
+    for axis, name, sign in ((0, "tsne_x", 1), (1, "tsne_y", -1)):
+        order = np.argsort([float(row[name]) for row in projection])
+        assert (np.diff(sign * np.array(places)[order, axis]) >= 0).all()
+    for number in (0, 7, 25, 39):
+        row = split[projection[number]["digest"]]
+        page.locator("#points circle").nth(number).dispatch_event("pointerover")
+        text = page.inner_text("#point")
+        assert row["path"] in text
+        assert f"is {row['label']}" in text
+        assert ("reported: " in text) == (row["split"] == "test")
+        page.wait_for_function("document.querySelector('#point img').complete")
+        width, *colour = page.evaluate(
+            """() => {
+                const image = document.querySelector("#point img");
+                const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+                const context = canvas.getContext("2d");
+                context.drawImage(image, 0, 0, 1, 1);
+                return [image.naturalWidth, ...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+            }"""
+        )
+        assert np.abs(np.array(colour) - colour_of(number)).max() < 12
+        assert width == 48
+    page.select_option("#map-controls [name=label]", label=CLASSES[2])
+    visible = page.eval_on_selector_all(
+        "#points circle", "all => all.map((one, place) => one.style.display === 'none' ? -1 : place)"
+    )
+    labels = [split[row["digest"]]["label"] for row in projection]
+    assert [place for place in visible if place >= 0] == [i for i, one in enumerate(labels) if one == CLASSES[2]]
+
+
 @needs_browser
 def test_the_map_shows_the_photo_under_the_pointer_and_by_keyboard(page: Page) -> None:
     """Pointing at an image shows it; the arrow keys go from image to image; filters hide the others."""
@@ -144,19 +333,19 @@ def test_the_map_shows_the_photo_under_the_pointer_and_by_keyboard(page: Page) -
     page.select_option("#map-controls [name=projection]", "2")
     assert page.eval_on_selector("#points circle", "one => one.getAttribute('cx')") != before
     page.select_option("#map-controls [name=split]", "train")
-    assert page.locator("#points circle:visible").count() == 20
+    assert page.locator("#points circle:visible").count() == 16
 
 
 @needs_browser
 def test_a_suspects_line_can_be_copied(page: Page) -> None:
     """The button gives a CSV line with the photo's path and the class that the folds prefer."""
-    line = page.get_attribute("#labels button.copy", "data-text")
+    line = page.locator("#labels button.copy").first.get_attribute("data-text")
     assert line is not None
     ((path, label, *_),) = csv.reader([line])
-    page.click("#labels button.copy")
+    page.locator("#labels button.copy").first.click()
 
     assert (path, label) == ("0/0 <b>&'\".png", CLASSES[1])
-    expect(page.locator("#labels button.copy")).to_have_text(re.compile("Copied|Marked below"))
+    expect(page.locator("#labels button.copy").first).to_have_text(re.compile("Copied|Marked below"))
 
 
 @needs_browser
@@ -225,3 +414,54 @@ def test_photos_that_are_not_there_are_told(workspace: Path, tmp_path: Path) -> 
 
     assert "report: WARNING: 31 photos are not there, or changed" in printed
     assert "no photo here" in page
+
+
+def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
+    """Distinct images have no look-alike; training images hold the val split; each track has its own accuracy."""
+    alike = {row["digest"] for row in rows_of(workspace / "diagnostics/head/near_duplicates.csv")}
+    advice = json.loads((workspace / "diagnostics/advice.json").read_text(encoding="utf-8"))
+    accuracies = []
+    for track in ("head", "finetune"):
+        rows = guesses(workspace, track)
+        right = {digest: label == predicted for digest, (label, predicted, _) in rows.items()}
+        distinct = [hit for digest, hit in right.items() if digest not in alike]
+        numbers = json.loads((workspace / f"metrics/{track}.json").read_text(encoding="utf-8"))[track]
+        assert (numbers["num_images"], numbers["num_distinct"]) == (20, 17)
+        assert numbers["accuracy"] == pytest.approx(np.mean(list(right.values())))
+        assert numbers["distinct_accuracy"] == pytest.approx(np.mean(distinct), abs=1e-6)
+        accuracies.append(numbers["accuracy"])
+    assert accuracies[0] != accuracies[1]
+    assert f"right for {accuracies[0]:.3f}, fine-tuning for {accuracies[1]:.3f}" in advice["ship"]["why"]
+    assert "20 training images of 4 classes" in advice["size"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("diagnostics/advice.json", lambda text: text.replace('"rule"', '"role"'), "diagnostics/advice.json: rule"),
+        ("metrics/comparison.json", lambda text: text.replace('"ship"', '"shop"'), "comparison has no ship"),
+        ("metrics/comparison.json", lambda text: re.sub('"ship": ".*"', '"ship": "x"', text), "ships 'x'"),
+        ("models/head/config.json", lambda text: text.replace('"tap"', '"tip"'), "config.json: tap: missing"),
+        ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
+        ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
+        ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "is not of predictions"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_run_or_a_damaged_one_is_told(
+    workspace: Path, tmp_path: Path, name: str, damage: Callable[[str], str], told: str
+) -> None:
+    """The page is not made of files that do not fit each other; the message names the file, not a line of code."""
+    shutil.copytree(workspace, tmp_path / "copy")
+    path = tmp_path / "copy" / name
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"],
+        cwd=tmp_path / "copy",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

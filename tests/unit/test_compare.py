@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from scipy.stats import binomtest, bootstrap
 
-from stages.compare.advice import Advice, Evidence, advise
+from stages.compare.advice import advise
 from stages.compare.costs import describe_costs
+from stages.compare.evidence import Evidence
 from stages.compare.paired import Comparison, compare, mcnemar_p, paired_interval
 from stages.compare.params import Params
 from stages.core.errors import TableError
@@ -20,6 +21,7 @@ from stages.core.files import write_metrics
 from stages.core.findings import TapScore
 from stages.core.params import load_params
 from stages.core.tables import Predictions
+from stages.core.verdicts import Advice
 from tests.source import ROOT
 
 
@@ -118,6 +120,9 @@ EVIDENCE = Evidence(
     finetune_accuracy=1.0,
     best_epoch=0,
     num_epochs=8,
+    backbone_rate=0.0003,
+    layer_decay=0.8,
+    num_views=1,
     num_suspects=0,
 )
 
@@ -182,6 +187,21 @@ def test_what_to_try_next_follows_from_the_evidence() -> None:
     ]
     assert "suspected label errors (3)" in found[0].why
     assert "twice as many" in found[1].why
+
+
+def test_nothing_is_suggested_that_was_done() -> None:
+    """What ran with a gentle rate, two views, no decay, or ended before its last epoch gets other advice."""
+    gentler = advice(backbone_rate=0.003, num_views=2).suggestions
+    assert [one.command for one in gentler] == ["dvc exp run -S finetune.optimizer.backbone_rate=0.001"]
+    assert advice(backbone_rate=1e-5, num_views=2).suggestions == []
+    different = [tap(1, "middle", 0.98), tap(2, "last", 0.95)]
+    assert advice(taps=different, layer_decay=1.0, best_epoch=7).suggestions == []
+
+
+def test_taps_without_a_chosen_one_are_refused() -> None:
+    """A damaged table is told, not guessed at."""
+    with pytest.raises(TableError, match="no row is the chosen one"):
+        advice(taps=[tap(1, "middle", 0.9)])
 
 
 def test_a_significantly_worse_fine_tuning_is_told() -> None:

@@ -76,6 +76,44 @@ def test_higher_values_lie_higher_and_names_are_text() -> None:
     assert {"<b>", "&"} <= {text.text for text in ET.fromstring(chart.svg).iter("text")}
 
 
+def test_ticks_suit_the_axis() -> None:
+    """Epochs are whole numbers; a narrow range of a logarithmic axis has ticks too; a lone point is seen."""
+    epochs = line_chart("t", Axis("x", is_whole=True), Axis("y"), [Series("head", [0, 1, 2], [0.1, 0.2, 0.3])])
+    narrow = line_chart("t", Axis("x", is_log=True), Axis("y"), [Series("head", [70, 100], [0.1, 0.2])])
+    lone = line_chart("t", Axis("x"), Axis("y"), [Series("head", [1], [0.5], has_marks=False)])
+
+    def ticks(svg: str) -> list[str]:
+        texts = [text for text in ET.fromstring(svg).iter("text") if text.attrib["text-anchor"] == "middle"]
+        return [text.text or "" for text in texts][:-2]
+
+    assert ticks(epochs.svg) == ["0", "1", "2"]
+    assert ticks(narrow.svg) == ["70", "80", "90", "100"]
+    assert lone.svg.count("<circle") == 1
+
+
+def test_long_names_of_layers_stay_inside_by_their_ends() -> None:
+    """Where there is no room the end of a name is kept, which tells layers apart; the table has all of it."""
+    names = [f"encoder.layers.encoder_layer_{number}.mlp.dropout" for number in range(6)]
+    chart = line_chart("t", Axis("x", names=names), Axis("y"), [Series("head", [1, 2, 3, 4, 5, 6], [0.5] * 6)])
+    texts = [text for text in ET.fromstring(chart.svg).iter("text") if text.attrib.get("transform", "").count("-20")]
+
+    assert [row[1] for row in chart.rows] == names
+    for text, name in zip(texts, names, strict=True):
+        assert text.text is not None
+        assert name.endswith(text.text.removeprefix("…"))
+        assert len(text.text) * 6 <= float(text.attrib["x"])
+
+
+def test_a_band_joins_both_ends_of_the_intervals() -> None:
+    """Its upper edge goes through the upper ends, its lower edge back through the lower ones."""
+    line = Series("head", [1, 2], [0.5, 0.6], [0.4, 0.3], [0.7, 1.0])
+    chart = ET.fromstring(line_chart("t", Axis("x"), Axis("y", low=0.0, high=1.0), [line]).svg)
+    (polygon,) = chart.iter("polygon")
+    heights = [float(place.split(",")[1]) for place in polygon.attrib["points"].split()]
+
+    assert heights == [round(260 - 248 * value, 1) for value in (0.7, 1.0, 0.3, 0.4)]
+
+
 def test_confusion_of_many_classes_is_a_list() -> None:
     """A table of a hundred columns helps nobody: there the most frequent mistakes stand alone."""
     names = [f"{number:02}" for number in range(30)]

@@ -56,7 +56,7 @@ def test_predictions_survive_the_file(classes: list[str], data: st.DataObject) -
         data.draw(st.lists(st.lists(st.floats(-99, 99), min_size=len(classes), max_size=len(classes)), min_size=1))
     )
     labels = [classes[0]] * len(logits)
-    written = Predictions(["d"] * len(logits), ["p,\n"] * len(logits), labels, classes, logits)
+    written = Predictions([f"d{row}" for row in range(len(logits))], ["p,\n"] * len(logits), labels, classes, logits)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "head.csv"
         write_predictions(path, written)

@@ -1,0 +1,81 @@
+"""Evidence: what the other rooms measured, so far as the advice rests on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.compare.paired import Comparison
+from stages.core.files import read_metrics
+from stages.core.findings import LabelSuspect, TapScore
+from stages.core.tables import Predictions, read_rows
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the other rooms measured.
+
+    Attributes:
+        num_training: Images.
+        num_classes: Classes.
+        doubling_gain: About what twice as many training images would add to the head's accuracy.
+        doubling_gain_low: Lower end of its interval.
+        doubling_gain_high: Upper end.
+        taps: Each layer's cross-validated accuracy, by depth.
+        comparison: Of both tracks.
+        head_accuracy: On the reported images.
+        finetune_accuracy: Likewise.
+        best_epoch: That fine-tuning kept; 0 is the start.
+        num_epochs: That it ran.
+        backbone_rate: Learning rate of the backbone's last layers.
+        layer_decay: What each stage before takes of it.
+        num_views: Of each image that the head learnt from.
+        num_suspects: Training images whose label the folds doubt.
+    """
+
+    num_training: int
+    num_classes: int
+    doubling_gain: float
+    doubling_gain_low: float
+    doubling_gain_high: float
+    taps: Sequence[TapScore]
+    comparison: Comparison
+    head_accuracy: float
+    finetune_accuracy: float
+    best_epoch: int
+    num_epochs: int
+    backbone_rate: float
+    layer_decay: float
+    num_views: int
+    num_suspects: int
+
+
+def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictions) -> Evidence:
+    """Read it from the working directory.
+
+    Args:
+        comparison: Of both tracks.
+        head: Predictions of the head.
+        finetune: Of the fine-tuned network.
+
+    Raises:
+        TableError: A file is missing or not what its room writes.
+    """
+    metrics = Path("metrics")
+    data = read_metrics(metrics / "data.json", "data", "num_train", "num_val", "num_classes")
+    embedded = read_metrics(metrics / "extract.json", "extract", "num_views")
+    gains = ("doubling_gain", "doubling_gain_low", "doubling_gain_high")
+    trained = read_metrics(metrics / "head_training.json", "head_training", *gains)
+    course = ("best_epoch", "num_epochs", "backbone_rate", "layer_decay")
+    tuned = read_metrics(metrics / "finetune_training.json", "finetune_training", *course)
+    return Evidence(
+        num_training=data["num_train"] + data["num_val"],
+        num_classes=data["num_classes"],
+        taps=read_rows(Path("plots/head_training/taps.csv"), TapScore),
+        comparison=comparison,
+        head_accuracy=head.accuracy,
+        finetune_accuracy=finetune.accuracy,
+        num_views=embedded["num_views"],
+        num_suspects=len(read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect)),
+        **{name: trained[name] for name in gains},
+        **{name: tuned[name] for name in course},
+    )
