@@ -8,9 +8,17 @@ from PIL import Image
 
 from stages.core.tables import IndexRow
 from stages.index.ledger import build_ledger
+from stages.index.listing import list_files
 from stages.index.params import IndexParams
 
-INDEX = IndexParams(extensions=["jpg"], max_pixels=10**8, max_removed_fraction=1.0)
+INDEX = IndexParams(
+    extensions=["jpg"],
+    max_pixels=10**8,
+    on_bad="fail",
+    max_bad_fraction=0.0,
+    max_removed_fraction=1.0,
+    table=None,
+)
 
 
 def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[IndexRow]:
@@ -30,7 +38,7 @@ def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[I
     for number in range(num_photos):
         data = photos[number % len(photos)] + f"copy {number}".encode()
         (folder / "all" / f"{number:06}.jpg").write_bytes(data)
-    return build_ledger(folder, INDEX, 2)
+    return build_ledger(folder, list_files(folder), INDEX, 2)
 
 
 def _photo(seed: int) -> bytes:

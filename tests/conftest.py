@@ -18,6 +18,7 @@ from stages.core.tables import IndexRow
 from stages.extract.engines.kept import engine_key, export_in_a_process
 from stages.extract.params import Params
 from stages.index.ledger import build_ledger
+from stages.index.listing import list_files
 from stages.index.params import IndexParams
 
 TINY = "timm/test_resnet"  # 0.5 M parameters, BatchNorm, 96 numbers per image
@@ -59,9 +60,14 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
 
 def index_of(folder: Path) -> list[IndexRow]:
     """Return the ledger of a folder of photos."""
-    return build_ledger(
-        folder, IndexParams(extensions=["jpg", "png"], max_pixels=10**8, max_removed_fraction=0.1), num_workers=2
-    )
+    return build_ledger(folder, list_files(folder), index_params(), num_workers=2)
+
+
+def index_params(**changes: Any) -> IndexParams:
+    """Return params of the room `index` itself."""
+    values = {"extensions": ["gif", "jpeg", "jpg", "png"], "max_pixels": 10**8, "on_bad": "quarantine"}
+    values |= {"max_bad_fraction": 1.0, "max_removed_fraction": 0.1, "table": None}
+    return IndexParams.model_validate(values | changes)
 
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}

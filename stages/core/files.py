@@ -94,8 +94,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def write_metrics(path: Path, prefix: str, numbers: Mapping[str, float | int | str]) -> None:
-    """Write a metrics file whose keys all begin with `prefix`, floats rounded to 6 digits.
+def write_metrics(path: Path, prefix: str, numbers: Mapping[str, Any]) -> None:
+    """Write a metrics file whose keys all begin with `prefix`, floats rounded to 6 digits. DVC does not show lists.
 
     The prefix keeps the columns of `dvc exp show` short: two files that share a key get the path in front of it.
     """

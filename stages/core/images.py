@@ -62,17 +62,34 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"{image.width} x {image.height} pixels: a side is over {MAX_ASPECT_RATIO} times the other")
     try:
+        repairs = _what_is_left_out(image, data)
         image.load()
-        return _upright_rgb(image)
+        return _upright_rgb(image, repairs)
     except ImageError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise ImageError(f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})") from error
 
 
-def _upright_rgb(image: Image.Image) -> Picture:
+def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
+    """Say what of the file is not in the picture, before it is decoded."""
+    if image.format in ("GIF", "TIFF"):  # looking for more frames would disturb the first
+        probe = Image.open(io.BytesIO(data), formats=FORMATS)
+        try:
+            probe.seek(1)
+            has_more = True
+        except EOFError:
+            has_more = False
+        except Exception:  # noqa: BLE001 - there is one, however damaged
+            has_more = True
+    else:
+        has_more = image.format != "MPO" and getattr(image, "is_animated", False)
+    is_deep = image.mode != "I;16" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return ["first frame of several"] * has_more + ["16-bit colour"] * is_deep
+
+
+def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with a preview behind it
-    repairs = []
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if orientation in range(2, 9):
         image = ImageOps.exif_transpose(image)

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -21,6 +22,7 @@ from stages.core.files import write_bytes, write_json
 STATUSES = ("ok", "repaired", "duplicate", "quarantined", "skipped")
 USABLE = ("ok", "repaired")
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 TRACKS = ("head", "finetune")
 LOGIT_PREFIX = "logit_"
 
@@ -62,6 +64,25 @@ class IndexRow(Row):
 
 
 @dataclass(frozen=True)
+class LabelRow(Row):
+    """What the user's own table says of an image.
+
+    Attributes:
+        path: As in the index.
+        label: The class by name.
+        split: One of `SPLITS`; empty where the table has no splits.
+        group: Images of one group are never divided between splits; empty where the table has no groups.
+    """
+
+    path: str
+    label: str
+    split: str
+    group: str
+
+    repro: ClassVar[str] = "index"
+
+
+@dataclass(frozen=True)
 class SplitRow(Row):
     """One image that is trained on or reported on.
 
@@ -88,7 +109,8 @@ R = TypeVar("R", bound=Row)
 def write_rows(path: Path, rows: Iterable[R], kind: type[R]) -> None:
     """Write a table; equal rows give equal bytes. Floats have six significant digits; None is an empty cell."""
     columns = [field.name for field in fields(kind)]
-    write_table(path, columns, ([_cell(getattr(row, name)) for name in columns] for row in rows))
+    cells = attrgetter(*columns)
+    write_table(path, columns, (map(_cell, cells(row)) for row in rows))
 
 
 def read_rows(path: Path, kind: type[R]) -> list[R]:
@@ -241,7 +263,13 @@ def read_classes(path: Path) -> list[str]:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a header line and rows as they come."""
-    write_bytes(path, "".join(f"{csv_line(row)}\n" for row in (header, *rows)).encode())
+    lines: list[list[object]] = [list(header), *(list(row) for row in rows)]
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    table = text.getvalue()
+    if "\r" in table:  # which Python before 3.13 leaves unquoted here
+        table = "".join(f"{csv_line(line)}\n" for line in lines)
+    write_bytes(path, table.encode())
 
 
 def csv_line(cells: Iterable[object]) -> str:

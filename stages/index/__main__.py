@@ -1,4 +1,4 @@
-"""Stage `index`: read every file of the data set once -> data/index.csv."""
+"""Stage `index`: read every file of the data set once -> data/index.csv, data/table.csv."""
 
 from pathlib import Path
 
@@ -6,22 +6,31 @@ from stages.core.entry import run_room
 
 
 def main() -> None:
-    """Write the ledger and say its sums and what was left out."""
+    """Write the ledger and the user's labels, and say the sums and what was left out."""
     from stages.core.params import load_params
-    from stages.core.tables import IndexRow, write_rows
+    from stages.core.tables import IndexRow, LabelRow, write_rows
     from stages.index.completeness import check_complete
-    from stages.index.ledger import build_ledger, describe, list_files
+    from stages.index.ledger import build_ledger, check_bad, describe
+    from stages.index.listing import list_files
     from stages.index.params import Params
+    from stages.index.record import Record
+    from stages.index.table import check_listed, read_table
 
     params = load_params(Params)
-    root = Path(params.data.path)
-    num_files = sum(1 for _ in list_files(root))
-    check_complete(num_files, params.data.path, Path("dvc.lock"), params.index.max_removed_fraction)
-    rows = build_ledger(root, params.index, params.runtime.num_workers)
+    root, table = Path(params.data.path), params.index.table
+    record = Record(root, params.index.max_pixels)
+    listing = list_files(root)
+    check_complete(len(listing.files), params.data.path, Path("dvc.lock"), params.index.max_removed_fraction)
+    labels = read_table(root, table) if table else []
+    rows = build_ledger(root, listing, params.index, params.runtime.num_workers, record)
     write_rows(Path("data/index.csv"), rows, IndexRow)
-    for row in [row for row in rows if row.status in ("quarantined", "skipped")][:10]:
-        print(f"index: {row.status}: {row.path!r}: {row.reason}")
-    print(f"index: {describe(rows)} (every file is in data/index.csv)")
+    write_rows(Path("data/table.csv"), labels, LabelRow)
+    print(describe(rows))
+    if listing.empty_folders:
+        print(f"index: WARNING: folders with nothing in them, which is no class: {listing.empty_folders[:10]}")
+    check_bad(rows, params.index)
+    if table:
+        check_listed(labels, {row.path for row in rows}, root / table)
 
 
 if __name__ == "__main__":

@@ -1,107 +1,132 @@
-"""The ledger: every file of a folder, read once, ends in exactly one row and one state."""
+"""The ledger: every file of a folder ends in exactly one row and one state."""
 
-import hashlib
 import os
-import stat
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from stages.core.errors import DataError
-from stages.core.images import ImageError, decode
 from stages.core.progress import Progress
+from stages.core.states import count_states, describe_states
 from stages.core.tables import STATUSES, USABLE, IndexRow
+from stages.index.examining import examine_all, unread
+from stages.index.listing import Listing
 from stages.index.params import IndexParams
+from stages.index.record import Record
 
-# .dvcignore hides these from DVC: were they listed, the ledger could change without DVC seeing why.
-IGNORED = frozenset({".DS_Store", "Thumbs.db", "__pycache__"})
+_MOST_REASONS = 5
 
 
-def build_ledger(root: Path, params: IndexParams, num_workers: int) -> list[IndexRow]:
-    """Read every file below a folder and return one row for each, in the order of their paths.
+def build_ledger(
+    root: Path, listing: Listing, params: IndexParams, num_workers: int, record: Record | None = None
+) -> list[IndexRow]:
+    """Return a row for every file of a folder, in the order of their paths.
 
     Of files with the same bytes, the first by path is used and the others are `duplicate`.
 
     Args:
         root: The data set's folder.
+        listing: What it holds.
         params: Which files are images.
-        num_workers: Decoding threads; does not change the result.
+        num_workers: That read and decode; does not change the result.
+        record: Of the last run; what has not changed since is not read again, and what is read is added. It does not
+            change the result either.
 
     Raises:
-        DataError: The folder is missing, has a link to a folder in it, or holds no usable image; the message counts
-            what it does hold.
+        DataError: It holds no usable image; the message counts what it does hold.
     """
-    if not root.is_dir():
-        raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
-    paths = list(list_files(root))
-    with ThreadPoolExecutor(num_workers) as pool, Progress("index", len(paths), "file") as progress:
-        rows = []
-        for row in pool.map(lambda path: _examine(root, path, params), paths):
+    rows, changed = [], []
+    for path, stamp in listing.files.items():
+        row = _skipped(path, params) or (record and record.find(path, stamp))
+        if row:
             rows.append(row)
-            progress.advance(1)
-    rows = _mark_duplicates(sorted(rows, key=lambda row: row.path))
+        else:
+            changed.append(path)
+    try:
+        with Progress("index", len(listing.files), "file") as progress:
+            progress.advance(len(rows))
+            for row in examine_all(root, changed, params.max_pixels, num_workers):
+                rows.append(row)
+                if record:
+                    record.add(row, listing.files[row.path])
+                progress.advance(1)
+    finally:
+        if record:
+            record.save()
+    rows.sort(key=lambda row: row.path)
+    rows = _mark_duplicates(rows)
+    assert len(rows) == len(listing.files) == sum(count for *_, count in count_states(rows)), (
+        "each file is in one state"
+    )
     if not any(row.status in USABLE for row in rows):
         examples = "; ".join(f"{row.path}: {row.reason}" for row in rows[:3])
         raise DataError(
-            f"data.path: {root} holds no usable image ({describe(rows)}); expected <class>/<image>. {examples}".rstrip()
+            f"data.path: {root} holds no usable image ({describe_states(rows)}); expected <class>/<image>. "
+            f"{examples}".rstrip()
         )
     return rows
 
 
 def describe(rows: Sequence[IndexRow]) -> str:
-    """Return the ledger's sums in one line, such as `398 files = 397 ok + 1 skipped`."""
-    counts = Counter(row.status for row in rows)
-    assert counts.total() == sum(counts[status] for status in STATUSES), "every file is in exactly one state"
-    sums = " + ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-    return f"{len(rows)} files = {sums}" if rows else "0 files"
+    """Return the sums as a table: files by state and reason, the most frequent reasons of each state."""
+    counts = count_states(rows)
+    first: dict[tuple[str, str], str] = {}
+    for row in rows:
+        first.setdefault((row.status, row.reason), row.path)
+    lines = [f"index: {describe_states(rows)} (every file is in data/index.csv)"]
+    for status in STATUSES:
+        reasons = [(reason, count) for state, reason, count in counts if state == status and reason]
+        lines += [
+            f"  {count:>9} {status}: {reason}, such as {first[status, reason]!r}"
+            for reason, count in reasons[:_MOST_REASONS]
+        ]
+        if len(reasons) > _MOST_REASONS:
+            rest = sum(count for _, count in reasons[_MOST_REASONS:])
+            lines.append(f"  {rest:>9} {status}: for {len(reasons) - _MOST_REASONS} other reasons")
+    return "\n".join(lines)
 
 
-def list_files(root: Path) -> Iterator[str]:
-    """Give every file's path below `root`, with `/`; hidden folders are passed over, as DVC passes over `.git`."""
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if name not in IGNORED and not name.startswith(".")]
-        for name in names:
-            if (Path(folder) / name).is_symlink():
-                raise DataError(
-                    f"{Path(folder) / name}: is a link to a folder, which DVC does not follow: a change behind it "
-                    "would go unseen. Copy the folder, or point data.path at it."
-                )
-        for name in files:
-            if name not in IGNORED:
-                yield (Path(folder) / name).relative_to(root).as_posix()
+def check_bad(rows: Sequence[IndexRow], params: IndexParams) -> None:
+    """Refuse a data set with more quarantined files than the params allow.
+
+    Raises:
+        DataError: One is too many for `on_bad: fail`, or they are more than `max_bad_fraction` of what was read.
+    """
+    bad = [row for row in rows if row.status == "quarantined"]
+    num_read = sum(row.status != "skipped" for row in rows)
+    examples = "; ".join(f"{row.path!r}: {row.reason}" for row in bad[:3])
+    if bad and params.on_bad == "fail":
+        raise DataError(
+            f"{len(bad)} of {num_read} files are no usable image, and index.on_bad is fail: {examples} (data/index.csv "
+            "lists all). Mend or remove them, or set index.on_bad to quarantine."
+        )
+    if len(bad) > params.max_bad_fraction * num_read:
+        raise DataError(
+            f"{len(bad)} of {num_read} files are no usable image, more than index.max_bad_fraction "
+            f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). A broken copy? Mend or remove "
+            "them, or raise index.max_bad_fraction."
+        )
 
 
-def _examine(root: Path, path: str, params: IndexParams) -> IndexRow:
-    def unread(status: str, reason: str) -> IndexRow:
-        readable_path = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return IndexRow(readable_path, digest="", format="", width=0, height=0, status=status, reason=reason)
-
-    file = root / path
-    if any(part.startswith(".") for part in Path(path).parts):
-        return unread("skipped", "hidden")
-    extension = file.suffix.removeprefix(".").lower()
-    if extension not in params.extensions:
-        return unread("skipped", f"extension {file.suffix or '(none)'} is not in index.extensions")
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return unread("skipped", "the name is not UTF-8")
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            return unread("skipped", "not a regular file")
-        data = file.read_bytes()
-    except OSError as error:
-        return unread("quarantined", f"cannot be read: {error.strerror}")
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        picture = decode(data, params.max_pixels)
-    except ImageError as error:
-        return IndexRow(path, digest, format="", width=0, height=0, status="quarantined", reason=str(error))
-    status = "repaired" if picture.repairs else "ok"
-    width, height = picture.image.size
-    return IndexRow(path, digest, picture.format, width, height, status, reason=", ".join(picture.repairs))
+def _skipped(path: str, params: IndexParams) -> IndexRow | None:
+    """Return the row of a file that is not looked into, by its name alone."""
+    if path.startswith(".") or "/." in path:
+        reason = "hidden"
+    else:
+        extension = os.path.splitext(path)[1]  # noqa: PTH122 - 100,000 times
+        if extension[1:].lower() not in params.extensions:
+            reason = f"extension {extension or '(none)'} is not in index.extensions"
+        elif path.isascii():
+            return None
+        else:
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                reason = "the name is not UTF-8"
+            else:
+                return None
+    readable_path = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return unread(readable_path, "skipped", reason)
 
 
 def _mark_duplicates(rows: Sequence[IndexRow]) -> list[IndexRow]:

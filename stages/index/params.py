@@ -1,6 +1,6 @@
 """What room `index` reads from params.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,10 @@ class IndexParams(Section):
 
     extensions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z0-9]+$")]], Field(min_length=1)]
     max_pixels: Annotated[int, Field(ge=1)]
+    on_bad: Literal["quarantine", "fail"]
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     max_removed_fraction: Annotated[float, Field(ge=0, le=1)]
+    table: Annotated[str, Field(pattern=r"(?i)^[^/].*\.(csv|parquet)$")] | None
 
 
 class Params(RoomParams):

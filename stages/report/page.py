@@ -9,7 +9,8 @@ import jinja2
 import numpy as np
 
 from stages.core.findings import LabelSuspect
-from stages.core.tables import IndexRow, csv_line
+from stages.core.states import count_states
+from stages.core.tables import csv_line
 from stages.report import figures
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams
@@ -78,7 +79,7 @@ def render(
         score_names=_SCORE_NAMES,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
-        ledger=_ledger(sources.index),
+        ledger=_ledger(count_states(sources.index)),
         sections=sections,
         thumbnails=thumbnails.of(pictured, params.thumbnail_px),
         map_data=_json_in_script(_map_of(sources, cards, thumbnails)),
@@ -95,15 +96,10 @@ def _fix(suspect: LabelSuspect) -> str:
     return csv_line([suspect.path, suspect.preferred, "", "suspected by the report"])
 
 
-def _ledger(index: Sequence[IndexRow]) -> list[tuple[str, str, int]]:
-    """Return `status, reason, files`, the most frequent first; of duplicates the path is left out."""
-    counts: dict[tuple[str, str], int] = {}
-    for row in index:
-        key = row.status, "" if row.status == "duplicate" else row.reason
-        counts[key] = counts.get(key, 0) + 1
-    rows = sorted(((*key, count) for key, count in counts.items()), key=lambda row: (-row[2], row))
+def _ledger(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Return the most frequent states and reasons, and a row for all others."""
     rest = sum(count for *_, count in rows[_MOST_REASONS:])
-    return rows[:_MOST_REASONS] + ([("others", "data/index.csv has them", rest)] if rest else [])
+    return list(rows[:_MOST_REASONS]) + ([("others", "data/index.csv has them", rest)] if rest else [])
 
 
 def _map_of(sources: Sources, cards: Sequence[Card], thumbnails: Thumbnails) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from stages.core.files import read_metrics
 from stages.core.tables import TRACKS, IndexRow, Predictions, SplitRow, read_predictions, read_rows
 from stages.core.verdicts import Advice, read_advice
 
-_COUNTS = ("num_files", "num_classes", "num_train", "num_val", "num_test")
+_COUNTS = (
+    "num_files",
+    "num_classes",
+    "num_train",
+    "num_val",
+    "num_test",
+    "num_relabelled",
+    "num_dropped",
+    "num_across_splits",
+)
 _COMPARED = ("ship", "difference", "difference_low", "difference_high", "num_images")
 _COURSE = ("num_epochs", "num_training_images")
 

@@ -1,62 +1,140 @@
-"""The layout of the data set's folders: what they say of labels and splits."""
+"""The layout of the data set: what its folders, or the user's table, say of labels, splits and groups."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from stages.core.errors import DataError
-from stages.core.tables import IndexRow
+from stages.core.tables import SPLIT_NAMES, USABLE, IndexRow, LabelRow
+from stages.split.params import SplitParams
 
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# A copy is looked at too: it may lie in another split, or under another label.
+LABELLED = (*USABLE, "duplicate")
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """What an image's place in the folders says.
+    """What is said of an image.
 
     Attributes:
         row: Of the index.
-        label: Name of its class folder.
-        split: `train`, `val` or `test` by its split folder; None where the data set has no such folders.
+        label: Its class.
+        split: `train`, `val` or `test`; None where the data set does not say.
+        group: Of images that belong together; None where the data set does not say.
     """
 
     row: IndexRow
     label: str
     split: str | None
+    group: str | None
 
 
-def read_layout(rows: Sequence[IndexRow]) -> list[LabelledImage]:
-    """Label images by their folders: `<class>/...` or, with given splits, `<split>/<class>/...`.
+@dataclass(frozen=True)
+class Layout:
+    """What is said of all images.
+
+    Attributes:
+        images: Usable ones and their copies, in the index's order.
+        source: `folders` or `table`.
+        notes: What the user should know, in sentences.
+    """
+
+    images: Sequence[LabelledImage]
+    source: str
+    notes: Sequence[str]
+
+
+def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: SplitParams) -> Layout:
+    """Label images by the table, if there is one, else by their folders.
+
+    Args:
+        index: The ledger.
+        table: Rows of the user's table; empty without one.
+        params: How folders are to be read, and what groups are.
+
+    Raises:
+        DataError: An image lies in no class folder, only some of the top folders are split folders, a path has no
+            group, or only some rows of the table have splits.
+    """
+    rows = [row for row in index if row.status in LABELLED]
+    layout = _read_table(index, rows, table) if table else _read_folders(rows, params)
+    if params.group is None:
+        return layout
+    expression = re.compile(params.group)
+    images, strange = [], []
+    for image in layout.images:
+        found = expression.search(image.row.path)
+        if found and found[1]:
+            images.append(LabelledImage(image.row, image.label, image.split, found[1]))
+        else:
+            strange.append(image.row.path)
+    if strange:
+        raise DataError(
+            f"split.group: {params.group!r} finds no group in {len(strange)} of {len(layout.images)} paths, the first "
+            f"{strange[0]!r}; expected one in every path below data.path"
+        )
+    return Layout(images, layout.source, layout.notes)
+
+
+def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequence[LabelRow]) -> Layout:
+    said = {row.path: row for row in table}
+    num_with_split = sum(bool(row.split) for row in table)
+    if num_with_split not in (0, len(table)):
+        raise DataError(f"the table gives a split to {num_with_split} of {len(table)} images; expected all or none")
+    images = [
+        LabelledImage(row, said[row.path].label, said[row.path].split or None, said[row.path].group or None)
+        for row in rows
+        if row.path in said
+    ]
+    notes = []
+    unlisted = [row.path for row in rows if row.path not in said]
+    if unlisted:
+        notes.append(f"{len(unlisted)} images are not in the table and have no part in this, the first {unlisted[0]!r}")
+    states = {row.path: f"{row.status}: {row.reason}" for row in index if row.status not in LABELLED}
+    unusable = [row.path for row in table if row.path in states]
+    if unusable:
+        first = unusable[0]
+        notes.append(f"{len(unusable)} images of the table cannot be used, the first {first!r} ({states[first]})")
+    return Layout(images, "table", notes)
+
+
+def _read_folders(rows: Sequence[IndexRow], params: SplitParams) -> Layout:
+    """Read `<class>/...` or, with given splits, `<split>/<class>/...`.
 
     Split folders are meant when every top folder is called train, val (valid, validation) or test, and `train` and
     another one are there. A single folder called `train` beside others, with images right in it, is a class of trains.
-
-    Args:
-        rows: Index rows, of any status.
-
-    Raises:
-        DataError: An image lies in no class folder, or only some of the top folders are split folders.
     """
     parts = [PurePosixPath(row.path).parts for row in rows]
     tops = {names[0] for names in parts if len(names) > 1}
-    meant = {top for top in tops if top.lower() in _SPLIT_FOLDERS}
-    splits = {_SPLIT_FOLDERS[top.lower()] for top in meant}
+    meant = {top for top in tops if top.lower() in SPLIT_NAMES}
+    splits = {SPLIT_NAMES[top.lower()] for top in meant}
     given = meant == tops and "train" in splits and len(splits) > 1
     holds_classes = any(len(names) > 2 and names[0] in meant for names in parts)
-    if not given and (len(meant) > 1 or holds_classes):
+    if not given and (len(meant) > 1 or (holds_classes and params.class_depth == 1)):
         raise DataError(
             f"{sorted(meant)} look like split folders, but the top folders are {sorted(tops)}; expected train and val "
             "or test (or both) and nothing beside them, or class folders only"
         )
-    depth = 2 if given else 1
-    loose = [row.path for row, names in zip(rows, parts, strict=True) if len(names) <= depth]
+    start = 1 if given else 0
+    least = start + (1 if params.class_depth == "all" else params.class_depth)
+    loose = [row.path for row, names in zip(rows, parts, strict=True) if len(names) <= least]
     if loose:
-        shape = "<split>/<class>/<image>" if given else "<class>/<image>"
+        shape = "/".join(["<split>"] * start + ["<class>"] * (least - start) + ["<image>"])
         raise DataError(
             f"{len(loose)} image(s) lie in no class folder, the first {loose[0]!r}; expected {shape}. "
             "Move them into class folders, or out of the data set."
         )
-    return [
-        LabelledImage(row, label=names[depth - 1], split=_SPLIT_FOLDERS[names[0].lower()] if given else None)
+    deeper = [row.path for row, names in zip(rows, parts, strict=True) if len(names) > least + 1]
+    notes = []
+    if deeper and params.class_depth != "all":
+        notes.append(
+            f"{len(deeper)} images lie in folders inside class folders, the first {deeper[0]!r}: their class is "
+            f"{'/'.join(PurePosixPath(deeper[0]).parts[start:least])!r} (split.class_depth: {params.class_depth})"
+        )
+    end = -1 if params.class_depth == "all" else least
+    images = [
+        LabelledImage(row, "/".join(names[start:end]), SPLIT_NAMES[names[0].lower()] if given else None, None)
         for row, names in zip(rows, parts, strict=True)
     ]
+    return Layout(images, "folders", notes)

@@ -1,17 +1,47 @@
 """What room `split` reads from params.yaml."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from stages.core.params import RoomParams, Section
 
 
 class SplitParams(Section):
-    """`split:` which images are reported on."""
+    """`split:` what an image is called, and which images are reported on."""
 
+    class_depth: Annotated[int, Field(ge=1)] | Literal["all"]
+    class_order: Literal["text", "natural"]
+    label_fixes: Annotated[str, Field(pattern=r"(?i).\.csv$")]
+    conflicts: Literal["fail", "drop"]
+    method: Literal["auto", "stratified", "hash"]
+    reported: Literal["auto", "val", "test"]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    group: Annotated[str, Field(min_length=1)] | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @field_validator("group")
+    @classmethod
+    def _names_one_part(cls, group: str | None) -> str | None:
+        if group is not None:
+            try:
+                num_parts = re.compile(group).groups
+            except re.error as error:
+                raise ValueError(f"a regular expression over the path ({error})") from error
+            if num_parts != 1:
+                raise ValueError("one part in parentheses, which is the group's name, as in ^[^/]+/([^_]+)_")
+        return group
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "SplitParams":
+        if self.test_fraction + self.val_fraction >= 1:
+            raise ValueError(
+                f"test_fraction and val_fraction together below 1, not {self.test_fraction + self.val_fraction:g}: the "
+                "rest is trained on"
+            )
+        return self
 
 
 class Params(RoomParams):

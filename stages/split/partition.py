@@ -2,61 +2,103 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import dataclass
 
 from stages.core.errors import DataError
-from stages.core.tables import USABLE, IndexRow, SplitRow
-from stages.split.layout import LabelledImage, read_layout
+from stages.core.tables import SplitRow
+from stages.split.drawing import draw_by_hash, draw_groups, draw_images
+from stages.split.layout import LabelledImage
 from stages.split.params import SplitParams
 
 
-def partition(rows: Sequence[IndexRow], params: SplitParams) -> tuple[list[SplitRow], str]:
-    """Give every usable image of the index a label and a split.
+@dataclass(frozen=True)
+class Partition:
+    """Every image's side.
 
-    With given folders the reported split is `test`, or `val` where there is no `test`; its rows are called `test` then.
-    Of copies in several of them the reported one counts, so that nothing reported is trained on.
+    Attributes:
+        rows: In the order of their digests.
+        origin: Where the splits come from, in a sentence.
+        num_across_splits: Images whose bytes are in more than one given split.
+        num_conflicts: Images that were dropped because their copies contradict each other.
+    """
 
-    Without, `split.test_fraction` of every class is drawn for it, seeded, rounded, at least one image and not all; the
-    draw depends on the images' bytes and labels, not on their names or order.
+    rows: Sequence[SplitRow]
+    origin: str
+    num_across_splits: int
+    num_conflicts: int
+
+
+def partition(images: Sequence[LabelledImage], source: str, params: SplitParams) -> Partition:
+    """Give every image a split; of copies only one takes part, so that they are on one side.
+
+    Splits that the data set gives are kept, unless `split.method` says otherwise. Then the reported split is `test`, or
+    `val` where there is no `test`, and its rows are called `test`; of copies in several splits the reported one counts.
 
     Args:
-        rows: The whole index.
-        params: Fraction and seed of the draw.
-
-    Returns:
-        The rows in the order of their digests, and one sentence that says where the splits come from.
+        images: Of all images and copies what their places say.
+        source: Of the labels, for the sentence.
+        params: What to do.
 
     Raises:
-        DataError: Fewer than two classes, the same bytes under two labels, a split without images, or a class with too
-            few images; says which and what would work.
+        DataError: Fewer than two classes, copies that contradict each other, a split without images, a group in two
+            given splits, or a class with too few images; says which and what would work.
     """
     copies = defaultdict(list)
-    for image in read_layout([row for row in rows if row.status in (*USABLE, "duplicate")]):
+    for image in images:
         copies[image.row.digest].append(image)
-    _check_conflicts(list(copies.values()))
-    labels = sorted({same[0].label for same in copies.values()})
+    agreed = [copies[digest] for digest in sorted(copies) if not _is_conflict(copies[digest])]
+    num_conflicts = len(copies) - len(agreed)
+    if num_conflicts and params.conflicts == "fail":
+        raise DataError(_describe_conflicts([same for same in copies.values() if _is_conflict(same)]))
+    labels = sorted({same[0].label for same in agreed})
     if len(labels) < 2:
-        raise DataError(f"found {len(labels)} class folder(s) with images: {labels}; expected at least 2")
-    images_by_digest = [copies[digest] for digest in sorted(copies)]
-    if images_by_digest[0][0].split is not None:
-        return _given(images_by_digest)
-    return _draw([same[0] for same in images_by_digest], params)
+        raise DataError(f"found {len(labels)} class(es) with images: {labels}; expected at least 2")
+    if agreed[0][0].split is not None and params.method == "auto":
+        rows, origin, num_across_splits = _given(agreed, source, params)
+        return Partition(rows, origin, num_across_splits, num_conflicts)
+    firsts = [min(same, key=lambda image: image.row.path) for same in agreed]
+    if params.method == "hash":
+        splits, origin = draw_by_hash(firsts, params), "by hash"
+    elif firsts[0].group is None:
+        splits, origin = draw_images(firsts, params), "drawn from every class"
+    else:
+        splits, origin = draw_groups(firsts, params), "drawn by groups"
+    rows = [_row(image, split) for image, split in zip(firsts, splits, strict=True)]
+    fractions = f"{params.test_fraction:g} for `test`"
+    fractions += f" and {params.val_fraction:g} for `val`" if params.val_fraction else ""
+    return Partition(rows, f"{origin}: {fractions}, seed {params.seed}", 0, num_conflicts)
 
 
-def _check_conflicts(copies: Sequence[Sequence[LabelledImage]]) -> None:
-    conflicts = [same for same in copies if len({image.label for image in same}) > 1]
-    if conflicts:
-        first = ", ".join(f"{image.row.path!r}" for image in conflicts[0])
-        raise DataError(
-            f"{len(conflicts)} image(s) have the same bytes under different labels, the first: {first} (data/index.csv "
-            "lists all as duplicate). Remove the wrong ones."
-        )
+def _is_conflict(same: Sequence[LabelledImage]) -> bool:
+    return len({(image.label, image.group) for image in same}) > 1
 
 
-def _given(copies: Sequence[Sequence[LabelledImage]]) -> tuple[list[SplitRow], str]:
+def _describe_conflicts(conflicts: Sequence[Sequence[LabelledImage]]) -> str:
+    first = sorted(conflicts[0], key=lambda image: image.row.path)
+    what = "labels" if len({image.label for image in first}) > 1 else "groups"
+    names = ", ".join(repr(image.row.path) for image in first)
+    return (
+        f"{len(conflicts)} image(s) have the same bytes under different {what}, the first: {names} (data/index.csv "
+        "lists all as duplicate). Remove the wrong ones, or give the label in split.label_fixes; or set "
+        "split.conflicts to drop, which uses none of them."
+    )
+
+
+def _given(
+    copies: Sequence[Sequence[LabelledImage]], source: str, params: SplitParams
+) -> tuple[list[SplitRow], str, int]:
     found = Counter(image.split for same in copies for image in same)
-    reported = "test" if found["test"] else "val"
+    reported = params.reported if params.reported != "auto" else "test" if found["test"] else "val"
+    if not found[reported] or not found["train"]:
+        raise DataError(
+            f"the {source} give the splits {sorted(str(split) for split in found)}, and {reported} is to be reported "
+            "on (split.reported); expected images in it and in train"
+        )
+    if reported == "val" and found["test"]:
+        raise DataError(
+            f"split.reported is val, but there are {found['test']} images in test, which would be trained on. Remove "
+            "them, or report on test."
+        )
     images = [min(same, key=lambda image: (image.split != reported, image.row.path)) for same in copies]
     trained = {image.label for image in images if image.split != reported}
     absent = sorted({image.label for image in images} - trained)
@@ -65,33 +107,26 @@ def _given(copies: Sequence[Sequence[LabelledImage]]) -> tuple[list[SplitRow], s
             f"classes without an image to train on: {absent}; each is in `{reported}` only, or its training images "
             f"have the same bytes as images of `{reported}`, which count there. Add some, or remove the class."
         )
-    rows = [_row(image, "test" if image.split == reported else str(image.split)) for image in images]
-    origin = f"given by the folders; reported on `{reported}`"
-    if reported == "val":
-        origin += " (there is no test folder)"
-    doubled = sum(len({image.split for image in same}) > 1 for same in copies)
-    if doubled:
-        origin += f"; {doubled} images are in more than one split and count in the reported one, or once"
-    return rows, origin
-
-
-def _draw(images: Sequence[LabelledImage], params: SplitParams) -> tuple[list[SplitRow], str]:
-    by_label = defaultdict(list)
-    for position, image in enumerate(images):
-        by_label[image.label].append(position)
-    lonely = sorted(label for label, positions in by_label.items() if len(positions) < 2)
-    if lonely:
+    sides = defaultdict(set)
+    for image in images:
+        if image.group is not None:
+            sides[image.group].add(str(image.split))
+    divided = sorted(group for group, splits in sides.items() if len(splits) > 1)
+    if divided:
         raise DataError(
-            f"classes with a single image: {lonely}; expected at least 2, one to train on and one to report"
+            f"{len(divided)} group(s) are divided, the first {divided[0]!r} between {sorted(sides[divided[0]])}. Move "
+            "its images into one of them, or set split.method to stratified, which draws whole groups."
         )
-    random = np.random.default_rng(params.seed)
-    reported: set[int] = set()
-    for _, positions in sorted(by_label.items()):
-        count = min(max(round(len(positions) * params.test_fraction), 1), len(positions) - 1)
-        reported.update(random.permutation(positions)[:count].tolist())
-    rows = [_row(image, "test" if position in reported else "train") for position, image in enumerate(images)]
-    return rows, f"drawn: {params.test_fraction:g} of every class for `test`, seed {params.seed}"
+    rows = [_row(image, "test" if image.split == reported else str(image.split)) for image in images]
+    origin = f"given by the {source}; reported on `{reported}`"
+    if params.reported == "auto" and reported == "val":
+        origin += " (there is no test)"
+    num_across = sum(len({image.split for image in same}) > 1 for same in copies)
+    if num_across:
+        origin += f"; {num_across} images are in more than one split and count in the reported one, or once"
+    return rows, origin, num_across
 
 
 def _row(image: LabelledImage, split: str) -> SplitRow:
-    return SplitRow(image.row.digest, image.row.path, image.label, split, group=image.row.digest)
+    group = image.row.digest if image.group is None else image.group
+    return SplitRow(image.row.digest, image.row.path, image.label, split, group)

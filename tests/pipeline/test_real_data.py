@@ -9,7 +9,17 @@ import pytest
 
 from stages.core.features import open_features
 from stages.core.files import sha256_file
+from stages.core.params import load_params
+from stages.core.tables import csv_line
+from stages.index.ledger import build_ledger
+from stages.index.listing import list_files
+from stages.index.table import read_table
+from stages.split.layout import read_layout
+from stages.split.params import Params as SplitParams
+from stages.split.partition import partition
+from tests.conftest import index_params
 from tests.pipeline.project import Project, clone_project, stages_run
+from tests.source import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     assert set(stages_run(output)[3:]) == {
         *("head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "projection", "report")
     }
-    assert "reported on `val` (there is no test folder): 244 train, 153 test" in output
+    assert "reported on `val` (there is no test): 244 train, 153 test" in output
     assert "train/ants/imageNotFound.gif" in output
     assert numbers(project, "head")["num_images"] == 153
     assert numbers(project, "head")["accuracy"] >= 0.93
@@ -42,6 +52,23 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     found = numbers(project, "comparison")
     assert (found["size"], found["similarity"], found["ship"]) == ("small", "similar", "head")
     assert numbers(project, "head_training")["tap"] == "last"
+
+
+def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
+    """A table that says what the folders say gives the same rows, wherever the photos lie."""
+    root = tmp_path / "photos"
+    shutil.copytree(ants_bees, root, copy_function=lambda source, target: Path(target).symlink_to(source))
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    lines = [["path", "label", "split"], *([path, path.split("/")[1], path.split("/")[0]] for path in reversed(files))]
+    (root / "labels.csv").write_text("".join(f"{csv_line(line)}\n" for line in lines))
+    params = load_params(SplitParams, ROOT / "params.yaml").split
+    index = build_ledger(root, list_files(root), index_params(), num_workers=2)
+    layouts = [read_layout(index, table, params) for table in ([], read_table(root, "labels.csv"))]
+    parted = [partition(layout.images, layout.source, params) for layout in layouts]
+
+    assert parted[0].rows == parted[1].rows
+    assert len(parted[0].rows) == 397
+    assert parted[1].origin == "given by the table; reported on `val` (there is no test)"
 
 
 def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: Path, squeezenet: Path) -> None:

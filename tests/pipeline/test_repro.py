@@ -17,7 +17,7 @@ from stages.core.features import open_features
 from stages.core.images import decode
 from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
-from stages.core.tables import read_predictions
+from stages.core.tables import SplitRow, csv_line, read_predictions, read_rows
 from tests.conftest import backbone_params
 from tests.pipeline.project import Project, clone_project, stages_run
 
@@ -119,6 +119,38 @@ def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:
 
     assert "index: 13 files = 12 ok + 1 quarantined" in output
     assert (data["num_files"], data["num_quarantined"], data["num_train"], data["num_test"]) == (13, 1, 9, 3)
+
+
+def test_a_label_fix_runs_the_head_and_no_backbone(project: Project) -> None:
+    """A correction in data/label_fixes.csv is a dependency of `split` alone; it is applied and counted."""
+    fixes = project.root / "data/label_fixes.csv"
+    fixes.write_text("image,label,who,why\nblue/0.jpg,red,me,it is red\ngreen/1.png,drop,me,not sharp\n")
+    assert project.repro("evaluate@head") == ["split", "head", "evaluate@head"]
+    data = json.loads((project.root / "metrics" / "data.json").read_text())["data"]
+    assert (data["num_relabelled"], data["num_dropped"], data["num_train"] + data["num_test"]) == (1, 1, 11)
+
+    fixes.write_text("image,label,who,why\nblue/9.jpg,red,me,it is red\n")
+    output = project.run("dvc", "repro", check=False)
+    assert "split: data/label_fixes.csv: row 1: 'blue/9.jpg' is no image of this data set (did you mean" in output
+    assert stages_run(output) == ["split"]
+
+
+def test_a_table_in_place_of_folders(project: Project) -> None:
+    """Labels and groups come from a CSV file beside the photos; an edit of it embeds nothing anew."""
+    photos = project.root / "data" / "photos"
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.*"))
+    project.edit_params(index={"table": "labels.csv"}, head={"folds": 2})
+    try:
+        for warm, added in (("warm", ["extract"]), ("hot", [])):  # the table itself is a new file of the ledger
+            rows = {name: (warm if place % 4 == 0 else "cold", f"g{place // 2}") for place, name in enumerate(names)}
+            lines = [["path", "label", "group"], *([name, *row] for name, row in rows.items())]
+            (photos / "labels.csv").write_text("".join(f"{csv_line(line)}\n" for line in lines))
+            assert sorted(project.repro("evaluate@head")) == sorted(["index", "split", "head", "evaluate@head", *added])
+            split = read_rows(project.root / "data/split.csv", SplitRow)
+            assert {row.path: (row.label, row.group) for row in split} == rows
+            assert len({(row.group, row.split) for row in split}) == 6
+    finally:
+        (photos / "labels.csv").unlink()
 
 
 def test_a_mistake_in_params_stops_before_any_work(project: Project) -> None:

@@ -422,9 +422,11 @@ def test_a_run_by_a_kept_network_needs_no_torch(
     code = (
         "import sys; from pathlib import Path; from stages.extract.params import Params; "
         "from stages.extract.extraction import extract; from stages.index.ledger import build_ledger; "
+        "from stages.index.listing import list_files; "
         "from stages.index.params import IndexParams; params = Params.model_validate_json(sys.argv[1]); "
-        "rows = build_ledger(Path(params.data.path), "
-        "IndexParams(extensions=['jpg', 'png'], max_pixels=10**7, max_removed_fraction=0.1), 1); "
+        "root = Path(params.data.path); rows = build_ledger(root, list_files(root), "
+        "IndexParams(extensions=['jpg', 'png'], max_pixels=10**7, on_bad='fail', "
+        "max_bad_fraction=0.0, max_removed_fraction=0.1, table=None), 1); "
         "print(extract(rows, params, Path(sys.argv[2]), Path(sys.argv[3])).num_embedded, 'torch' in sys.modules)"
     )
     params = extract_params(photos, tiny_backbone, runtime={"engine": "auto", "device": "auto"})

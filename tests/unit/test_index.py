@@ -9,18 +9,22 @@ from PIL import Image
 
 from stages.core.errors import DataError
 from stages.core.files import write_json
+from stages.core.states import count_states, describe_states
 from stages.core.tables import IndexRow
+from stages.index import examining
 from stages.index.completeness import check_complete
-from stages.index.ledger import IGNORED, build_ledger, describe
-from stages.index.params import IndexParams
+from stages.index.ledger import build_ledger, check_bad, describe
+from stages.index.listing import IGNORED, list_files
+from stages.index.record import Record
+from tests.conftest import index_params, write_photos
 from tests.source import ROOT
 
-PARAMS = IndexParams(extensions=["gif", "jpeg", "jpg", "png"], max_removed_fraction=0.1, max_pixels=100_000)
+PARAMS = index_params(max_pixels=100_000)
 
 
 def ledger(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
     """Return the ledger by path."""
-    rows = build_ledger(root, PARAMS, num_workers)
+    rows = build_ledger(root, list_files(root), PARAMS, num_workers)
 
     assert [row.path for row in rows] == sorted(row.path for row in rows)
     return {row.path: row for row in rows}
@@ -75,7 +79,8 @@ def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
     }
     assert "truncated" in rows["red/cut.jpg"].reason
     assert (rows["red/turned.jpg"].width, rows["red/turned.jpg"].height) == (20, 30)
-    assert describe(list(rows.values())) == ("24 files = 12 ok + 1 repaired + 1 duplicate + 6 quarantined + 4 skipped")
+    sums = "24 files = 12 ok + 1 repaired + 1 duplicate + 6 quarantined + 4 skipped"
+    assert describe_states(list(rows.values())) == sums
 
 
 def test_names_of_any_kind_survive(photos: Path) -> None:
@@ -143,10 +148,10 @@ def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
 
 def test_ants_and_bees(ants_bees: Path) -> None:
     """The tutorials' data set: 397 photos, and the stray GIF is listed as skipped."""
-    params = IndexParams(extensions=["jpeg", "jpg", "png"], max_removed_fraction=0.1, max_pixels=10**8)
-    rows = build_ledger(ants_bees, params, num_workers=2)
+    params = index_params(extensions=["jpeg", "jpg", "png"])
+    rows = build_ledger(ants_bees, list_files(ants_bees), params, num_workers=2)
 
-    assert describe(rows) == "398 files = 397 ok + 1 skipped"
+    assert describe_states(rows) == "398 files = 397 ok + 1 skipped"
     assert [row.path for row in rows if row.status == "skipped"] == ["train/ants/imageNotFound.gif"]
 
 
@@ -167,3 +172,188 @@ def test_a_folder_that_lost_many_files_is_refused(
             check_complete(num_files, "data/photos", lock, fraction)
     else:
         check_complete(num_files, "data/photos", lock, fraction)
+
+
+def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
+    """Every reason stands there with its number of files and an example."""
+    for name in ("a", "b"):
+        (photos / "red" / f"{name}.txt").write_text("hello")
+    (photos / "blue" / "empty.png").write_bytes(b"")
+    shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
+    rows = build_ledger(photos, list_files(photos), PARAMS, 1)
+
+    assert describe(rows).splitlines() == [
+        "index: 16 files = 12 ok + 1 duplicate + 1 quarantined + 2 skipped (every file is in data/index.csv)",
+        "          1 quarantined: zero bytes, such as 'blue/empty.png'",
+        "          2 skipped: extension .txt is not in index.extensions, such as 'red/a.txt'",
+    ]
+    assert sum(count for *_, count in count_states(rows)) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"max_bad_fraction": 0.2}, None),
+        ({"max_bad_fraction": 0.1}, r"2 of 14 files are no usable image, more than index.max_bad_fraction \(0.1\)"),
+        ({"on_bad": "fail"}, "2 of 14 files are no usable image, and index.on_bad is fail: 'red/x.png': zero bytes"),
+    ],
+)
+def test_bad_files_are_refused_as_the_params_say(photos: Path, changes: dict[str, object], words: str | None) -> None:
+    """Quarantined by default; a data set with many, or with any if that is asked, is an error that names them."""
+    (photos / "red" / "x.png").write_bytes(b"")
+    (photos / "red" / "y.png").write_bytes(b"hello")
+    (photos / "red" / "notes.txt").write_bytes(b"hello")
+    rows = list(ledger(photos).values())
+    if words is None:
+        check_bad(rows, index_params(**changes))
+    else:
+        with pytest.raises(DataError, match=words):
+            check_bad(rows, index_params(**changes))
+
+
+def test_empty_folders_are_named(photos: Path) -> None:
+    """A class folder without anything in it, which DVC does not see, is told; hidden ones are no classes."""
+    (photos / "yellow").mkdir()
+    (photos / "red" / "b").mkdir()
+    (photos / "red" / ".git" / "x").mkdir(parents=True)
+    (photos / "green" / "Thumbs.db").write_bytes(b"x")
+
+    assert list_files(photos).empty_folders == ["red/b", "yellow"]
+
+
+@pytest.fixture
+def old_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Photos that were written long ago, and a project of their own for the record."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    for path in photos.rglob("*.*"):
+        os.utime(path, ns=(10**18, 10**18))
+    return photos
+
+
+def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) -> tuple[list[IndexRow], list[str]]:
+    """Build the ledger with the folder's record; return it, and the paths that were read."""
+    read = []
+    examine = examining.examine
+
+    def watched(root: Path, path: str, max_pixels: int) -> IndexRow:
+        read.append(path)
+        return examine(root, path, max_pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examining, "examine", watched)
+        record = Record(root, PARAMS.max_pixels)
+        rows = build_ledger(root, list_files(root), PARAMS, num_workers, record)
+    assert rows == build_ledger(root, list_files(root), PARAMS, 1)
+    return rows, sorted(read)
+
+
+def test_only_files_that_changed_are_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kept its path, length and times is not read; new, changed, renamed and removed files are noticed."""
+    assert len(recorded(old_photos, monkeypatch)[1]) == 12
+    assert recorded(old_photos, monkeypatch)[1] == []
+
+    Image.new("RGB", (9, 9)).save(old_photos / "red" / "new.png")
+    (old_photos / "red" / "0.jpg").rename(old_photos / "red" / "renamed.jpg")
+    (old_photos / "blue" / "1.png").unlink()
+    shutil.copy(old_photos / "blue" / "3.png", old_photos / "green" / "1.png")
+    rows, read = recorded(old_photos, monkeypatch)
+    assert read == ["green/1.png", "red/new.png", "red/renamed.jpg"]
+    assert len(rows) == 12
+
+
+def test_a_file_of_the_same_length_and_time_is_noticed(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an archive unpacks them: other bytes, but the length and the time of the old ones."""
+    path = old_photos / "red" / "same.png"
+    for colour in ("red", "blue"):
+        Image.new("RGB", (9, 9), colour).save(path, compress_level=0)
+        os.utime(path, ns=(10**18, 10**18))
+        assert "red/same.png" in recorded(old_photos, monkeypatch)[1]
+
+
+def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may change once more within a tick of the clock; until it is older than that it is not trusted."""
+    recorded(old_photos, monkeypatch)
+    Image.new("RGB", (9, 9)).save(old_photos / "red" / "new.png")
+
+    assert recorded(old_photos, monkeypatch)[1] == ["red/new.png"]
+    assert recorded(old_photos, monkeypatch)[1] == ["red/new.png"]
+
+
+@pytest.mark.parametrize("damage", ["{", '{"key": 1}', "[]", '{"key": "x", "files": {}}', None])
+def test_without_its_record_the_ledger_is_the_same(
+    old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
+) -> None:
+    """A record that is damaged, gone, or of other code or params costs time only."""
+    before = recorded(old_photos, monkeypatch)[0]
+    path = Record(old_photos, PARAMS.max_pixels).path
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_text(damage)
+
+    assert recorded(old_photos, monkeypatch) == (before, sorted(row.path for row in before))
+    stamp = list_files(old_photos).files["red/1.png"]
+    assert Record(old_photos, PARAMS.max_pixels).find("red/1.png", stamp)
+    assert not Record(old_photos, PARAMS.max_pixels + 1).find("red/1.png", stamp)
+
+
+def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted run keeps its work."""
+    examine = examining.examine
+
+    def interrupted(root: Path, path: str, max_pixels: int) -> IndexRow:
+        if path == "red/0.jpg":
+            raise KeyboardInterrupt
+        return examine(root, path, max_pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examining, "examine", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_ledger(old_photos, list_files(old_photos), PARAMS, 1, Record(old_photos, PARAMS.max_pixels))
+
+    assert recorded(old_photos, monkeypatch)[1] == ["red/0.jpg", "red/1.png", "red/2.jpg", "red/3.png"]
+
+
+def test_processes_give_the_same_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many files are shared between processes; the rows are those of one thread, in the same order."""
+    write_photos(tmp_path / "photos", per_class=50)
+    (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"hello")
+    monkeypatch.setattr(examining, "_MANY", 10)
+    rows = [
+        build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, num_workers)
+        for num_workers in (1, 3)
+    ]
+
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 151
+
+
+def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed for want of memory, say: the message names the file where to look."""
+    write_photos(tmp_path / "photos", per_class=8)
+    monkeypatch.setattr(examining, "_MANY", 10)
+    monkeypatch.setattr(examining, "_leave_interrupts_to_the_parent", os.abort)
+
+    with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or a file soon after it"):
+        build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
+
+
+def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order a folder is read in, the rows and which of two copies counts are the same."""
+    shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
+    before, scandir = ledger(photos), os.scandir
+
+    class Backwards:
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                self._entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self._entries
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert ledger(photos) == before

@@ -1,0 +1,84 @@
+"""Listing: every file below a folder, in the order of the paths, with what tells that it changed."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stages.core.errors import DataError
+
+# .dvcignore hides these from DVC: were they listed, the ledger could change without DVC seeing why.
+IGNORED = frozenset({".DS_Store", "Thumbs.db", "__pycache__"})
+# Length in bytes, time of the last change of the content and of the file's entry, in ns. The last one tells files that
+# were replaced by others of the same length and time, as archives unpack them.
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        files: Path below the folder, with `/`, and stamp; None for what is no regular file or cannot be looked at.
+        empty_folders: Paths of folders without anything in them, which DVC does not see.
+    """
+
+    files: dict[str, Stamp | None] = field(default_factory=dict)
+    empty_folders: list[str] = field(default_factory=list)
+
+
+def list_files(root: Path) -> Listing:
+    """Look at every file below a folder; hidden folders are passed over, as DVC passes over `.git`.
+
+    Raises:
+        DataError: The folder is missing, or has a link to a folder in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
+    listing, found = Listing(), []
+    for path, stamp in _walk(os.fspath(root), "", listing.empty_folders):
+        found.append((path, stamp))
+    found.sort(key=lambda one: one[0])
+    listing.files.update(found)
+    listing.empty_folders.sort()
+    return listing
+
+
+def _walk(folder: str, prefix: str, empty: list[str]) -> Iterator[tuple[str, Stamp | None]]:
+    folders = []
+    with os.scandir(folder) as entries:
+        is_empty = True
+        for entry in entries:
+            if entry.name in IGNORED:
+                continue
+            is_empty = False
+            if _is_folder(entry):
+                if entry.is_symlink():
+                    raise DataError(
+                        f"{entry.path}: is a link to a folder, which DVC does not follow: a change behind it "
+                        "would go unseen. Copy the folder, or point data.path at it."
+                    )
+                if not entry.name.startswith("."):
+                    folders.append(entry.name)
+                continue
+            yield prefix + entry.name, _stamp(entry)
+    if is_empty and prefix:
+        empty.append(prefix.removesuffix("/"))
+    for name in folders:
+        yield from _walk(os.path.join(folder, name), f"{prefix}{name}/", empty)  # noqa: PTH118 - 100,000 times
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp | None:
+    try:
+        found = entry.stat()
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None

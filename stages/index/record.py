@@ -1,0 +1,82 @@
+"""The record: what was found in files that have not changed since, so that they need not be read again.
+
+It is private and no stage's output: without it, or with a damaged one, the ledger is the same and only takes longer.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from stages.core.files import code_digests, sha256_json, write_bytes
+from stages.core.tables import IndexRow
+from stages.index.listing import Stamp
+
+# A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
+_TICK_NS = 2 * 10**9
+_SAVE_EVERY_SECONDS = 60.0
+
+
+class Record:
+    """Rows of files by path and stamp, for one folder.
+
+    Args:
+        folder: The data set's.
+        max_pixels: That files are examined with.
+
+    Attributes:
+        path: `.cache/index/<digest of the folder's path>.json` of the project; DVC's `DVC_ROOT` points experiments at
+            the main checkout's.
+    """
+
+    def __init__(self, folder: Path, max_pixels: int) -> None:
+        name = sha256_json({"folder": str(folder.resolve())})[:16]
+        self.path = Path(os.environ.get("DVC_ROOT", ".")) / ".cache" / "index" / f"{name}.json"
+        code = code_digests("core/images.py", "index/examining.py")
+        self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
+        self._known = self._read()
+        self._rows: dict[str, list[Any]] = {}
+        self._newest = time.time_ns() - _TICK_NS
+        self._saved = time.monotonic()
+
+    def find(self, path: str, stamp: Stamp | None) -> IndexRow | None:
+        """Return the row of a file that is as it was, else None."""
+        known = self._known.get(path)
+        if known is None or stamp is None or tuple(known[0]) != stamp:
+            return None
+        self._rows[path] = known
+        return IndexRow(path, *known[1])
+
+    def add(self, row: IndexRow, stamp: Stamp | None) -> None:
+        """Remember a file that was examined, if it is sure to get another stamp when it changes; save now and then.
+
+        Args:
+            row: What was found.
+            stamp: Of before it was read.
+        """
+        if stamp is not None and row.digest and stamp[1] < self._newest:
+            found = [row.digest, row.format, row.width, row.height, row.status, row.reason]
+            self._rows[row.path] = [stamp, found]
+        if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write it, if there is anything new in it or gone."""
+        if self._rows != self._known:
+            text = json.dumps({"key": self._key, "files": self._rows}, separators=(",", ":"))
+            write_bytes(self.path, text.encode())
+        self._saved = time.monotonic()
+
+    def _read(self) -> Mapping[str, Any]:
+        try:
+            content = json.loads(self.path.read_bytes())
+            return content["files"] if content["key"] == self._key else {}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"index: {self.path}: cannot be used ({error!r}); every file is read anew")
+            return {}

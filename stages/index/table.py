@@ -1,0 +1,125 @@
+"""The table: labels, and maybe splits and groups, from a CSV or Parquet file of the user's in place of folders."""
+
+import csv
+import difflib
+import posixpath
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.core.errors import DataError
+from stages.core.tables import SPLIT_NAMES, LabelRow
+
+_NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
+
+
+def read_table(root: Path, name: str) -> list[LabelRow]:
+    """Read the columns `path`, `label` and, if they are there, `split` and `group`; others are left alone.
+
+    Paths are relative to the table. Splits are train, val (valid, validation) or test, in any case.
+
+    Args:
+        root: The data set's folder.
+        name: The table's path below it.
+
+    Returns:
+        A row for every line, by path, which is relative to the data set's folder now.
+
+    Raises:
+        DataError: The table cannot be read, a column or a cell is missing, or a path is there twice or is outside.
+    """
+    table = root / name
+    columns, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    _check_columns(table, columns)
+    if not rows:
+        raise DataError(f"{table}: has no rows; expected one per image")
+    used = [column for column in (*_NEEDED, *_OPTIONAL) if column in columns]
+    found: dict[str, LabelRow] = {}
+    for number, row in enumerate(rows, start=1):
+        cells = {column: _text(row[column]) for column in used}
+        empty = [column for column in used if not cells[column]]
+        if empty:
+            raise DataError(
+                f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in {used}"
+            )
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), cells["path"]))
+        if path.startswith(("../", "/")):
+            raise DataError(
+                f"{table}: row {number}: {cells['path']!r} is outside {root}; expected a path relative to the table, "
+                "to an image below data.path"
+            )
+        if path in found:
+            raise DataError(f"{table}: row {number}: {cells['path']!r} is there twice; expected one row per image")
+        split = cells.get("split", "")
+        if split and split.lower() not in SPLIT_NAMES:
+            raise DataError(f"{table}: row {number}: split is {split!r}; expected one of {list(SPLIT_NAMES)}")
+        found[path] = LabelRow(path, cells["label"], SPLIT_NAMES.get(split.lower(), ""), cells.get("group", ""))
+    return [found[path] for path in sorted(found)]
+
+
+def check_listed(rows: Sequence[LabelRow], known: Collection[str], table: Path) -> None:
+    """Refuse a table with images that are not there.
+
+    Args:
+        rows: Of the table.
+        known: Paths of the data set's files.
+        table: Its path, for the message.
+
+    Raises:
+        DataError: The ledger does not know a path.
+    """
+    absent = [row.path for row in rows if row.path not in known]
+    if absent:
+        near = difflib.get_close_matches(absent[0], sorted(known)[:10_000], n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise DataError(
+            f"{table}: {len(absent)} of {len(rows)} images are not there, the first {absent[0]!r}{hint}. Paths are "
+            "relative to the table."
+        )
+
+
+def _read_csv(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a mark
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except FileNotFoundError as error:
+        raise DataError(f"index.table: {table} is not there; expected a path relative to data.path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: is not a UTF-8 CSV file ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header):
+            raise DataError(f"{table}: row {number} has {len(line)} cells; expected {len(header)}: {header}")
+    if len(set(header)) < len(header):
+        raise DataError(f"{table}: columns are {header}; expected each once")
+    return header, [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        columns = parquet.read_schema(table).names
+        used = [name for name in (*_NEEDED, *_OPTIONAL) if name in columns]
+        return columns, parquet.read_table(table, columns=used).to_pylist()
+    except FileNotFoundError as error:
+        raise DataError(f"index.table: {table} is not there; expected a path relative to data.path") from error
+    except pa.ArrowException as error:
+        raise DataError(f"{table}: is not a Parquet file ({error})") from error
+
+
+def _check_columns(table: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in _NEEDED if name not in columns]
+    if missing:
+        raise DataError(f"{table}: columns are {list(columns)}; expected path and label, and maybe split and group")
+    for name in _OPTIONAL:
+        near = [other for other in columns if difflib.get_close_matches(other.lower(), [name], cutoff=0.8)]
+        if name not in columns and near:
+            raise DataError(f"{table}: has a column {near[0]!r}; expected {name!r}, or a name that is not so near")
+
+
+def _text(cell: object) -> str:
+    """Return a cell as text; empty for what is no name, such as 1.5 or nothing."""
+    if isinstance(cell, str):
+        return cell
+    return str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else ""

@@ -1,0 +1,132 @@
+"""Label fixes: a small file of corrections, by people, that leaves the photos where they are."""
+
+import csv
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stages.core.errors import DataError
+from stages.core.tables import IndexRow
+from stages.split.layout import LABELLED, LabelledImage
+
+DROP = "drop"
+_COLUMNS = ["image", "label", "who", "why"]
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One correction.
+
+    Attributes:
+        image: Path as in the index, or sha256 of the file.
+        label: The class that it is, or `drop`.
+        where: File and row, for messages.
+    """
+
+    image: str
+    label: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Images after the corrections.
+
+    Attributes:
+        images: Without those that were dropped.
+        num_relabelled: Images (with their copies) that have another label now.
+        num_dropped: Images (with their copies) that were dropped.
+    """
+
+    images: Sequence[LabelledImage]
+    num_relabelled: int
+    num_dropped: int
+
+
+def read_fixes(path: Path) -> list[Fix]:
+    """Read `image, label, who, why`.
+
+    Raises:
+        DataError: The file cannot be read, its columns are others, or a cell that is needed is empty.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a mark
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except FileNotFoundError as error:
+        raise DataError(
+            f"split.label_fixes: {path} is not there; its head alone is enough: {','.join(_COLUMNS)}"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is not a UTF-8 CSV file ({error})") from error
+    if header != _COLUMNS:
+        raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}")
+    fixes = []
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(_COLUMNS) or not line[0] or not line[1]:
+            raise DataError(f"{path}: row {number} is {line}; expected {_COLUMNS}, image and label not empty")
+        fixes.append(Fix(line[0], line[1], f"{path}: row {number}"))
+    return fixes
+
+
+def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixes: Sequence[Fix]) -> Fixed:
+    """Give images the labels that the fixes say; an image's copies are fixed with it.
+
+    Args:
+        images: With their labels so far.
+        index: The ledger, to tell an image that is not used from one that is not there.
+        fixes: In any order.
+
+    Raises:
+        DataError: A fix names an image that is not there or not used, a class that is not there, or an image that
+            another fix names too.
+    """
+    digests = {row.path: row.digest for row in index} | {row.digest: row.digest for row in index if row.digest}
+    labelled = {image.row.digest for image in images}
+    states = {row.digest: row.status for row in index}
+    classes = sorted({image.label for image in images})
+    chosen: dict[str, Fix] = {}
+    for fix in fixes:
+        digest = digests.get(fix.image)
+        if digest is None:
+            raise DataError(
+                f"{fix.where}: {fix.image!r} is no image of this data set{_near(fix.image, list(digests))}. {_OTHER}"
+            )
+        if digest not in labelled:
+            why = states.get(digest, "not read") if states.get(digest) not in LABELLED else "not in the table"
+            raise DataError(f"{fix.where}: {fix.image!r} is not used ({why}: data/index.csv). Remove the row.")
+        if digest in chosen:
+            raise DataError(
+                f"{fix.where}: {fix.image!r} is fixed by {chosen[digest].where} already. Remove one of them."
+            )
+        if fix.label == DROP and DROP in classes:
+            raise DataError(f"{fix.where}: a class is called {DROP!r} too. Give the class another name.")
+        if fix.label not in (DROP, *classes):
+            raise DataError(f"{fix.where}: {fix.label!r} is no class{_near(fix.label, classes)}, nor `drop`. {_OTHER}")
+        chosen[digest] = fix
+    changed = {
+        image.row.digest
+        for image in images
+        if image.row.digest in chosen and chosen[image.row.digest].label != image.label
+    }
+    dropped = {digest for digest, fix in chosen.items() if fix.label == DROP}
+    return Fixed(
+        images=[
+            replace(image, label=chosen[image.row.digest].label) if image.row.digest in chosen else image
+            for image in images
+            if image.row.digest not in dropped
+        ],
+        num_relabelled=len(changed - dropped),
+        num_dropped=len(dropped),
+    )
+
+
+_OTHER = "Fixes of another data set go into a file of their own (split.label_fixes)."
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return ""
+    near = difflib.get_close_matches(name, known[:10_000], n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,84 @@
+"""What the room writes and says: the order of the classes, counts, warnings."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from stages.core.tables import SPLITS, STATUSES, IndexRow, SplitRow
+from stages.split.fixes import Fixed
+from stages.split.layout import LABELLED
+from stages.split.partition import Partition
+
+_MOST_CLASSES = 20
+
+
+def order_classes(rows: Sequence[SplitRow], order: str) -> list[str]:
+    """Return the names of the classes in the order that the logits will have.
+
+    Args:
+        rows: Of the split.
+        order: `text`, where `10` is before `2`, or `natural`, where runs of digits are numbers.
+    """
+
+    def by_numbers(name: str) -> tuple[list[tuple[int, int, str]], str]:
+        parts = re.split("([0-9]+)", name)
+        # Names with the same numbers, such as 1 and 01, go by their text.
+        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
+
+    names = {row.label for row in rows}
+    return sorted(names, key=by_numbers) if order == "natural" else sorted(names)
+
+
+def numbers(
+    index: Sequence[IndexRow], partition: Partition, classes: Sequence[str], fixed: Fixed
+) -> dict[str, int | list[str] | list[int]]:
+    """Return the counts of files by state and of images by split and, as lists in the classes' order, by class."""
+    states = Counter(row.status for row in index)
+    splits = Counter(row.split for row in partition.rows)
+    by_class = Counter((row.split, row.label) for row in partition.rows)
+    assert states.total() == sum(states[status] for status in STATUSES) == len(index), "every file is in one state"
+    return {
+        "num_files": len(index),
+        "num_classes": len(classes),
+        **{f"num_{status}": states[status] for status in STATUSES},
+        **{f"num_{split}": splits[split] for split in SPLITS},
+        "num_across_splits": partition.num_across_splits,
+        "num_conflicts": partition.num_conflicts,
+        "num_relabelled": fixed.num_relabelled,
+        "num_dropped": fixed.num_dropped,
+        "classes": list(classes),
+        **{split: [by_class[split, name] for name in classes] for split in SPLITS},
+    }
+
+
+def describe(
+    index: Sequence[IndexRow], partition: Partition, classes: Sequence[str], fixed: Fixed, notes: Sequence[str]
+) -> str:
+    """Return what the user should know, in lines."""
+    splits = Counter(row.split for row in partition.rows)
+    counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
+    lines = [f"{partition.origin}: {counts}; {len(classes)} classes"]
+    if fixed.num_relabelled or fixed.num_dropped:
+        lines.append(f"label fixes: {fixed.num_relabelled} images have another label, {fixed.num_dropped} are dropped")
+    lines += _table(partition.rows, classes)
+    warnings = list(notes)
+    if partition.num_conflicts:
+        warnings.append(f"{partition.num_conflicts} images are left out: their copies contradict each other")
+    unreported = sorted(set(classes) - {row.label for row in partition.rows if row.split == "test"})
+    if unreported:
+        warnings.append(f"classes without a reported image, of which nothing will be known: {unreported[:10]}")
+    lost = {str(PurePosixPath(row.path).parent) for row in index}
+    lost -= {str(PurePosixPath(row.path).parent) for row in index if row.status in LABELLED} | {"."}
+    if lost:
+        warnings.append(f"folders with files but no usable image (data/index.csv says why): {sorted(lost)[:10]}")
+    return "\n".join([*lines, *(f"split: WARNING: {warning}" for warning in warnings)])
+
+
+def _table(rows: Sequence[SplitRow], classes: Sequence[str]) -> list[str]:
+    if len(classes) > _MOST_CLASSES:
+        return []
+    by_class = Counter((row.split, row.label) for row in rows)
+    used = [split for split in SPLITS if any(row.split == split for row in rows)]
+    lines = ["  " + "".join(f"{split:>9}" for split in used)]
+    return lines + ["  " + "".join(f"{by_class[split, name]:>9}" for split in used) + f"  {name}" for name in classes]
