@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from threadpoolctl import threadpool_limits
 
+from benchmarks.memory import memory_bytes
 from benchmarks.rounds import machine
 from stages.core.features import create_features, open_features
 from stages.core.linear.folds import make_folds
@@ -156,22 +156,13 @@ def _standardise(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     return mean, scale
 
 
-def _memory_bytes(process: int) -> int:
-    """Return what a process and its children hold in memory now; what they share counts once."""
-    try:
-        family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-        return sum(each.memory_full_info().pss for each in family)
-    except psutil.Error:  # ended meanwhile
-        return 0
-
-
 def measure(name: str, folder: Path) -> dict[str, float]:
     """Run a contestant in a process of its own; return its seconds, accuracy and peak MiB."""
     command = [sys.executable, "-m", "benchmarks.head", "--contestant", name, "--folder", str(folder)]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            peak = max(peak, _memory_bytes(process.pid))
+            peak = max(peak, memory_bytes(process.pid))
             time.sleep(0.1)
         output, _ = process.communicate()
     assert process.returncode == 0, name

@@ -33,12 +33,17 @@ def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[I
             90 kB).
         num_photos: How many.
     """
-    photos = [path.read_bytes() for path in sorted(source.rglob("*.jpg"))] if source else [_photo(n) for n in range(64)]
+    photos = photo_bytes(source)
     (folder / "all").mkdir(parents=True)
     for number in range(num_photos):
         data = photos[number % len(photos)] + f"copy {number}".encode()
         (folder / "all" / f"{number:06}.jpg").write_bytes(data)
     return build_ledger(folder, list_files(folder), INDEX, 2)
+
+
+def photo_bytes(source: Path | None) -> list[bytes]:
+    """Return the bytes of real photos, or of 64 generated ones."""
+    return [path.read_bytes() for path in sorted(source.rglob("*.jpg"))] if source else [_photo(n) for n in range(64)]
 
 
 def _photo(seed: int) -> bytes:
