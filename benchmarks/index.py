@@ -20,16 +20,15 @@ from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from stages.core.tables import IndexRow, read_rows
 from tests.source import ROOT
 
-SHORT_SIDE_PX = 160
 NUM_FOLDERS = 100
 
 
-def write_small_photos(folder: Path, source: Path | None, num: int) -> None:
-    """Write distinct JPEG files of 160 px on their short side, as small versions of photo sets have."""
+def write_small_photos(folder: Path, source: Path | None, num: int, px: int) -> None:
+    """Write distinct JPEG files with a short side of so many pixels, as small versions of photo sets have."""
     small = []
     for data in photo_bytes(source):
         with Image.open(io.BytesIO(data)) as image:
-            scale = SHORT_SIDE_PX / min(image.size)
+            scale = px / min(image.size)
             resized = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
         buffer = io.BytesIO()
         resized.save(buffer, "JPEG", quality=85)
@@ -58,12 +57,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, help="folder of real JPEG photos; generated ones if not given")
     parser.add_argument("--num", type=int, default=100_000, help="files")
+    parser.add_argument("--px", type=int, default=224, help="short side of the photos")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_small_photos(root / "data/photos", arguments.photos, arguments.num)
+        write_small_photos(root / "data/photos", arguments.photos, arguments.num, arguments.px)
         yaml = YAML()
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         params["data"]["path"] = "data/photos"

@@ -109,8 +109,10 @@ R = TypeVar("R", bound=Row)
 def write_rows(path: Path, rows: Iterable[R], kind: type[R]) -> None:
     """Write a table; equal rows give equal bytes. Floats have six significant digits; None is an empty cell."""
     columns = [field.name for field in fields(kind)]
-    cells = attrgetter(*columns)
-    write_table(path, columns, (map(_cell, cells(row)) for row in rows))
+    lines: Iterable[Iterable[object]] = map(attrgetter(*columns), rows)
+    if not {field.type for field in fields(kind)} <= {str, int}:
+        lines = (map(_cell, line) for line in lines)
+    write_table(path, columns, lines)
 
 
 def read_rows(path: Path, kind: type[R]) -> list[R]:
@@ -263,7 +265,7 @@ def read_classes(path: Path) -> list[str]:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a header line and rows as they come."""
-    lines: list[list[object]] = [list(header), *(list(row) for row in rows)]
+    lines: list[tuple[object, ...]] = [tuple(header), *map(tuple, rows)]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(lines)
     table = text.getvalue()

@@ -7,6 +7,8 @@ from stages.core.entry import run_room
 
 def main() -> None:
     """Write the ledger and the user's labels, and say the sums and what was left out."""
+    import gc
+
     from stages.core.params import load_params
     from stages.core.tables import IndexRow, LabelRow, write_rows
     from stages.index.completeness import check_complete
@@ -16,6 +18,7 @@ def main() -> None:
     from stages.index.record import Record
     from stages.index.table import check_listed, read_table
 
+    gc.disable()  # nothing here is cyclic, and looking at every row again and again takes a third of a second run
     params = load_params(Params)
     root, table = Path(params.data.path), params.index.table
     record = Record(root, params.index.max_pixels)

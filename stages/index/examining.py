@@ -1,5 +1,6 @@
 """Examining: what a file is, by reading and decoding it; many files in processes, for Python works in one thread."""
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from stages.core.tables import IndexRow
 
 # Starting processes takes as long as this many small files in threads.
 _MANY = 4000
-_CHUNK = 50
+_CHUNK = 100
 
 
 def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: int) -> Iterator[IndexRow]:
@@ -38,7 +39,7 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
         return
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
-    with ProcessPoolExecutor(num_workers, spawn, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(num_workers, spawn, initializer=_start_process) as pool:
         results = pool.map(partial(_examine_chunk, root, max_pixels), chunks)
         for chunk in chunks:
             try:
@@ -61,12 +62,12 @@ def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
     Returns:
         Its row: `ok`, `repaired`, `quarantined` or, if it is no file at all, `skipped`.
     """
-    name = os.path.join(root, path)  # noqa: PTH118 - 100,000 times
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):  # noqa: PTH116 - likewise; opening a pipe would wait for ever
-            return unread(path, "skipped", "not a regular file")
-        with open(name, "rb") as file:  # noqa: PTH123 - likewise
-            data = file.read()
+        # Without waiting: a pipe would wait for ever for somebody to write.
+        with os.fdopen(os.open(f"{root}/{path}", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return unread(path, "skipped", "not a regular file")
+            data = file.readall()
     except OSError as error:
         return unread(path, "quarantined", f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(data).hexdigest()
@@ -88,5 +89,6 @@ def _examine_chunk(root: Path, max_pixels: int, paths: Sequence[str]) -> list[In
     return [examine(root, path, max_pixels) for path in paths]
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's to handle
+    gc.disable()  # decoding makes no cycles

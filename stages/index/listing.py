@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.errors import DataError
@@ -24,8 +24,8 @@ class Listing:
         empty_folders: Paths of folders without anything in them, which DVC does not see.
     """
 
-    files: dict[str, Stamp | None] = field(default_factory=dict)
-    empty_folders: list[str] = field(default_factory=list)
+    files: Mapping[str, Stamp | None]
+    empty_folders: Sequence[str]
 
 
 def list_files(root: Path) -> Listing:
@@ -36,16 +36,13 @@ def list_files(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
-    listing, found = Listing(), []
-    for path, stamp in _walk(os.fspath(root), "", listing.empty_folders):
-        found.append((path, stamp))
-    found.sort(key=lambda one: one[0])
-    listing.files.update(found)
-    listing.empty_folders.sort()
-    return listing
+    found: dict[str, Stamp | None] = {}
+    empty: list[str] = []
+    _look(os.fspath(root), "", found, empty)
+    return Listing({path: found[path] for path in sorted(found)}, sorted(empty))
 
 
-def _walk(folder: str, prefix: str, empty: list[str]) -> Iterator[tuple[str, Stamp | None]]:
+def _look(folder: str, prefix: str, found: dict[str, Stamp | None], empty: list[str]) -> None:
     folders = []
     with os.scandir(folder) as entries:
         is_empty = True
@@ -62,11 +59,11 @@ def _walk(folder: str, prefix: str, empty: list[str]) -> Iterator[tuple[str, Sta
                 if not entry.name.startswith("."):
                     folders.append(entry.name)
                 continue
-            yield prefix + entry.name, _stamp(entry)
+            found[prefix + entry.name] = _stamp(entry)
     if is_empty and prefix:
         empty.append(prefix.removesuffix("/"))
     for name in folders:
-        yield from _walk(os.path.join(folder, name), f"{prefix}{name}/", empty)  # noqa: PTH118 - 100,000 times
+        _look(f"{folder}/{name}", f"{prefix}{name}/", found, empty)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

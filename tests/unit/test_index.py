@@ -333,7 +333,7 @@ def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch
     """Killed for want of memory, say: the message names the file where to look."""
     write_photos(tmp_path / "photos", per_class=8)
     monkeypatch.setattr(examining, "_MANY", 10)
-    monkeypatch.setattr(examining, "_leave_interrupts_to_the_parent", os.abort)
+    monkeypatch.setattr(examining, "_start_process", os.abort)
 
     with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or a file soon after it"):
         build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
