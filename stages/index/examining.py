@@ -39,7 +39,8 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
         return
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
-    with ProcessPoolExecutor(num_workers, spawn, initializer=_start_process) as pool:
+    # One more than there are cores: somebody always waits for a disk, or for work.
+    with ProcessPoolExecutor(num_workers + 1, spawn, initializer=_start_process) as pool:
         results = pool.map(partial(_examine_chunk, root, max_pixels), chunks)
         for chunk in chunks:
             try:

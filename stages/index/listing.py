@@ -35,7 +35,10 @@ def list_files(root: Path) -> Listing:
         DataError: The folder is missing, or has a link to a folder in it.
     """
     if not root.is_dir():
-        raise DataError(f"data.path: {root} is no folder; expected one that holds the images, in class folders")
+        raise DataError(
+            f"data.path: {root} is no folder; expected one that holds the images, in class folders or with a table "
+            "(index.table)"
+        )
     found: dict[str, Stamp | None] = {}
     empty: list[str] = []
     _look(os.fspath(root), "", found, empty)

@@ -1,8 +1,9 @@
 """What room `index` reads from params.yaml."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages.core.params import RoomParams, Section
 from stages.core.sections import DataParams, RuntimeParams
@@ -17,6 +18,13 @@ class IndexParams(Section):
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     max_removed_fraction: Annotated[float, Field(ge=0, le=1)]
     table: Annotated[str, Field(pattern=r"(?i)^[^/].*\.(csv|parquet)$")] | None
+
+    @field_validator("table")
+    @classmethod
+    def _is_in_the_data_set(cls, table: str | None) -> str | None:
+        if table is not None and ".." in PurePosixPath(table).parts:
+            raise ValueError("a path below data.path, where DVC sees an edit")
+        return table
 
 
 class Params(RoomParams):

@@ -86,6 +86,7 @@ def _read_csv(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         raise DataError(f"index.table: {table} is not there; expected a path relative to data.path") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: is not a UTF-8 CSV file ({error})") from error
+    lines = [line for line in lines if line]  # the reader's word for an empty line
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise DataError(f"{table}: row {number} has {len(line)} cells; expected {len(header)}: {header}")

@@ -63,7 +63,7 @@ def read_fixes(path: Path) -> list[Fix]:
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}")
     fixes = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(filter(None, lines), start=1):  # without empty lines
         if len(line) != len(_COLUMNS) or not line[0] or not line[1]:
             raise DataError(f"{path}: row {number} is {line}; expected {_COLUMNS}, image and label not empty")
         fixes.append(Fix(line[0], line[1], f"{path}: row {number}"))

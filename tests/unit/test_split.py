@@ -5,6 +5,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from stages.core.errors import DataError
 from stages.core.tables import IndexRow, LabelRow, SplitRow
 from stages.split import results
-from stages.split.fixes import Fix, apply_fixes
+from stages.split.fixes import Fix, apply_fixes, read_fixes
 from stages.split.layout import read_layout
 from stages.split.params import SplitParams
 from stages.split.partition import Partition, partition
@@ -336,6 +337,24 @@ def test_label_fixes_are_applied_by_path_or_digest() -> None:
     assert labels["b/b1.png"] == "b"
     assert "a/a0.png" not in labels
     assert len(labels) == 15
+
+
+def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
+    """With a spreadsheet's mark and empty lines; without an image or a label, or with other columns, it is an error."""
+    path = tmp_path / "fixes.csv"
+    path.write_bytes(b'\xef\xbb\xbfimage,label,who,why\r\n"a,b.png",cat,,\r\n\r\nc.png,drop,me,"not, sharp"\r\n')
+    assert [(one.image, one.label) for one in read_fixes(path)] == [("a,b.png", "cat"), ("c.png", "drop")]
+    for text, words in (
+        ("path,label\n", "columns are"),
+        ("image,label,who,why\na.png,,me,x\n", "row 1 is .*image and label not empty"),
+        ("image,label,who,why\na.png,cat\n", "row 1 is"),
+        ("", "columns are"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=words):
+            read_fixes(path)
+    with pytest.raises(DataError, match="is not there; its head alone is enough: image,label,who,why"):
+        read_fixes(tmp_path / "other.csv")
 
 
 @pytest.mark.parametrize(

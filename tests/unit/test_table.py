@@ -72,8 +72,8 @@ def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
 
 
 def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
-    """Excel begins a UTF-8 file with one."""
-    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na.png,cat\r\n")
+    """Excel begins a UTF-8 file with one; empty lines are no rows."""
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na.png,cat\r\n\r\n")
 
     assert read_table(tmp_path, "t.csv") == [LabelRow("a.png", "cat", "", "")]
 
