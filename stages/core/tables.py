@@ -1,10 +1,5 @@
-"""The tables between stages: their columns, and writing and reading them without guessing.
+"""The tables between stages: their columns, and writing and reading them as CSV files without guessing."""
 
-CSV files are UTF-8, comma-separated, RFC 4180 quoting (a path may hold commas, quotes and line ends), one header line.
-"""
-
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -16,8 +11,9 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.csv_files import read_table, write_table
 from stages.core.errors import TableError
-from stages.core.files import write_bytes, write_json
+from stages.core.files import write_json
 
 STATUSES = ("ok", "repaired", "duplicate", "quarantined", "skipped")
 USABLE = ("ok", "repaired")
@@ -123,7 +119,7 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
     """
     types = {field.name: field.type for field in fields(kind)}
     remedy = f"Run: dvc repro {kind.repro}"
-    header, lines = _read(path, remedy)
+    header, lines = read_table(path, remedy)
     if header != list(types):
         raise TableError(f"{path}: columns are {header}; expected {list(types)}. {remedy}")
     rows = []
@@ -209,7 +205,7 @@ def read_predictions(path: Path) -> Predictions:
             class, a digest is there twice, or `predicted` is not a class with the largest logit of its row.
     """
     remedy = "Run: dvc repro " + path.stem
-    header, lines = _read(path, remedy)
+    header, lines = read_table(path, remedy)
     identity = ["digest", "path", "label", "predicted"]
     classes = [name.removeprefix(LOGIT_PREFIX) for name in header[4:]]
     if header != [*identity, *(LOGIT_PREFIX + name for name in classes)] or not classes:
@@ -261,35 +257,3 @@ def read_classes(path: Path) -> list[str]:
     if not isinstance(classes, list) or len({str(name) for name in classes}) != len(classes) or len(classes) < 2:
         raise TableError(f"{path}: found {classes}; expected at least 2 different names. {remedy}")
     return [str(name) for name in classes]
-
-
-def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header line and rows as they come."""
-    lines: list[tuple[object, ...]] = [tuple(header), *map(tuple, rows)]
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    table = text.getvalue()
-    if "\r" in table:  # which Python before 3.13 leaves unquoted here
-        table = "".join(f"{csv_line(line)}\n" for line in lines)
-    write_bytes(path, table.encode())
-
-
-def csv_line(cells: Iterable[object]) -> str:
-    """Return cells as a line of CSV, without the line's end."""
-    line = io.StringIO(newline="")
-    # Python before 3.13 leaves line ends in cells unquoted unless they are among the line's own.
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return line.getvalue().removesuffix("\r\n")
-
-
-def _read(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file, strict=True))
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: is missing. {remedy}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: is not a UTF-8 CSV file ({error}). {remedy}") from error
-    if not lines:
-        raise TableError(f"{path}: is empty. {remedy}")
-    return lines[0], lines[1:]

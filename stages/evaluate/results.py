@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.core import findings
-from stages.core.tables import Predictions, write_rows, write_table
+from stages.core.csv_files import write_table
+from stages.core.tables import Predictions, write_rows
 from stages.evaluate import curves
 from stages.evaluate.scores import Outcomes, Score, class_scores
 

@@ -1,16 +1,17 @@
 """The table: labels, and maybe splits and groups, from a CSV or Parquet file of the user's in place of folders."""
 
-import csv
 import difflib
 import posixpath
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.core.csv_files import read_foreign_csv
 from stages.core.errors import DataError
 from stages.core.tables import SPLIT_NAMES, LabelRow
 
 _NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
+_ABSENT = "index.table, a path relative to data.path"
 
 
 def read_table(root: Path, name: str) -> list[LabelRow]:
@@ -79,17 +80,7 @@ def check_listed(rows: Sequence[LabelRow], known: Collection[str], table: Path) 
 
 
 def _read_csv(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a mark
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-    except FileNotFoundError as error:
-        raise DataError(f"index.table: {table} is not there; expected a path relative to data.path") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: is not a UTF-8 CSV file ({error})") from error
-    lines = [line for line in lines if line]  # the reader's word for an empty line
-    for number, line in enumerate(lines, start=1):
-        if len(line) != len(header):
-            raise DataError(f"{table}: row {number} has {len(line)} cells; expected {len(header)}: {header}")
+    header, lines = read_foreign_csv(table, _ABSENT)
     if len(set(header)) < len(header):
         raise DataError(f"{table}: columns are {header}; expected each once")
     return header, [dict(zip(header, line, strict=True)) for line in lines]
@@ -104,7 +95,7 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         used = [name for name in (*_NEEDED, *_OPTIONAL) if name in columns]
         return columns, parquet.read_table(table, columns=used).to_pylist()
     except FileNotFoundError as error:
-        raise DataError(f"index.table: {table} is not there; expected a path relative to data.path") from error
+        raise DataError(f"{_ABSENT}: {table} is not there") from error
     except pa.ArrowException as error:
         raise DataError(f"{table}: is not a Parquet file ({error})") from error
 

@@ -8,9 +8,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from stages.core.csv_files import csv_line
 from stages.core.findings import LabelSuspect
 from stages.core.states import count_states
-from stages.core.tables import csv_line
 from stages.report import figures
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams

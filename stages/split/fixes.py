@@ -1,12 +1,12 @@
 """Label fixes: a small file of corrections, by people, that leaves the photos where they are."""
 
-import csv
 import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stages.core.csv_files import read_foreign_csv
 from stages.core.errors import DataError
 from stages.core.tables import IndexRow
 from stages.split.layout import LABELLED, LabelledImage
@@ -51,20 +51,12 @@ def read_fixes(path: Path) -> list[Fix]:
     Raises:
         DataError: The file cannot be read, its columns are others, or a cell that is needed is empty.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a mark
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-    except FileNotFoundError as error:
-        raise DataError(
-            f"split.label_fixes: {path} is not there; its head alone is enough: {','.join(_COLUMNS)}"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is not a UTF-8 CSV file ({error})") from error
+    header, lines = read_foreign_csv(path, f"split.label_fixes, of which the head {','.join(_COLUMNS)} is enough")
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}")
     fixes = []
-    for number, line in enumerate(filter(None, lines), start=1):  # without empty lines
-        if len(line) != len(_COLUMNS) or not line[0] or not line[1]:
+    for number, line in enumerate(lines, start=1):
+        if not line[0] or not line[1]:
             raise DataError(f"{path}: row {number} is {line}; expected {_COLUMNS}, image and label not empty")
         fixes.append(Fix(line[0], line[1], f"{path}: row {number}"))
     return fixes

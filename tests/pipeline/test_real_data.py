@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from stages.core.csv_files import csv_line
 from stages.core.features import open_features
 from stages.core.files import sha256_file
 from stages.core.params import load_params
-from stages.core.tables import csv_line
 from stages.index.ledger import build_ledger
 from stages.index.listing import list_files
 from stages.index.table import read_table

@@ -13,11 +13,12 @@ import torch
 
 from stages.core.backbones import build_embedding_network
 from stages.core.bundle import read_bundle
+from stages.core.csv_files import csv_line
 from stages.core.features import open_features
 from stages.core.images import decode
 from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
-from stages.core.tables import SplitRow, csv_line, read_predictions, read_rows
+from stages.core.tables import SplitRow, read_predictions, read_rows
 from tests.conftest import backbone_params
 from tests.pipeline.project import Project, clone_project, stages_run
 

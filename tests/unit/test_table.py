@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from stages.core.csv_files import csv_line
 from stages.core.errors import DataError
-from stages.core.tables import LabelRow, csv_line
+from stages.core.tables import LabelRow
 from stages.index.table import check_listed, read_table
 
 
@@ -107,7 +108,7 @@ def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.parquet: is not a Parquet file"):
         read_table(tmp_path, "t.parquet")
     for name in ("u.parquet", "u.csv"):
-        with pytest.raises(DataError, match=f"index.table: .*{name} is not there"):
+        with pytest.raises(DataError, match=f"index.table, a path relative to data.path: .*{name} is not there"):
             read_table(tmp_path, name)
     for label in (0.5, None, True):
         parquet.write_table(pa.table({"path": ["a.png"], "label": [label]}), tmp_path / "v.parquet")
