@@ -29,7 +29,7 @@ sweep: env  ## train a head on each of BACKBONES="name name ..." and show them i
 	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \
 	  for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || exit 1; done
 	dvc repro --quiet evaluate@head
-	dvc exp show --drop '.*' --keep 'backbone.name|head\.(accuracy|log_loss)|head_training.tap' --sort-by head.accuracy --sort-order desc
+	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|head\.(accuracy|log_loss)$$|head_training.tap' --sort-by head.accuracy --sort-order desc
 
 test: env  ## run every test
 	pytest --numprocesses 2 --dist loadfile
