@@ -195,7 +195,7 @@ def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
     [
         ({}, None),
         ({"max_bad_fraction": 0.2}, None),
-        ({"max_bad_fraction": 0.1}, r"2 of 14 files are no usable image, more than index.max_bad_fraction \(0.1\)"),
+        ({"max_bad_fraction": 0.14}, r"2 of 14 files are no usable image, more than index.max_bad_fraction \(0.14\)"),
         ({"on_bad": "fail"}, "2 of 14 files are no usable image, and index.on_bad is fail: 'red/x.png': zero bytes"),
     ],
 )
