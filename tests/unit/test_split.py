@@ -252,6 +252,7 @@ def test_classes_are_ordered_by_text_or_by_number() -> None:
 def test_of_copies_across_given_splits_the_reported_one_counts(reported: str) -> None:
     """A photo that is in train and in the reported folder is reported, not trained on, whatever the folders' names."""
     rows = classes({"a": 3, "b": 3}, "train/") + index(f"{reported}/a/atr0.png", f"{reported}/b/new.png")
+    rows += index("train/a/more/atr1.png", status="duplicate")  # on one side, so not counted
     marked = [replace(row, status="duplicate") if row.path == "train/a/atr0.png" else row for row in rows]
     for index_rows in (rows, marked):
         found = divide(index_rows)
