@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
 from stages.core.tables import IndexRow
-from stages.extract.engines.kept import engine_key, export_in_a_process
+from stages.extract.kept import engine_key, export_in_a_process
 from stages.extract.params import Params
 from stages.index.ledger import build_ledger
 from stages.index.listing import list_files

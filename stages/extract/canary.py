@@ -8,7 +8,6 @@ come out differently. A change that shows in neither (a decoder's quirk with one
 import hashlib
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,17 +19,13 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from stages.core.agreement import TOLERANCES, relative_difference
 from stages.core.errors import StoreError
 from stages.core.features import Rows, check_finite
 from stages.core.files import canonical_json, sha256_file, write_new_bytes
 from stages.core.images import ImageError
 
 NAME = "canary.safetensors"
-# Largest difference between two sets of embeddings of the same pictures, in units of their root mean square, by
-# precision. Measured with EfficientNet-Lite0 and SqueezeNet 1.1 in float32 on a CPU: other batches and threads 0, ONNX
-# Runtime against torch 4e-6 to 2e-5; one layer's weights 0.1 % larger 0.006 to 0.014; the mean off by one gray level
-# 0.06 to 0.13; another resize filter 0.5 and more. Rounding to float16 moves a large value by up to 5e-4 of itself.
-TOLERANCES = {"float32": 1e-3, "float16": 2e-2}
 _PACKAGES = ("numpy", "onnxruntime", "pillow", "timm", "torch", "torchvision")
 Embed = Callable[[Sequence[bytes]], dict[str, Rows]]
 
@@ -105,15 +100,6 @@ def is_whole(path: Path) -> bool:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return False
     return True
-
-
-def relative_difference(kept: Rows, now: Rows) -> float:
-    """Return the largest difference in units of the first's root mean square; infinite for other shapes."""
-    if kept.shape != now.shape:
-        return math.inf
-    wide = kept.astype(np.float64)
-    scale = float(np.sqrt(np.mean(wide**2))) or 1.0
-    return float(np.abs(wide - now).max()) / scale
 
 
 def _make_canary(path: Path, tap: str, embed: Embed) -> None:

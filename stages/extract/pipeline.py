@@ -4,11 +4,11 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from stages.core.engines.engine import Engine
 from stages.core.features import Rows
 from stages.core.parallel import in_order
 from stages.core.reader import Reader
 from stages.core.tables import IndexRow
-from stages.extract.engines.engine import Engine
 
 Embeddings = dict[str, Rows]
 

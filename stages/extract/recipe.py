@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.clock import Clock
+from stages.core.engines.engine import Engine, ExportError, choose_engine
+from stages.core.engines.onnx_engine import OnnxEngine
 from stages.core.errors import BackboneError, ParamsError
 from stages.core.runtime import choose_device, make_repeatable
 from stages.core.specs import BackboneFacts, make_spec
 from stages.core.views import make_views
-from stages.extract.engines.engine import Engine, choose_engine
-from stages.extract.engines.kept import ExportError, engine_key, export_in_a_process, find_graph, find_known
-from stages.extract.engines.onnx_engine import OnnxEngine
+from stages.extract.kept import engine_key, export_in_a_process, find_graph, find_known
 from stages.extract.params import Params
 
 
@@ -96,7 +96,7 @@ def _find_kept(
 
 def _torch_recipe(params: Params, median_short_side_px: float, device: str, clock: Clock) -> Recipe:
     from stages.core.backbones import build_embedding_network  # torch: seconds
-    from stages.extract.engines.torch_engine import TorchEngine
+    from stages.core.engines.torch_engine import TorchEngine
 
     make_repeatable()
     facts, network = build_embedding_network(params.backbone, params.transform.px, median_short_side_px)

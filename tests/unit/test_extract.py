@@ -20,6 +20,9 @@ from PIL import Image, ImageOps
 from stages.core import backbones
 from stages.core.backbones import build_backbone
 from stages.core.clock import Clock
+from stages.core.engines import graphs
+from stages.core.engines.engine import ExportError, choose_engine
+from stages.core.engines.torch_engine import TorchEngine
 from stages.core.errors import BackboneError, DataError, FeatureFileError, ParamsError, StoreError
 from stages.core.features import open_features
 from stages.core.images import decode
@@ -28,12 +31,9 @@ from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
 from stages.core.transforms import Transform
 from stages.core.views import View
-from stages.extract import recipe
-from stages.extract.engines import exporting, kept
-from stages.extract.engines.engine import choose_engine
-from stages.extract.engines.kept import ExportError, export_in_a_process
-from stages.extract.engines.torch_engine import TorchEngine
+from stages.extract import exporting, kept, recipe
 from stages.extract.extraction import extract
+from stages.extract.kept import export_in_a_process
 from stages.extract.pipeline import embed_rows
 from stages.extract.store.shards import SHARD_PATTERN
 from tests.conftest import extract_params, index_of
@@ -370,7 +370,7 @@ def test_a_graph_that_does_not_load_is_no_export(
     def refuse(*_: object) -> None:
         raise BackboneError("not implemented")
 
-    monkeypatch.setattr(exporting, "OnnxEngine", refuse)
+    monkeypatch.setattr(graphs, "OnnxEngine", refuse)
     with pytest.raises(ExportError, match="not implemented"):
         exporting.export(tiny_backbone, 64, 64.0, tmp_path, "key")
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,10 @@ from stages.core.features import Rows
 from stages.core.sections import RuntimeParams
 
 
+class ExportError(Exception):
+    """ONNX Runtime cannot run this network as torch does; the message is the reason."""
+
+
 class Engine(Protocol):
     """A network that is ready to run.
 

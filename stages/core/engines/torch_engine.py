@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from stages.core.clock import Clock
+from stages.core.engines.engine import fill_up
 from stages.core.errors import BackboneError
 from stages.core.features import Rows
 from stages.core.taps import EmbeddingNetwork
-from stages.extract.engines.engine import fill_up
 
 _BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
 

