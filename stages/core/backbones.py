@@ -78,6 +78,31 @@ def build_embedding_network(
     return backbone.facts, EmbeddingNetwork(backbone.network, transform, params.taps, params.pooling).eval()
 
 
+def build_bare(name: str, px: int) -> nn.Module:
+    """Build a backbone's layers, without its classifier and with random weights, for those of a bundle.
+
+    Args:
+        name: As in params.yaml.
+        px: Side of its pictures.
+
+    Returns:
+        As `Backbone.network`, on the CPU.
+
+    Raises:
+        BackboneError: Unknown name.
+    """
+    if name == EMBEDDED or name.startswith(TIMM_PREFIX):
+        import timm
+
+        architecture = f"tf_{EMBEDDED}" if name == EMBEDDED else name.removeprefix(TIMM_PREFIX)
+        if not timm.is_model(architecture):
+            raise _unknown(name, [TIMM_PREFIX + known for known in timm.list_models()])
+        network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+    else:
+        network, _ = _torchvision_network(name, px)
+    return network.eval().requires_grad_(False)
+
+
 def _build_embedded(params: BackboneParams) -> Backbone:
     if params.weights != "auto":
         raise BackboneError(
@@ -152,9 +177,7 @@ def _timm_transform(config: Mapping[str, Any]) -> Transform:
 def _build_torchvision(params: BackboneParams) -> Backbone:
     import torchvision
 
-    names = torchvision.models.list_models(module=torchvision.models)
-    if params.name not in names:
-        raise _unknown(params.name, [EMBEDDED, *names])
+    _check_torchvision_name(params.name)
     published = torchvision.models.get_model_weights(params.name)
     if params.weights_is_file or params.weights == "auto":
         member = published.DEFAULT  # a file brings no transform of its own
@@ -170,14 +193,7 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
     preset = member.transforms()
     if preset.crop_size[0] < min_px:
         raise BackboneError(f"{params.name}: {member} wants {preset.crop_size[0]} px but needs {min_px} px")
-    # Flags that are not in the state dict but were set when the published weights were trained (pytorch/vision#1709).
-    flags: dict[str, Any] = {}
-    if params.name in ("inception_v3", "googlenet"):
-        flags = {"transform_input": True, "aux_logits": False, "init_weights": False}
-    if params.name.startswith("vit_"):
-        flags = {"image_size": min_px}
-    network = torchvision.models.get_model(params.name, weights=None, **flags)
-    removed = _remove_classifier(network)
+    network, removed = _torchvision_network(params.name, min_px)
     tensors = {
         # torchvision's DenseNet files are older than its code, and it renames the same way.
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): tensor
@@ -195,6 +211,29 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
     )
     fixed_px = params.name.startswith(("vit_", "maxvit_"))
     return Backbone(BackboneFacts(params.name, weights.sha256, transform, min_px, fixed_px), network)
+
+
+def _torchvision_network(name: str, px: int) -> tuple[nn.Module, str]:
+    """Return a network without its classifier, with random weights, and how the names of what was taken off begin."""
+    import torchvision
+
+    _check_torchvision_name(name)
+    # Flags that are not in the state dict but were set when the published weights were trained (pytorch/vision#1709).
+    flags: dict[str, Any] = {}
+    if name in ("inception_v3", "googlenet"):
+        flags = {"transform_input": True, "aux_logits": False, "init_weights": False}
+    if name.startswith("vit_"):
+        flags = {"image_size": px}
+    network = torchvision.models.get_model(name, weights=None, **flags)
+    return network, _remove_classifier(network)
+
+
+def _check_torchvision_name(name: str) -> None:
+    import torchvision
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise _unknown(name, [EMBEDDED, *names])
 
 
 def _remove_classifier(network: nn.Module) -> str:

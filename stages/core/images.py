@@ -49,6 +49,46 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         ImageError: Not an image of a known format, damaged, too large, too thin, or of a kind with no agreed meaning as
             RGB.
     """
+    image = _open(data, max_pixels)
+    try:
+        repairs = _what_is_left_out(image, data)
+        image.load()
+        return _upright_rgb(image, repairs)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise ImageError(f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})") from error
+
+
+def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Return width and height of an image file as it lies, by its header alone.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: As for `decode`.
+
+    Raises:
+        ImageError: `decode` would refuse it by its header.
+    """
+    return _open(data, max_pixels).size
+
+
+def upright_rgb(image: Image.Image) -> Picture:
+    """Return what `decode` would give for a file with this picture in it.
+
+    Raises:
+        ImageError: It is damaged, or of a kind with no agreed meaning as RGB.
+    """
+    try:
+        image.load()
+        return _upright_rgb(image, [])
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"damaged: {error}") from error
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError("zero bytes")
     # Pillow's own limit is a global that warns from some thread; ours is checked below, on the header alone.
@@ -61,14 +101,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"{image.width} x {image.height} pixels: a side is over {MAX_ASPECT_RATIO} times the other")
-    try:
-        repairs = _what_is_left_out(image, data)
-        image.load()
-        return _upright_rgb(image, repairs)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        raise ImageError(f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})") from error
+    return image
 
 
 def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.core.clock import Clock
 from stages.core.errors import DataError
-from stages.core.images import ImageError, decode
+from stages.core.images import ImageError, decode, measure, upright_rgb
 from stages.core.tables import IndexRow
 from stages.core.transforms import Transform
 from stages.core.views import View
@@ -99,7 +99,7 @@ class Reader:
             DataError: As `pixels`.
         """
         path = self._folder / row.path
-        with self._budget.hold(self._cost(row)):
+        with self._budget.hold(self._cost(row.width, row.height)):
             try:
                 with self._clock("read"):
                     data = path.read_bytes()
@@ -122,19 +122,30 @@ class Reader:
                     ) from error
                 yield image
 
-    def views_of(self, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-        """Return the views of an image file's bytes, uint8 (views, px, px, 3).
+    def views_of(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Return the views of an image file's bytes, uint8 (views, px, px, 3), and what was repaired.
 
         Raises:
             ImageError: The file gives no picture.
         """
-        return self._views_of(decode(data, max_pixels).image)
+        with self._budget.hold(self._cost(*measure(data, max_pixels))), self._clock("decode"):
+            picture = decode(data, max_pixels)
+            return self._views_of(picture.image), picture.repairs
+
+    def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Return the views of a picture in memory, as `views_of` does.
+
+        Raises:
+            ImageError: It cannot be shown as RGB.
+        """
+        picture = upright_rgb(image)
+        return self._views_of(picture.image), picture.repairs
 
     def _views_of(self, image: Image.Image) -> NDArray[np.uint8]:
         views = [view.pixels(image, self._transform) for view in self._views]
         return views[0][None] if len(views) == 1 else np.stack(views)
 
-    def _cost(self, row: IndexRow) -> int:
-        width, height = self._transform.resized(row.width, row.height)
-        columns = max(width * row.height, width * height)
-        return row.width * row.height * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL
+    def _cost(self, width: int, height: int) -> int:
+        resized_width, resized_height = self._transform.resized(width, height)
+        columns = max(resized_width * height, resized_width * resized_height)
+        return width * height * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL

@@ -12,13 +12,16 @@ from stages.core.sections import RuntimeParams
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
-def choose_device(runtime: RuntimeParams) -> str:
+def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
     """Return the device to compute on, such as `cpu` or `cuda:0`: for `auto` the GPU if there is one, else the CPU.
+
+    Args:
+        wanted: As in `runtime.device`.
+        asked_by: For the message.
 
     Raises:
         ParamsError: A device is asked for that this machine, or this build of torch, does not have.
     """
-    wanted = runtime.device
     if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch
@@ -33,7 +36,7 @@ def choose_device(runtime: RuntimeParams) -> str:
     )
     if missing:
         raise ParamsError(
-            f"runtime.device: found {wanted!r}, which this machine does not have "
+            f"{asked_by}: found {wanted!r}, which this machine does not have "
             f"({torch.cuda.device_count()} CUDA devices); expected auto, cpu or a device that it has"
         )
     return wanted

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 
+from stages.core.parallel import num_cores
 from stages.core.params import Section
 
 Name = Annotated[str, Field(min_length=1)]
@@ -100,5 +101,4 @@ class RuntimeParams(Section):
         """Number of threads: for `auto` one per core, shared with the processes that torchrun started beside this."""
         if self.workers != "auto":
             return self.workers
-        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, num_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -40,7 +40,7 @@ def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine:
     Raises:
         ImageError: A file gives no picture.
     """
-    pixels = np.concatenate([reader.views_of(data, max_pixels) for data in files])
+    pixels = np.concatenate([reader.views_of(data, max_pixels)[0] for data in files])
     return split_views(engine.embed(pixels), num_views)
 
 

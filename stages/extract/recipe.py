@@ -47,7 +47,7 @@ def make_recipe(params: Params, median_short_side_px: float, root: Path, clock: 
         BackboneError, DownloadError: The backbone cannot be built as asked.
         ParamsError: A device or engine that this machine does not have.
     """
-    device = choose_device(params.runtime)
+    device = choose_device(params.runtime.device)
     name = choose_engine(params.runtime, device)
     if name == "onnx" and device != "cpu":
         raise ParamsError(f"runtime.engine: onnx runs on the CPU only; the device is {device}; expected auto or torch")

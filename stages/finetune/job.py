@@ -101,7 +101,7 @@ class Job:
         self._features, self._classes, self._params = features, classes, params
         self._split_sha256 = split_sha256
         self._images = part_images(index, split, classes, params.finetune)
-        self._device = torch.device(choose_device(params.runtime))
+        self._device = torch.device(choose_device(params.runtime.device))
         self._spec = features.spec
         self._transform = transform_of(self._spec)
         sides_px = [min(image.row.width, image.row.height) for image in self._images.training]

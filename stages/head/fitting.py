@@ -77,7 +77,7 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
         for tap in candidates:
             rows = Rows(features, tap, digests, folds, params.runtime.memory // ROWS_FRACTION)
             # A GPU pays where rows are many: torch takes seconds to import.
-            device = choose_device(params.runtime) if are_many(rows, targets) else "cpu"
+            device = choose_device(params.runtime.device) if are_many(rows, targets) else "cpu"
             designs = Designs(rows, targets, head.folds, Machine(params.runtime.num_workers, device))
             taps[tap], folds_of_tap = score_ridge(designs, ridge_grid)
             if taps[tap].log_loss == min(scored.log_loss for scored in taps.values()):  # of equal ones the deepest

@@ -12,7 +12,7 @@ from stages.core.errors import BackboneError
 from stages.core.features import Rows
 from stages.core.taps import EmbeddingNetwork
 
-_BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
+DEFAULT_BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
 
 
 class TorchEngine:
@@ -33,7 +33,7 @@ class TorchEngine:
 
     def __init__(self, network: EmbeddingNetwork, device: str, batch: int | None, precision: str, clock: Clock) -> None:
         self._device = torch.device(device)
-        self.batch = batch or _BATCH[self._device.type]
+        self.batch = batch or DEFAULT_BATCH[self._device.type]
         self.dims = network.dims
         self._dtype = np.dtype(precision)
         self._autocast = precision == "float16" and self._device.type == "cuda"
@@ -80,4 +80,4 @@ class TorchEngine:
                 if batch <= 2:
                     raise BackboneError(f"{self._device}: out of memory even for two pictures at once") from error
                 self.batch = max(2, batch // 2)
-                print(f"extract: {self._device}: out of memory at a batch of {batch}; going on with {self.batch}")
+                print(f"{self._device}: out of memory at a batch of {batch}; going on with {self.batch}")

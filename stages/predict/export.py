@@ -1,0 +1,43 @@
+"""The command `python -m stages.predict.export BUNDLE OUTPUT`: a model for other runtimes, or with all it needs."""
+
+from pathlib import Path
+
+from stages.core.entry import run_room
+
+_MOST_CHECKED = 64
+
+
+def main() -> None:
+    """Read the command line, export, and say what was checked."""
+    from stages.predict.command import Parser
+
+    parser = Parser(prog="python -m stages.predict.export", description="Write a bundle in another form.")
+    parser.add_argument("bundle", type=Path, help="folder of a model, such as models/head")
+    parser.add_argument("output", type=Path, help="file, or with --self-contained a folder that is not there yet")
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument("--to", choices=("onnx", "torch"), help="for ONNX Runtime, or a program of torch.export")
+    form.add_argument("--self-contained", action="store_true", help="a bundle with the backbone's weights in it")
+    parser.add_argument(
+        "--check", nargs="+", metavar="INPUT", help=f"photos or a folder; {_MOST_CHECKED} of them are compared (--to)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
+    given = parser.parse_args()
+    if given.to and not given.check:
+        parser.error("--to needs --check INPUT...: some photos on which both must agree")
+
+    from stages.predict import exporting
+    from stages.predict.model import load
+
+    model = load(given.bundle, device="cpu", weights=given.weights)
+    if given.self_contained:
+        exporting.export_self_contained(model, given.output, given.weights)
+        print(f"export: {given.output}: the bundle with the weights of {model.bundle.spec['backbone']}")
+        return
+    images = exporting.choose(given.check, _MOST_CHECKED)
+    write = exporting.export_onnx if given.to == "onnx" else exporting.export_torch
+    difference = write(model, given.output, images, given.weights)
+    print(f"export: {given.output}: on {len(images)} images its logits differ by {difference:.1g} at most")
+
+
+if __name__ == "__main__":
+    run_room("export", main)

@@ -1,0 +1,278 @@
+"""The model: a bundle that is ready to predict, for the command, the server and anybody's own code.
+
+from stages.predict.model import load
+model = load("models/head")
+for one in model.predict(["photo.jpg", another]):
+print(one.name, one.predicted, one.confidence)
+"""
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import softmax
+
+from stages.core.bundle import Bundle, read_bundle, read_config
+from stages.core.clock import Clock
+from stages.core.engines.engine import Engine
+from stages.core.errors import BundleError, DataError
+from stages.core.features import Rows
+from stages.core.images import DECODE_POLICY, ImageError
+from stages.core.parallel import in_order, num_cores
+from stages.core.reader import MemoryBudget, Reader
+from stages.core.specs import transform_of
+from stages.core.views import view_of
+from stages.predict.engines import make_engine
+from stages.predict.sources import Loaded, SourceError, read_file
+
+# Where Pillow suspects a bomb, and what index.max_pixels is as shipped.
+MAX_PIXELS = 178_956_970
+_MEMORY_BYTES = 2**30
+Seen = tuple[str, str, str]  # name, status, reason
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Loaded
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        name: The path as it was given; of images without one their position, as `#0`.
+        status: `ok`; `repaired`, as in the ledger; or `quarantined`: it gave no picture, and there is no prediction.
+        reason: What was repaired, or why there is no picture.
+        classes: (C,) in the order of the logits.
+        logits: (C,) float64, calibrated; None if quarantined.
+    """
+
+    name: str
+    status: str
+    reason: str
+    classes: Sequence[str]
+    logits: NDArray[np.float64] | None
+
+    @property
+    def probabilities(self) -> NDArray[np.float64] | None:
+        """(C,) in the order of the classes, calibrated, with sum 1; None if quarantined."""
+        return None if self.logits is None else softmax(self.logits)
+
+    @property
+    def predicted(self) -> str:
+        """The most probable class; empty if quarantined."""
+        return "" if self.logits is None else self.classes[int(self.logits.argmax())]
+
+    @property
+    def confidence(self) -> float | None:
+        """Its calibrated probability, in [0, 1]; None if quarantined."""
+        return None if self.probabilities is None else float(self.probabilities.max())
+
+    def top(self, num: int) -> list[tuple[str, float]]:
+        """Return the most probable classes with their probabilities; of equal ones the first in order first."""
+        if self.probabilities is None:
+            return []
+        order = np.argsort(-self.probabilities, kind="stable")[:num]
+        return [(self.classes[column], float(self.probabilities[column])) for column in order]
+
+
+class Model:
+    """A bundle with its network; get one from `load`. Safe in threads.
+
+    Attributes:
+        bundle: As it was read.
+        digest: sha256 of the bundle's tensors, which names the model.
+
+    Args:
+        bundle: Checked.
+        digest: Likewise.
+        engine: Runs the network up to the bundle's tap.
+        num_threads: That read, decode and embed.
+        clock: Counts the seconds of the work.
+    """
+
+    def __init__(self, bundle: Bundle, digest: str, engine: Engine, num_threads: int, clock: Clock) -> None:
+        self.bundle, self.digest = bundle, digest
+        self._engine, self._num_threads = engine, num_threads
+        self._num_views = len(bundle.spec["views"])
+        views = [view_of(view) for view in bundle.spec["views"]]
+        self._reader = Reader(Path(), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """(C,) in the order of the logits."""
+        return self.bundle.classes
+
+    def predict(self, images: Iterable[ImageLike]) -> list[Prediction]:
+        """Return a prediction for every image, in their order.
+
+        Args:
+            images: Paths, files' bytes, pictures of Pillow, or arrays: uint8, RGB (H, W, 3) or gray (H, W).
+
+        Raises:
+            DataError: Something that is none of these. An image that cannot be read raises nothing: see `status`.
+        """
+        return list(self.predict_each(images))
+
+    def predict_each(self, images: Iterable[ImageLike]) -> Generator[Prediction]:
+        """Give what `predict` returns, one by one, few images in memory at once."""
+        step = max(1, self._engine.batch // self._num_views)
+        with_names = ((image, f"#{number}") for number, image in enumerate(images))
+        for part in in_order(self._predict_few, _batched(with_names, step), self._num_threads):
+            yield from part
+
+    def logits(self, images: Iterable[ImageLike]) -> NDArray[np.float64]:
+        """Return calibrated logits (N, C).
+
+        Raises:
+            DataError: An image gives no picture.
+        """
+        return self.bundle.logits(self.embed(images))
+
+    def embed(self, images: Iterable[ImageLike]) -> Rows:
+        """Return what the head reads of images, (N, views, dim).
+
+        Raises:
+            DataError: An image gives no picture.
+        """
+        step = max(1, self._engine.batch // self._num_views)
+        with_names = ((image, f"#{number}") for number, image in enumerate(images))
+        parts = list(in_order(self._embed_few, _batched(with_names, step), self._num_threads))
+        for _, seen in parts:
+            _refuse(seen)
+        empty: Rows = np.empty((0, self._num_views, self.bundle.weight.shape[1]), dtype=np.float32)
+        return np.concatenate([rows for rows, _ in parts] or [empty])
+
+    def pixels(self, images: Iterable[ImageLike]) -> NDArray[np.uint8]:
+        """Return what the network sees of images, uint8 (N * views, px, px, 3).
+
+        Raises:
+            DataError: An image gives no picture.
+        """
+        pixels, seen = self._look([(image, f"#{number}") for number, image in enumerate(images)])
+        _refuse(seen)
+        return np.concatenate(pixels)
+
+    def _predict_few(self, images: Sequence[tuple[ImageLike, str]]) -> list[Prediction]:
+        pixels, seen = self._look(images)
+        logits = iter(self.bundle.logits(self._forward(pixels)))
+        return [
+            Prediction(name, status, reason, self.classes, None if status == "quarantined" else next(logits))
+            for name, status, reason in seen
+        ]
+
+    def _embed_few(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[Rows, list[Seen]]:
+        pixels, seen = self._look(images)
+        return self._forward(pixels), seen
+
+    def _look(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[list[NDArray[np.uint8]], list[Seen]]:
+        """Return the views of those that are pictures, and name, status and reason of all."""
+        pixels, seen = [], []
+        for image, number in images:
+            name = _name(image, number)
+            try:
+                views, repairs = self._views(image, name)
+            except (ImageError, SourceError) as error:
+                seen.append((name, "quarantined", str(error)))
+                continue
+            pixels.append(views)
+            seen.append((name, "repaired" if repairs else "ok", ", ".join(repairs)))
+        return pixels, seen
+
+    def _views(self, image: ImageLike, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        if isinstance(image, Image.Image):
+            return self._reader.views_of_image(image)
+        if isinstance(image, np.ndarray):
+            is_picture = image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
+            if not is_picture or not image.size:
+                raise DataError(
+                    f"{name}: an array of {image.dtype} {image.shape}; expected uint8, (H, W, 3) RGB or (H, W) gray"
+                )
+            return self._reader.views_of_image(Image.fromarray(image))
+        if isinstance(image, Loaded):
+            data = image.read()
+        elif isinstance(image, bytes):
+            data = image
+        elif isinstance(image, str | os.PathLike):
+            data = read_file(Path(image))
+        else:
+            raise DataError(f"{name}: a {type(image).__name__}; expected a path, bytes, a Pillow image or an array")
+        return self._reader.views_of(data, MAX_PIXELS)
+
+    def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
+        dim = self.bundle.weight.shape[1]
+        if not pixels:
+            return np.empty((0, self._num_views, dim), dtype=np.float32)
+        rows = self._engine.embed(np.concatenate(pixels))[self.bundle.tap]
+        return rows.reshape(-1, self._num_views, dim)
+
+
+def load(
+    folder: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    batch: int | None = None,
+    num_images: int = 1,
+    weights: str | os.PathLike[str] | None = None,
+) -> Model:
+    """Read a bundle of either track and make its network ready.
+
+    Args:
+        folder: Such as `models/head`.
+        device: `auto` (the GPU if there is one), `cpu`, `cuda`, `cuda:1` or `mps`.
+        batch: Pictures in a forward pass, at least 2; None for the engine's own.
+        num_images: About how many will come. From `engines.MANY_IMAGES` on the network is, on a CPU, exported for ONNX
+            Runtime first, once, in about ten seconds; it is then several times faster.
+        weights: File of the backbone's weights, for a bundle that holds a head alone and whose weights are not found.
+
+    Raises:
+        BundleError: The bundle is damaged or was edited, was made by another version of the decoder, or lacks weights.
+        ParamsError: A device that this machine does not have.
+    """
+    folder = Path(folder)
+    bundle = read_bundle(folder)
+    if bundle.spec["decode"] != DECODE_POLICY:
+        raise BundleError(
+            f"{folder}: was trained on images decoded by {bundle.spec['decode']!r}; this version decodes by "
+            f"{DECODE_POLICY!r}. Train it anew (dvc repro), or use the version that trained it."
+        )
+    digest: str = read_config(folder)["model_sha256"]
+    clock, num_threads = Clock(), num_cores()
+    try:
+        engine = make_engine(
+            bundle,
+            digest,
+            device=device,
+            batch=batch,
+            num_images=num_images,
+            num_threads=num_threads,
+            weights=None if weights is None else Path(weights),
+            clock=clock,
+        )
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    return Model(bundle, digest, engine, num_threads, clock)
+
+
+def _refuse(seen: Sequence[Seen]) -> None:
+    for name, status, reason in seen:
+        if status == "quarantined":
+            raise DataError(f"{name}: {reason}")
+
+
+def _name(image: ImageLike, number: str) -> str:
+    if isinstance(image, Loaded):
+        return image.name
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else number
+
+
+def _batched(images: Iterable[tuple[ImageLike, str]], num: int) -> Generator[list[tuple[ImageLike, str]]]:
+    part = []
+    for image in images:
+        part.append(image)
+        if len(part) == num:
+            yield part
+            part = []
+    if part:
+        yield part
