@@ -4,8 +4,9 @@
                         what it was trained on, digest of the other file
     model.safetensors   head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also backbone.<name>,
                         its own tensors; as metadata, digest of the rest of config.json
+    references.safetensors   training images to compare new ones with (`core.references`)
 
-Each file holds the other's digest, so that an edit of either by hand is noticed.
+config.json holds the others' digests and model.safetensors that of config.json, so that an edit by hand is noticed.
 """
 
 import json
@@ -17,14 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from stages.core.errors import BundleError
 from stages.core.files import sha256_file, sha256_json, write_bytes, write_json
+from stages.core.references import References, from_tensors, to_tensors
 
-SCHEMA = "headstart.bundle/1"
+SCHEMA = "headstart.bundle/2"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
+REFERENCES_NAME = "references.safetensors"
 _BACKBONE = "backbone."
 _CONFIG_KEYS = {
     "track": str,
@@ -34,6 +37,7 @@ _CONFIG_KEYS = {
     "calibration": dict,
     "trained_on": dict,
     "model_sha256": str,
+    "references_sha256": str,
 }
 
 
@@ -50,7 +54,8 @@ class Bundle:
         trained_on: What it was trained on, by digest.
         weight: float32 (C, dim); any standardisation of the embeddings is folded in.
         bias: float32 (C,).
-        backbone: The fine-tuned backbone's parameters and buffers by name; empty where it is the spec's own.
+        references: Training images, in the space that the head reads.
+        backbone: The backbone's own parameters and buffers by name; empty where they are the spec's.
     """
 
     track: str
@@ -61,6 +66,7 @@ class Bundle:
     trained_on: Mapping[str, str | int]
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+    references: References
     backbone: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -80,6 +86,9 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         "calibration": {"temperature": bundle.temperature},
         "trained_on": dict(bundle.trained_on),
     }
+    references = to_tensors(bundle.references)
+    write_bytes(folder / REFERENCES_NAME, save({name: np.ascontiguousarray(rows) for name, rows in references.items()}))
+    config["references_sha256"] = sha256_file(folder / REFERENCES_NAME)
     tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
     tensors |= {f"{_BACKBONE}{name}": values.copy(order="C") for name, values in bundle.backbone.items()}
     # One key: with two or more the file's bytes are not deterministic (huggingface/safetensors#584).
@@ -117,9 +126,13 @@ def read_bundle(folder: Path) -> Bundle:
     """
     config = read_config(folder)
     try:
-        found, wanted = sha256_file(folder / TENSORS_NAME), config.pop("model_sha256")
-        if found != wanted:
-            raise BundleError(f"{folder / TENSORS_NAME}: sha256 is {found}, {CONFIG_NAME} says {wanted}")
+        digests = {TENSORS_NAME: config.pop("model_sha256"), REFERENCES_NAME: config["references_sha256"]}
+        for name, wanted in digests.items():
+            found = sha256_file(folder / name)
+            if found != wanted:
+                raise BundleError(
+                    f"{folder / name}: sha256 is {found}, {CONFIG_NAME} says {wanted}. Run: dvc checkout, or dvc repro"
+                )
         with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
             if file.metadata()["config_sha256"] != sha256_json(config):
                 raise BundleError(f"{folder / CONFIG_NAME}: is not as it was written. Run: dvc checkout, or dvc repro")
@@ -133,6 +146,7 @@ def read_bundle(folder: Path) -> Bundle:
             trained_on=config["trained_on"],
             weight=tensors["head.weight"],
             bias=tensors["head.bias"],
+            references=from_tensors(load_file(folder / REFERENCES_NAME)),
             backbone={
                 name.removeprefix(_BACKBONE): values for name, values in tensors.items() if name.startswith(_BACKBONE)
             },
@@ -141,4 +155,28 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise BundleError(f"{folder}: is damaged ({error!r}). Run: dvc checkout, or dvc repro") from error
+    problem = _problem(bundle)
+    if problem:
+        raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
     return bundle
+
+
+def _problem(bundle: Bundle) -> str:
+    """Return what is wrong with a bundle whose digests agree: somebody may have written them anew."""
+    num_classes = len(bundle.classes)
+    if num_classes < 2 or len({str(name) for name in bundle.classes}) < num_classes:
+        return f"classes are {bundle.classes}; expected at least 2 different names"
+    shapes = bundle.weight.shape, bundle.bias.shape
+    if len(shapes[0]) != 2 or shapes[0][0] != num_classes or shapes[1] != (num_classes,):
+        return f"head.weight and head.bias have shapes {shapes}; expected ({num_classes}, dim) and ({num_classes},)"
+    if bundle.references.embeddings.shape[1:] != shapes[0][1:]:
+        return f"references have shape {bundle.references.embeddings.shape}; expected (M, {shapes[0][1]})"
+    numbers = {"head.weight": bundle.weight, "head.bias": bundle.bias, "held_out": bundle.references.held_out}
+    odd = [name for name, values in numbers.items() if values.dtype != np.float32 or not np.isfinite(values).all()]
+    if odd:
+        return f"{odd[0]} is {numbers[odd[0]].dtype}; expected finite float32"
+    if not isinstance(bundle.temperature, float) or not 0 < bundle.temperature < np.inf:
+        return f"calibration.temperature is {bundle.temperature!r}; expected a number above 0"
+    if bundle.tap not in bundle.spec.get("taps", []):
+        return f"tap is {bundle.tap!r}; expected one of {bundle.spec.get('taps')}"
+    return ""

@@ -4,11 +4,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from stages.core.backbones import build_backbone
@@ -20,6 +19,7 @@ from stages.core.images import DECODE_POLICY
 from stages.core.linear.targets import make_targets
 from stages.core.processes import Rank
 from stages.core.reader import MemoryBudget, Reader
+from stages.core.references import References
 from stages.core.runtime import choose_device, make_repeatable
 from stages.core.specs import transform_of
 from stages.core.tables import IndexRow, Predictions, SplitRow
@@ -30,10 +30,11 @@ from stages.finetune.checkpoints import Checkpoint, run_key
 from stages.finetune.classifier import Classifier
 from stages.finetune.freezing import Freezing, depths, order_of_layers
 from stages.finetune.front import Front, find_front
-from stages.finetune.images import Image, Images, numbers_of, part_images
-from stages.finetune.inputs import Activations, Inputs, Pictures, views_of
-from stages.finetune.loading import Loader, even_batches
+from stages.finetune.images import Images, numbers_of, part_images
+from stages.finetune.inputs import Activations, Inputs, Pictures
+from stages.finetune.loading import Loader
 from stages.finetune.optimizing import make_groups, make_optimizer
+from stages.finetune.outcome import Outcome
 from stages.finetune.params import Params
 from stages.finetune.probe import fit_probe
 from stages.finetune.ranks import Ranks
@@ -179,8 +180,10 @@ class Job:
         if not report:
             return None
         bundle = self._bundle(classifier, best_epoch(trainer.history))
+        outcome = Outcome(classifier, loader, params.batch, device)
+        bundle = replace(bundle, references=outcome.references(bundle, images.training, images.validation))
         start = time.monotonic()
-        predictions = self._predict(classifier, bundle, loader)
+        predictions = outcome.predict(bundle, images.reported)
         trainer.timings.prediction_seconds = time.monotonic() - start
         return FineTuned(
             bundle=bundle,
@@ -253,21 +256,9 @@ class Job:
             },
             weight=classifier.head.weight.detach().cpu().numpy(),
             bias=classifier.head.bias.detach().cpu().numpy(),
+            references=References.none(classifier.head.in_features),
             backbone=backbone,
         )
-
-    def _predict(self, classifier: Classifier, bundle: Bundle, loader: Loader) -> Predictions:
-        reported: Sequence[Image] = self._images.reported
-        logits = np.empty((len(reported), len(self._classes)))
-        classifier.eval()
-        with torch.inference_mode():
-            batches = even_batches(np.arange(len(reported)), self._params.finetune.batch)
-            for batch, inputs in views_of(loader, classifier.normalise, reported, batches, self._device):
-                embeddings = classifier.backbone(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
-                logits[batch] = bundle.logits(embeddings.float().cpu().numpy())
-        rows = [image.row for image in reported]
-        digests, paths = tuple(row.digest for row in rows), tuple(row.path for row in rows)
-        return Predictions(digests, paths, tuple(image.label for image in reported), self._classes, logits)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:

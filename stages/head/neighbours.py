@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.core.linear.designs import Designs
 from stages.core.linear.rows import Block, Rows, merged
 from stages.core.parallel import in_order
+from stages.core.references import unit_length
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512
@@ -46,12 +47,12 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     most = max(NUM_NEIGHBOURS)
     queries = np.sort(np.random.default_rng(seed).permutation(rows.num)[:_MOST_QUERIES])
     drawn = merged(rows.blocks(np.isin(np.arange(rows.num), queries)))
-    x, positions, folds = _normalised(drawn.x), drawn.positions, rows.folds[drawn.positions]
+    x, positions, folds = unit_length(drawn.x), drawn.positions, rows.folds[drawn.positions]
     best = np.full((len(x), most), -np.inf, dtype=np.float32)
     classes = np.zeros((len(x), most), dtype=np.int64)
 
     def nearest_in(block: Block) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        found = x @ _normalised(block.x).T
+        found = x @ unit_length(block.x).T
         found[folds[:, None] == rows.folds[block.positions]] = -np.inf
         return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), most)
 
@@ -108,12 +109,12 @@ def near_duplicates(
     """
     pairs: list[Pair] = []
     for digests, embeddings in reported:
-        x = _normalised(embeddings)
+        x = unit_length(embeddings)
         best = np.full((len(x), _MOST_PAIRS), -np.inf, dtype=np.float32)
         places = np.zeros((len(x), _MOST_PAIRS), dtype=np.int64)
 
         def nearest_in(block: Block, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            found = x @ _normalised(block.x).T
+            found = x @ unit_length(block.x).T
             return _largest(found, np.broadcast_to(block.positions, found.shape), _MOST_PAIRS)
 
         for found, positions in in_order(nearest_in, _smaller(rows.blocks()), num_threads):
@@ -124,11 +125,3 @@ def near_duplicates(
             for one, other in np.argwhere(best >= similarity - _ROUNDING)
         ]
     return sorted(pairs, key=lambda pair: (-pair.similarity, pair.reported, pair.training))
-
-
-def _normalised(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    largest = np.abs(x).max(axis=1, keepdims=True)
-    scaled = x / np.where(largest > 0, largest, 1)  # squares of very large or small numbers have no float32
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    normalised: NDArray[np.float32] = (scaled / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
-    return normalised

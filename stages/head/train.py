@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from stages.core.bundle import Bundle
@@ -14,6 +15,13 @@ from stages.core.features import Features, check_finite, fingerprint
 from stages.core.linear.moments import Array
 from stages.core.linear.rows import BLOCK_BYTES, ROWS_FRACTION, Rows
 from stages.core.linear.selection import held_out_logits
+from stages.core.references import (
+    MOST_HELD_OUT,
+    MOST_REFERENCES,
+    References,
+    make_references,
+    nearest_similarity,
+)
 from stages.core.tables import Predictions, SplitRow
 from stages.head.curves import LearningCurve, learning_curve
 from stages.head.fitting import Fitted, fit_head
@@ -77,6 +85,7 @@ def train_head(
         curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
         knn = knn_accuracies(fitted.designs, params.head.seed)
         pairs = _near_duplicates(features, fitted, training, reported, params)
+    out_of_fold = held_out_logits(fitted.designs, fitted.folds) / np.float64(fitted.scored.temperature)
     bundle = Bundle(
         track="head",
         classes=classes,
@@ -90,10 +99,10 @@ def train_head(
         },
         weight=fitted.fit.weight.astype(np.float32),
         bias=fitted.fit.bias.astype(np.float32),
+        references=_references(features, fitted, training, out_of_fold),
     )
     pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), BLOCK_BYTES)
     logits = np.concatenate([_checked_logits(bundle, reported, positions, views) for positions, views in pieces])
-    out_of_fold = held_out_logits(fitted.designs, fitted.folds) / np.float64(bundle.temperature)
     return TrainedHead(
         bundle=bundle,
         predictions=_predictions(reported, classes, logits),
@@ -126,6 +135,18 @@ def _near_duplicates(
         for positions, views in features.pieces(deepest, features.rows(theirs), BLOCK_BYTES)
     )
     return near_duplicates(embeddings, rows, ours, params.head.duplicate_similarity, params.runtime.num_workers)
+
+
+def _references(features: Features, fitted: Fitted, training: Sequence[SplitRow], out_of_fold: Array) -> References:
+    """Each held-out image is compared with those of other folds, as new images are with all."""
+    digests, paths, labels = ([getattr(row, name) for row in training] for name in ("digest", "path", "label"))
+    embeddings = features.read(fitted.tap, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)
+    folds, num = fitted.designs.rows.folds[:MOST_REFERENCES], min(len(training), MOST_HELD_OUT)
+    similarity = nearest_similarity(embeddings[:num], embeddings, (folds[:num], folds))
+    confidence = softmax(out_of_fold[:num], axis=1).max(axis=1)
+    return make_references(
+        digests, paths, labels, embeddings, np.stack([confidence, similarity], axis=1).astype(np.float32)
+    )
 
 
 def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Array) -> Predictions:

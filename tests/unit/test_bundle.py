@@ -9,6 +9,7 @@ import pytest
 
 from stages.core.bundle import Bundle, read_bundle, write_bundle
 from stages.core.errors import BundleError
+from stages.core.references import References
 
 RANDOM = np.random.default_rng(0)
 BUNDLE = Bundle(
@@ -20,6 +21,13 @@ BUNDLE = Bundle(
     trained_on={"num_images": 3},
     weight=RANDOM.normal(size=(3, 4)).astype(np.float32),
     bias=RANDOM.normal(size=3).astype(np.float32),
+    references=References(
+        ["0" * 64, "1" * 64],
+        ["ant/1.jpg", "bee/\udcff, 2.jpg"],
+        ["ant", "bee"],
+        RANDOM.normal(size=(2, 4)).astype(np.float16),
+        RANDOM.uniform(size=(5, 2)).astype(np.float32),
+    ),
 )
 
 
@@ -28,7 +36,9 @@ def test_a_bundle_survives_the_folder(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", BUNDLE)
     read = read_bundle(tmp_path / "b")
 
-    assert replace(read, weight=BUNDLE.weight, bias=BUNDLE.bias) == BUNDLE
+    assert replace(read, weight=BUNDLE.weight, bias=BUNDLE.bias, references=BUNDLE.references) == BUNDLE
+    for name in ("embeddings", "held_out", "digests", "paths", "labels"):
+        assert np.array_equal(getattr(read.references, name), getattr(BUNDLE.references, name))
     assert np.array_equal(read.weight, BUNDLE.weight)
     assert np.array_equal(read.bias, BUNDLE.bias)
 
@@ -38,7 +48,9 @@ def test_equal_bundles_are_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_bundle(tmp_path / name, BUNDLE)
 
-    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [
+        "config.json", "model.safetensors", "references.safetensors"
+    ]  # fmt: skip
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 

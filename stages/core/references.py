@@ -1,0 +1,148 @@
+"""References: training images that a new one is compared with, and how held-out ones fared: when to say `unknown`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+# Of more training images so many are kept, chance chooses them: 25 MB at 1,280 numbers per image.
+MOST_REFERENCES = 10_000
+# The standard error of a fraction of 0.95 is then a third of a percent.
+MOST_HELD_OUT = 4_000
+_BLOCK_ROWS = 512
+_NUL = "\0"
+
+
+@dataclass(frozen=True)
+class References:
+    """Training images in the space that the head reads.
+
+    Attributes:
+        digests: (M,) sha256 of each file, ascending.
+        paths: (M,) as in the index.
+        labels: (M,) by name.
+        embeddings: float16 (M, dim), mean over the views, of unit length.
+        held_out: float32 (Q, 2): of training images, as a model sees them that was not trained on them, the calibrated
+            confidence and the cosine similarity to the nearest reference.
+    """
+
+    digests: Sequence[str]
+    paths: Sequence[str]
+    labels: Sequence[str]
+    embeddings: NDArray[np.float16]
+    held_out: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, dim: int) -> "References":
+        """Return no references, for a bundle in the making."""
+        return cls([], [], [], np.empty((0, dim), dtype=np.float16), np.empty((0, 2), dtype=np.float32))
+
+    def nearest(self, embeddings: NDArray[np.floating[Any]], num: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Return the positions (N, num) and cosine similarities (N, num) of the nearest references, nearest first.
+
+        Args:
+            embeddings: (N, views, dim).
+            num: At most as many as there are.
+        """
+        similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32)) @ self.embeddings.astype(np.float32).T
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, :num]
+        return order, np.take_along_axis(similarity, order, axis=1)
+
+    def thresholds(self, coverage: float) -> tuple[float, float]:
+        """Return the least confidence and the least similarity with which an image is answered.
+
+        Both are the same quantile of the held-out images, the highest for which so many of these pass both.
+
+        Args:
+            coverage: Fraction of images like the training images that shall be answered, above 0, up to 1.
+        """
+        ascending = np.sort(self.held_out, axis=0)
+
+        def num_answered(rank: int) -> int:
+            return int((self.held_out >= ascending[rank]).all(axis=1).sum())
+
+        least, low, high = coverage * len(ascending), 0, len(ascending) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if num_answered(middle) >= least else (low, middle - 1)
+        return float(ascending[low, 0]), float(ascending[low, 1])
+
+
+def make_references(
+    digests: Sequence[str],
+    paths: Sequence[str],
+    labels: Sequence[str],
+    embeddings: NDArray[np.float32],
+    held_out: NDArray[np.float32],
+) -> References:
+    """Put references together: the first by digest, which is a draw by chance.
+
+    Args:
+        digests: (N,) ascending.
+        paths: (N,)
+        labels: (N,)
+        embeddings: (M, dim) of the first of these.
+        held_out: As in `References`.
+    """
+    num = len(embeddings)
+    return References(digests[:num], paths[:num], labels[:num], unit_length(embeddings).astype(np.float16), held_out)
+
+
+def nearest_similarity(
+    queries: NDArray[np.float32],
+    references: NDArray[np.float32],
+    folds: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]] | None = None,
+) -> NDArray[np.float32]:
+    """Return the cosine similarity of each query with the nearest reference, float32 (Q,).
+
+    Args:
+        queries: (Q, dim).
+        references: (M, dim).
+        folds: Of the queries and of the references: those of a query's own fold are passed over. -1 where none is left.
+    """
+    theirs, found = unit_length(references), np.empty(len(queries), dtype=np.float32)
+    with threadpool_limits(limits=1, user_api="blas"):  # the same bits with any number of cores
+        for start in range(0, len(queries), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            similarity = unit_length(queries[part]) @ theirs.T
+            if folds is not None:
+                similarity[folds[0][part, None] == folds[1]] = -1
+            found[part] = similarity.max(axis=1)
+    return found
+
+
+def unit_length(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return rows (N, dim) divided by their lengths; a row of zeros stays."""
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    scaled = x / np.where(largest > 0, largest, 1)  # squares of very large or small numbers have no float32
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    normalised: NDArray[np.float32] = (scaled / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
+    return normalised
+
+
+def to_tensors(references: References) -> dict[str, NDArray[Any]]:
+    """Return references as tensors, for a file; text as UTF-8 divided by NUL, which no path has."""
+    texts = {"digest": references.digests, "path": references.paths, "label": references.labels}
+    packed = {
+        name: np.frombuffer(_NUL.join(values).encode("utf-8", "surrogateescape"), dtype=np.uint8)
+        for name, values in texts.items()
+    }
+    return {"embedding": references.embeddings, "held_out": references.held_out, **packed}
+
+
+def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> References:
+    """Return what `to_tensors` packed.
+
+    Raises:
+        KeyError, ValueError: It is something else.
+    """
+    texts = [tensors[name].tobytes().decode("utf-8", "surrogateescape") for name in ("digest", "path", "label")]
+    digests, paths, labels = (text.split(_NUL) if text else [] for text in texts)
+    embeddings, held_out = tensors["embedding"], tensors["held_out"]
+    num = len(embeddings)
+    if not num == len(digests) == len(paths) == len(labels) or held_out.ndim != 2 or held_out.shape[1] != 2:
+        raise ValueError(f"{num} references, {len(digests)} digests, held_out {held_out.shape}")
+    return References(digests, paths, labels, embeddings, held_out)
