@@ -1,5 +1,6 @@
 """Examining: what a file is, by reading and decoding it; many files in processes, for Python works in one thread."""
 
+import errno
 import gc
 import hashlib
 import multiprocessing
@@ -70,6 +71,8 @@ def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
                 return unread(path, "skipped", "not a regular file")
             data = file.readall()
     except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            return unread(path, "skipped", "not a regular file")
         return unread(path, "quarantined", f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(data).hexdigest()
     try:

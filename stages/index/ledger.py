@@ -53,7 +53,8 @@ def build_ledger(
     finally:
         if record:
             record.save()
-    rows.sort(key=lambda row: row.path)
+    # By digest too: a name that is not UTF-8 is shown as another file may be called.
+    rows.sort(key=lambda row: (row.path, row.digest))
     rows = _mark_duplicates(rows)
     assert len(rows) == len(listing.files), "every file has one row"
     if not any(row.status in USABLE for row in rows):

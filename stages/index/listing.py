@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stages.core.errors import DataError
 
-# .dvcignore hides these from DVC: were they listed, the ledger could change without DVC seeing why.
-IGNORED = frozenset({".DS_Store", "Thumbs.db", "__pycache__"})
+# .dvcignore and DVC itself hide these: were they listed, the ledger could change without DVC seeing why.
+IGNORED = frozenset({".DS_Store", "Thumbs.db", "__pycache__", ".dvc", ".git", ".hg"})
 # Length in bytes, time of the last change of the content and of the file's entry, in ns. The last one tells files that
 # were replaced by others of the same length and time, as archives unpack them.
 Stamp = tuple[int, int, int]
@@ -21,7 +21,7 @@ class Listing:
 
     Attributes:
         files: Path below the folder, with `/`, and stamp; None for what is no regular file or cannot be looked at.
-        empty_folders: Paths of folders without anything in them, which DVC does not see.
+        empty_folders: Paths of folders without anything in them, which DVC does not see, but for hidden ones.
     """
 
     files: Mapping[str, Stamp | None]
@@ -29,7 +29,7 @@ class Listing:
 
 
 def list_files(root: Path) -> Listing:
-    """Look at every file below a folder; hidden folders are passed over, as DVC passes over `.git`.
+    """Look at every file below a folder that DVC looks at too.
 
     Raises:
         DataError: The folder is missing, or has a link to a folder in it.
@@ -41,32 +41,36 @@ def list_files(root: Path) -> Listing:
         )
     found: dict[str, Stamp | None] = {}
     empty: list[str] = []
-    _look(os.fspath(root), "", found, empty)
-    return Listing({path: found[path] for path in sorted(found)}, sorted(empty))
+    to_do = [""]
+    while to_do:
+        prefix = to_do.pop()
+        folders = _look(root, prefix, found)
+        if folders is None:
+            empty.append(prefix.removesuffix("/"))
+        else:
+            to_do += folders
+    shown = [path for path in sorted(empty) if path and not f"/{path}".count("/.")]
+    return Listing({path: found[path] for path in sorted(found)}, shown)
 
 
-def _look(folder: str, prefix: str, found: dict[str, Stamp | None], empty: list[str]) -> None:
-    folders = []
-    with os.scandir(folder) as entries:
-        is_empty = True
+def _look(root: Path, prefix: str, found: dict[str, Stamp | None]) -> list[str] | None:
+    """Look into one folder, and return the prefixes of the folders in it; None if it has nothing."""
+    folders, is_empty = [], True
+    with os.scandir(f"{root}/{prefix}") as entries:
         for entry in entries:
             if entry.name in IGNORED:
                 continue
             is_empty = False
-            if _is_folder(entry):
-                if entry.is_symlink():
-                    raise DataError(
-                        f"{entry.path}: is a link to a folder, which DVC does not follow: a change behind it "
-                        "would go unseen. Copy the folder, or point data.path at it."
-                    )
-                if not entry.name.startswith("."):
-                    folders.append(entry.name)
-                continue
-            found[prefix + entry.name] = _stamp(entry)
-    if is_empty and prefix:
-        empty.append(prefix.removesuffix("/"))
-    for name in folders:
-        _look(f"{folder}/{name}", f"{prefix}{name}/", found, empty)
+            if not _is_folder(entry):
+                found[prefix + entry.name] = _stamp(entry)
+            elif entry.is_symlink():
+                raise DataError(
+                    f"{entry.path}: is a link to a folder, which DVC does not follow: a change behind it "
+                    "would go unseen. Copy the folder, or point data.path at it."
+                )
+            else:
+                folders.append(f"{prefix}{entry.name}/")
+    return None if is_empty else folders
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,12 +13,13 @@ from typing import Any
 import PIL
 
 from stages.core.files import code_digests, sha256_json, write_bytes
-from stages.core.tables import IndexRow
+from stages.core.tables import STATUSES, IndexRow
 from stages.index.listing import Stamp
 
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
 _SAVE_EVERY_SECONDS = 60.0
+_NUM_COLUMNS = 9  # stamp (3), digest, format, width, height, status, reason
 
 
 class Record:
@@ -77,9 +78,13 @@ class Record:
             content = json.loads(self.path.read_bytes())
             if content["key"] != self._key:
                 return {}
-            return dict(zip(content["paths"], zip(*content["columns"], strict=True), strict=True))
+            columns = content["columns"] or [[] for _ in range(_NUM_COLUMNS)]
+            if len(columns) == _NUM_COLUMNS and set(columns[-2]) <= set(STATUSES):
+                return dict(zip(content["paths"], zip(*columns, strict=True), strict=True))
+            problem = "its columns are others"
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"index: {self.path}: cannot be used ({error!r}); every file is read anew")
-            return {}
+            problem = repr(error)
+        print(f"index: {self.path}: cannot be used ({problem}); every file is read anew")
+        return {}

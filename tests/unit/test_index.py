@@ -1,10 +1,14 @@
 """The ledger: every file in exactly one row and one state, in the order of the paths."""
 
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from dvc.fs import LocalFileSystem
+from dvc.repo import Repo
 from PIL import Image
 
 from stages.core.errors import DataError
@@ -14,7 +18,7 @@ from stages.core.tables import IndexRow
 from stages.index import examining
 from stages.index.completeness import check_complete
 from stages.index.ledger import build_ledger, check_bad, describe
-from stages.index.listing import IGNORED, list_files
+from stages.index.listing import IGNORED, Listing, Stamp, list_files
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
 from tests.source import ROOT
@@ -132,7 +136,8 @@ def test_files_that_dvc_ignores_are_not_input() -> None:
     """What .dvcignore hides from DVC is not listed either: a result must not depend on what DVC cannot see."""
     lines = (ROOT / ".dvcignore").read_text().splitlines()
 
-    assert {line.rstrip("/") for line in lines if not line.startswith("#")} == IGNORED
+    own = {".dvc", ".git", ".hg"}  # that DVC passes over by itself
+    assert {line.rstrip("/") for line in lines if not line.startswith("#")} | own == IGNORED
 
 
 def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
@@ -144,6 +149,51 @@ def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
     (photos / ".git" / "a.png").write_bytes(b"x")
 
     assert ledger(photos) == before
+
+
+def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC counts and hashes what lies in hidden folders, so their files are in the ledger, as skipped, and counted."""
+    before = ledger(photos)
+    (photos / "red" / ".thumbs" / "a").mkdir(parents=True)
+    (photos / "red" / ".thumbs" / "empty").mkdir()
+    (photos / "red" / ".thumbs" / "a" / "1.png").write_bytes((photos / "red" / "1.png").read_bytes())
+    (photos / "red" / ".git").mkdir()
+    (photos / "red" / ".git" / "x").write_bytes(b"x")
+    monkeypatch.chdir(photos.parent)
+    counted = sum(1 for _ in Repo.init(no_scm=True).dvcignore.find(LocalFileSystem(), str(photos)))
+
+    after = ledger(photos)
+    assert set(after) - set(before) == {"red/.thumbs/a/1.png"}
+    assert after["red/.thumbs/a/1.png"].reason == "hidden"
+    assert list_files(photos).empty_folders == []
+    assert len(after) == counted
+
+
+def test_files_whose_names_look_alike_stay_apart(photos: Path) -> None:
+    """A name that is not UTF-8 is shown with an escape; a file that is called so has its own row, in one order."""
+    escaped, odd = photos / "red" / "x\\xff.png", os.fsencode(photos / "red") + b"/x\xff.png"
+    escaped.write_bytes((photos / "red" / "1.png").read_bytes() + b"more")
+    with open(odd, "wb") as file:  # noqa: PTH123 - no Path
+        file.write(b"x")
+    orders = [build_ledger(photos, Listing(files, []), PARAMS, 1) for files in _orders(list_files(photos).files)]
+
+    assert [row.status for row in orders[0] if row.path == "red/x\\xff.png"] == ["skipped", "ok"]
+    assert orders[0] == orders[1]
+
+
+def _orders(files: Mapping[str, Stamp | None]) -> list[dict[str, Stamp | None]]:
+    return [dict(files), dict(reversed(list(files.items())))]
+
+
+def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
+    """Folders in folders beyond Python's limit of recursion."""
+    folder = str(tmp_path)
+    for _ in range(1200):
+        folder += "/d"
+        os.mkdir(folder)  # noqa: PTH102 - a Path's own way is recursive
+    Path(folder, "x.txt").write_bytes(b"x")
+
+    assert list(list_files(tmp_path).files) == ["d/" * 1200 + "x.txt"]
 
 
 def test_ants_and_bees(ants_bees: Path) -> None:
@@ -280,7 +330,7 @@ def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatc
     assert recorded(old_photos, monkeypatch)[1] == ["red/new.png"]
 
 
-@pytest.mark.parametrize("damage", ["{", '{"key": 1}', "[]", '{"key": "x", "files": {}}', None])
+@pytest.mark.parametrize("damage", ["bogus", "{", '{"key": 1}', "[]", '{"key": "x", "files": {}}', None])
 def test_without_its_record_the_ledger_is_the_same(
     old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
 ) -> None:
@@ -289,6 +339,10 @@ def test_without_its_record_the_ledger_is_the_same(
     path = Record(old_photos, PARAMS.max_pixels).path
     if damage is None:
         path.unlink()
+    elif damage == "bogus":
+        content = json.loads(path.read_text())
+        content["columns"][-2][0] = damage
+        path.write_text(json.dumps(content))
     else:
         path.write_text(damage)
 
