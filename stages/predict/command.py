@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stages.core.errors import DataError
 from stages.core.files import sha256_json
@@ -34,6 +34,9 @@ class Asked:
     kind: str
     output: Path | None
     num_top: int
+    coverage: float | None
+    explain: Path | None
+    photos: Path | None
     device: str
     batch: int | None
     weights: Path | None
@@ -50,6 +53,14 @@ def parse(words: Sequence[str]) -> Asked:
     parser.add_argument("--format", choices=FORMATS, help="default: by the output's name, else a table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="written whole or not at all; a killed job goes on")
     parser.add_argument("--top", type=_at_least(1), default=1, metavar="K", help="so many classes of each image")
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="F",
+        help="fraction of images like the training images to answer; rest: unknown",
+    )
+    parser.add_argument("--explain", type=Path, metavar="FOLDER", help="write heat maps and nearest training images to")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="the training images (data.path), to show them")
     parser.add_argument("--batch", type=_at_least(2), metavar="N", help="pictures in a forward pass")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
@@ -58,6 +69,8 @@ def parse(words: Sequence[str]) -> Asked:
     kind = given.format or (given.output.suffix[1:].lower() if given.output else "table")
     if kind not in FORMATS:
         parser.error(f"--output {given.output}: its name tells no format; expected .csv, .jsonl, .parquet or --format")
+    if given.explain is not None and given.output is not None:
+        parser.error("--explain writes a page in place of rows; --output goes with rows")
     if kind == "parquet" and given.output is None:
         parser.error("--format parquet needs --output FILE")
     return Asked(
@@ -66,6 +79,9 @@ def parse(words: Sequence[str]) -> Asked:
         kind=kind,
         output=given.output,
         num_top=given.top,
+        coverage=given.coverage,
+        explain=given.explain,
+        photos=given.photos,
         device=given.device,
         batch=given.batch,
         weights=given.weights,
@@ -74,63 +90,89 @@ def parse(words: Sequence[str]) -> Asked:
 
 
 def run(asked: Asked) -> str:
-    """Predict all images and print or write the rows.
+    """Predict all images, and print or write the rows or the gallery.
 
     Returns:
         What to say at the end.
 
     Raises:
-        BundleError, DataError, ParamsError: Before anything is predicted.
+        BundleError, DataError, ParamsError: Before anything is predicted; or at the end, if it is to be strict.
     """
     if asked.output is not None and asked.output.is_dir():
         raise DataError(f"--output {asked.output}: is a folder; expected a file")
     sources = find_sources(asked.inputs, sys.stdin.buffer)
+    if asked.explain is not None:
+        from stages.predict.explaining import check_gallery  # which imports torch
+
+        check_gallery(asked.explain, len(sources))
     model = load(asked.bundle, device=asked.device, batch=asked.batch, num_images=len(sources), weights=asked.weights)
-    num_top = min(asked.num_top, len(model.classes))
-    counts = {"quarantined": 0}
-
-    def counted(records: Iterator[Record]) -> Iterator[Record]:
-        with Progress("predict", len(sources), "image") as progress:
-            for record in records:
-                counts["quarantined"] += record["status"] == "quarantined"
-                yield record
-                progress.advance(1)
-
-    if asked.output is None:
-        predicted = (record_of(one, num_top) for one in model.predict_each(load_each(sources)))
-        for line in lines_of(counted(predicted), asked.kind, num_top):
-            sys.stdout.write(line)
-            sys.stdout.flush()
+    if asked.explain is not None:
+        num_bad, where = _explain(asked, asked.explain, model, sources)
     else:
-        journal = Journal(asked.output, {"model": model.digest, "config": _config(model), "top": num_top})
-        try:
-            records = list(counted(_resumed(model, sources, journal, num_top)))
-            write_records(asked.output, records, asked.kind, num_top)
-        except BaseException:
-            journal.close()
-            raise
-        journal.remove()
-    where = "" if asked.output is None else f" -> {asked.output}"
-    bad = f", {counts['quarantined']} of them cannot be read" * bool(counts["quarantined"])
+        num_bad, where = _list(asked, model, sources)
+    bad = f", {num_bad} of them cannot be read" * bool(num_bad)
     summary = f"{len(sources)} images{bad}{where}"
-    if asked.strict and counts["quarantined"]:
+    if asked.strict and num_bad:
         raise DataError(f"{summary} (--strict)")
     return summary
 
 
-def _config(model: Model) -> str:
-    """Two bundles may have the same tensors and other classes."""
-    return sha256_json({"classes": list(model.classes), "temperature": model.bundle.temperature})
+def _explain(asked: Asked, folder: Path, model: Model, sources: Sequence[Source]) -> tuple[int, str]:
+    from stages.predict.explaining import NUM_NEAREST, write_gallery
+
+    images = list(load_each(sources))
+    predictions = model.predict(images, coverage=asked.coverage, num_nearest=NUM_NEAREST)
+    write_gallery(
+        folder, model, images, predictions, photos=asked.photos, weights=asked.weights, name=str(asked.bundle)
+    )
+    return sum(one.logits is None for one in predictions), f" -> {folder / 'index.html'}"
 
 
-def _resumed(model: Model, sources: Sequence[Source], journal: Journal, num_top: int) -> Iterator[Record]:
+def _list(asked: Asked, model: Model, sources: Sequence[Source]) -> tuple[int, str]:
+    """Print or write the rows; return the number of images without a picture, and where the rows are."""
+    num_top, num_bad = min(asked.num_top, len(model.classes)), 0
+
+    def counted(records: Iterator[Record]) -> Iterator[Record]:
+        nonlocal num_bad
+        with Progress("predict", len(sources), "image") as progress:
+            for record in records:
+                num_bad += record["status"] == "quarantined"
+                yield record
+                progress.advance(1)
+
+    if asked.output is None:
+        predicted = model.predict_each(load_each(sources), coverage=asked.coverage)
+        for line in lines_of(counted(record_of(one, num_top) for one in predicted), asked.kind, num_top):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        return num_bad, ""
+    journal = Journal(asked.output, _key(asked, model, num_top))
+    try:
+        records = list(counted(_resumed(model, sources, journal, num_top, asked.coverage)))
+        write_records(asked.output, records, asked.kind, num_top)
+    except BaseException:
+        journal.close()
+        raise
+    journal.remove()
+    return num_bad, f" -> {asked.output}"
+
+
+def _key(asked: Asked, model: Model, num_top: int) -> dict[str, Any]:
+    """Return what rows depend on besides the images. Two bundles may have the same tensors and other classes."""
+    own = {"classes": list(model.classes), "temperature": model.bundle.temperature}
+    return {"model": model.digest, "own": sha256_json(own), "top": num_top, "coverage": asked.coverage}
+
+
+def _resumed(
+    model: Model, sources: Sequence[Source], journal: Journal, num_top: int, coverage: float | None
+) -> Iterator[Record]:
     """Give every source's record, in order: from the journal, or predicted now and written into it."""
     stamps = [_stamp(source) for source in sources]
     known = [journal.find(source.name, stamp) for source, stamp in zip(sources, stamps, strict=True)]
     new = [source for source, record in zip(sources, known, strict=True) if record is None]
     if len(new) < len(sources):
         print(f"predict: {len(sources) - len(new)} of {len(sources)} images are in {journal.path}", file=sys.stderr)
-    predicted = model.predict_each(load_each(new))
+    predicted = model.predict_each(load_each(new), coverage=coverage)
     for number, (source, stamp, kept) in enumerate(zip(sources, stamps, known, strict=True)):
         record = kept or record_of(next(predicted), num_top)
         if kept is None:

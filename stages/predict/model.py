@@ -8,13 +8,12 @@ print(one.name, one.predicted, one.confidence)
 
 import os
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.special import softmax
 
 from stages.core.bundle import Bundle, read_bundle, read_config
 from stages.core.clock import Clock
@@ -27,6 +26,7 @@ from stages.core.reader import MemoryBudget, Reader
 from stages.core.specs import transform_of
 from stages.core.views import view_of
 from stages.predict.engines import make_engine
+from stages.predict.predictions import UNKNOWN, Neighbour, Prediction, judge
 from stages.predict.sources import Loaded, SourceError, read_file
 
 # Where Pillow suspects a bomb, and what index.max_pixels is as shipped.
@@ -34,47 +34,6 @@ MAX_PIXELS = 178_956_970
 _MEMORY_BYTES = 2**30
 Seen = tuple[str, str, str]  # name, status, reason
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Loaded
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image.
-
-    Attributes:
-        name: The path as it was given; of images without one their position, as `#0`.
-        status: `ok`; `repaired`, as in the ledger; or `quarantined`: it gave no picture, and there is no prediction.
-        reason: What was repaired, or why there is no picture.
-        classes: (C,) in the order of the logits.
-        logits: (C,) float64, calibrated; None if quarantined.
-    """
-
-    name: str
-    status: str
-    reason: str
-    classes: Sequence[str]
-    logits: NDArray[np.float64] | None
-
-    @property
-    def probabilities(self) -> NDArray[np.float64] | None:
-        """(C,) in the order of the classes, calibrated, with sum 1; None if quarantined."""
-        return None if self.logits is None else softmax(self.logits)
-
-    @property
-    def predicted(self) -> str:
-        """The most probable class; empty if quarantined."""
-        return "" if self.logits is None else self.classes[int(self.logits.argmax())]
-
-    @property
-    def confidence(self) -> float | None:
-        """Its calibrated probability, in [0, 1]; None if quarantined."""
-        return None if self.probabilities is None else float(self.probabilities.max())
-
-    def top(self, num: int) -> list[tuple[str, float]]:
-        """Return the most probable classes with their probabilities; of equal ones the first in order first."""
-        if self.probabilities is None:
-            return []
-        order = np.argsort(-self.probabilities, kind="stable")[:num]
-        return [(self.classes[column], float(self.probabilities[column])) for column in order]
 
 
 class Model:
@@ -104,22 +63,32 @@ class Model:
         """(C,) in the order of the logits."""
         return self.bundle.classes
 
-    def predict(self, images: Iterable[ImageLike]) -> list[Prediction]:
+    def predict(
+        self, images: Iterable[ImageLike], *, coverage: float | None = None, num_nearest: int = 0
+    ) -> list[Prediction]:
         """Return a prediction for every image, in their order.
 
         Args:
             images: Paths, files' bytes, pictures of Pillow, or arrays: uint8, RGB (H, W, 3) or gray (H, W).
+            coverage: Fraction of images like the training images that shall be answered, above 0, up to 1; others are
+                `unknown`: the model is not confident enough, or they are too unlike all training images. The thresholds
+                were found on training images as models see them that were not trained on them. None answers all.
+            num_nearest: Training images to name with each.
 
         Raises:
-            DataError: Something that is none of these. An image that cannot be read raises nothing: see `status`.
+            DataError: Something that is no image, or no such coverage. An image that cannot be read raises nothing: see
+                `status`.
         """
-        return list(self.predict_each(images))
+        return list(self.predict_each(images, coverage=coverage, num_nearest=num_nearest))
 
-    def predict_each(self, images: Iterable[ImageLike]) -> Generator[Prediction]:
+    def predict_each(
+        self, images: Iterable[ImageLike], *, coverage: float | None = None, num_nearest: int = 0
+    ) -> Generator[Prediction]:
         """Give what `predict` returns, one by one, few images in memory at once."""
         step = max(1, self._engine.batch // self._num_views)
         with_names = ((image, f"#{number}") for number, image in enumerate(images))
-        for part in in_order(self._predict_few, _batched(with_names, step), self._num_threads):
+        predict_few = partial(self._predict_few, thresholds=self._thresholds(coverage), num_nearest=num_nearest)
+        for part in in_order(predict_few, _batched(with_names, step), self._num_threads):
             yield from part
 
     def logits(self, images: Iterable[ImageLike]) -> NDArray[np.float64]:
@@ -154,12 +123,41 @@ class Model:
         _refuse(seen)
         return np.concatenate(pixels)
 
-    def _predict_few(self, images: Sequence[tuple[ImageLike, str]]) -> list[Prediction]:
+    def _thresholds(self, coverage: float | None) -> tuple[float, float] | None:
+        if coverage is None:
+            return None
+        if not 0 < coverage <= 1:
+            raise DataError(f"coverage: found {coverage:g}; expected a fraction above 0, up to 1")
+        if UNKNOWN in self.classes:
+            raise DataError(f"coverage: a class is called {UNKNOWN!r} too, so answers could not be told apart")
+        return self.bundle.references.thresholds(coverage)
+
+    def _predict_few(
+        self, images: Sequence[tuple[ImageLike, str]], thresholds: tuple[float, float] | None, num_nearest: int
+    ) -> list[Prediction]:
         pixels, seen = self._look(images)
-        logits = iter(self.bundle.logits(self._forward(pixels)))
+        embeddings = self._forward(pixels)
+        logits = iter(self.bundle.logits(embeddings))
+        num = max(num_nearest, 1 if thresholds else 0)
+        nearest = iter(self._nearest(embeddings, num) if num else [[] for _ in embeddings])
+        predictions = []
+        for name, status, reason in seen:
+            if status == "quarantined":
+                predictions.append(Prediction(name, status, reason, self.classes, None))
+                continue
+            one = Prediction(name, status, reason, self.classes, next(logits), next(nearest))
+            predictions.append(judge(one, thresholds) if thresholds else one)
+        return predictions
+
+    def _nearest(self, embeddings: Rows, num: int) -> list[list[Neighbour]]:
+        known = self.bundle.references
+        positions, similarities = known.nearest(embeddings, num)
         return [
-            Prediction(name, status, reason, self.classes, None if status == "quarantined" else next(logits))
-            for name, status, reason in seen
+            [
+                Neighbour(known.paths[place], known.digests[place], known.labels[place], float(similarity))
+                for place, similarity in zip(*found, strict=True)
+            ]
+            for found in zip(positions, similarities, strict=True)
         ]
 
     def _embed_few(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[Rows, list[Seen]]:

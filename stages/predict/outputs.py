@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.core.errors import DataError
 from stages.core.files import atomic_path, canonical_json
-from stages.predict.model import Prediction
+from stages.predict.predictions import UNKNOWN, Prediction
 
 FORMATS = ("table", "csv", "jsonl", "parquet")
 Record = dict[str, Any]
@@ -28,6 +28,8 @@ def record_of(prediction: Prediction, num_top: int) -> Record:
     for rank, (label, probability) in enumerate(prediction.top(num_top), start=1):
         predicted, confidence = _names(rank)
         record |= {predicted: label, confidence: round(probability, 6)}
+    if prediction.logits is not None:
+        record["predicted"] = prediction.predicted  # `unknown`, it may be
     return record
 
 
@@ -147,7 +149,8 @@ def _table_line(record: Record, num_top: int) -> str:
         return f"{record['status']:>6}  {path}: {record['reason']}\n"
     ranked = [(record[label], record[probability]) for label, probability in map(_names, range(1, num_top + 1))]
     shown = "  ".join(f"{probability:6.3f}  {label}" for label, probability in ranked if label is not None)
-    return f"{shown}  {path}\n"
+    why = f": {record['reason']}" * (record["status"] == UNKNOWN)
+    return f"{shown}  {path}{why}\n"
 
 
 def _write_parquet(path: Path, records: Sequence[Record], num_top: int) -> None:
