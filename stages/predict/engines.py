@@ -73,7 +73,7 @@ def _graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
         "versions": {name: version(name) for name in _PACKAGES},
         "code": code_digests("core/*.py", "core/engines/*.py", "predict/*.py"),
     })  # fmt: skip
-    folder = Path(__file__).parents[2] / ".cache" / "engines"
+    folder = kept_folder()
     for path in folder.glob(f"{key}-*.onnx"):
         graph = path.read_bytes()
         if path == _path(folder, key, graph):  # the name tells whether it is whole
@@ -91,6 +91,11 @@ def _graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
     with suppress(OSError):  # a checkout that is only read
         write_bytes(_path(folder, key, graph), graph)
     return graph
+
+
+def kept_folder() -> Path:
+    """Return where exported networks are kept: of the project, whatever the working directory."""
+    return Path(__file__).parents[2] / ".cache" / "engines"
 
 
 def _path(folder: Path, key: str, graph: bytes) -> Path:

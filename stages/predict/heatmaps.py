@@ -42,13 +42,17 @@ class HeatMaps:
             pixels: uint8 (px, px, 3), as the network sees the picture.
             column: Number of the class.
         """
-        self._kept.clear()
-        with torch.inference_mode():
-            self._network(torch.from_numpy(pixels[None].copy()))
-        found = np.einsum("d,dhw->hw", self._weight[column], self._kept[0][0].float().numpy()).clip(min=0)
+        found = np.einsum("d,dhw->hw", self._weight[column], self.activations(pixels)).clip(min=0)
         highest = found.max()
         small = Image.fromarray((found / highest if highest > 0 else found).astype(np.float32))
         return np.asarray(small.resize((self._px, self._px), Image.Resampling.BILINEAR)).clip(0, 1)
+
+    def activations(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the map whose mean the head reads, float32 (dim, h, w), of uint8 pixels (px, px, 3)."""
+        self._kept.clear()
+        with torch.inference_mode():
+            self._network(torch.from_numpy(pixels[None].copy()))
+        return self._kept[0][0].float().numpy()
 
 
 def find_heat_maps(bundle: Bundle, weights: Path | None) -> HeatMaps | None:

@@ -58,6 +58,7 @@ def write_results(
             "track": track,
             "classes": list(classes),
             "model_sha256": "1" * 64,
+            "references_sha256": "2" * 64,
             "tap": "last",
             "spec": {"backbone": tap, "weights_sha256": "0" * 64, "transform": {"px": 64}},
             "trained_on": {"num_images": len(training)},

@@ -36,8 +36,8 @@ def sections_of(room: str) -> dict[str, type[Section]]:
 
 
 def test_every_stage_is_a_room() -> None:
-    """The folders of stages/ are the DAG: one room per stage, each run by its own name."""
-    assert set(STAGES) == ROOMS
+    """The folders of stages/ are the DAG: one room per stage, each run by its own name; `predict` is a command."""
+    assert set(STAGES) == ROOMS - {"predict"}
     for name in STAGES:
         assert main_of(name).parent.name == name
 
