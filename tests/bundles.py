@@ -30,7 +30,7 @@ def make_bundle(
     random = np.random.default_rng(0)
     built = build_backbone(backbone)
     transform = built.facts.transform_for(px, 64)
-    dim = {"last": 96, "layer3": 48}[tap]
+    dim = {"last": 96, "layer3": 192}[tap]
     spec = make_spec(
         built.facts, transform, [tap], pooling=backbone.pooling, views=make_views(views, 0), precision="float32"
     )

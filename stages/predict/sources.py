@@ -176,9 +176,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_image(name: str) -> bool:
-    base = name.rpartition("/")[2]
-    hidden = base.startswith(".") or "/." in name or name.startswith("__MACOSX/")
-    return base.lower().endswith(SUFFIXES) and not hidden
+    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in name.split("/"))
+    return name.lower().endswith(SUFFIXES) and not hidden
 
 
 Member = tuple[str, Callable[[], bytes]]
