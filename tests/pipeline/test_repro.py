@@ -16,9 +16,12 @@ from stages.core.bundle import read_bundle
 from stages.core.csv_files import csv_line
 from stages.core.features import open_features
 from stages.core.images import decode
+from stages.core.params import load_params
 from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
 from stages.core.tables import SplitRow, read_predictions, read_rows
+from stages.extract.params import Params as ExtractParams
+from stages.predict.model import load
 from tests.conftest import backbone_params
 from tests.pipeline.project import Project, clone_project, stages_run
 
@@ -106,6 +109,27 @@ def test_an_edit_runs_only_what_follows_from_it(
     project.edit_params(**{section: values})
 
     assert set(project.repro(*targets)) == expected
+
+
+@pytest.mark.parametrize("track", ["head", "finetune"])
+def test_predicting_reported_photos_gives_the_reported_logits(project: Project, track: str) -> None:
+    """The predict path is the training's: files through the bundle give the logits of predictions/<track>.csv."""
+    reported = read_predictions(project.root / f"predictions/{track}.csv")
+    backbone = load_params(ExtractParams, project.root / "params.yaml").backbone
+    for batch in (None, 2, 5):
+        model = load(project.root / "models" / track, batch=batch, weights=backbone.weights)
+        logits = model.logits([project.root / "data" / "photos" / path for path in reported.paths])
+        assert list(model.classes) == reported.classes
+        assert np.abs(logits - reported.logits).max() < 1e-4
+
+
+def test_a_registered_model_can_be_fetched_from_elsewhere(project: Project, tmp_path: Path) -> None:
+    """A tag makes a version of an artifact, and `dvc artifacts get` brings the bundle that it names."""
+    project.run("git", "tag", "--annotate", "finetune@v1.0.0", "--message", "first")
+    project.run("dvc", "artifacts", "get", str(project.root), "finetune", "--out", str(tmp_path / "got"))
+
+    for path in (project.root / "models" / "finetune").iterdir():
+        assert (tmp_path / "got" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:

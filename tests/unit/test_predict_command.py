@@ -232,10 +232,8 @@ def watch(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> lis
     return seen
 
 
-def test_a_stopped_job_goes_on(
-    bundle: Path, odd_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: BackboneParams
-) -> None:
-    """The same command predicts what is missing or has changed, and ends with the bytes of a job that was not stopped."""
+def test_a_stopped_job_goes_on(bundle: Path, odd_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command predicts what is missing or has changed, and ends with the bytes of one that was not stopped."""
     output, whole = tmp_path / "o.csv", tmp_path / "whole.csv"
     words = [str(bundle), str(odd_photos), "--coverage", "0.9", "--output"]
     run(parse([*words, str(whole)]))
@@ -289,7 +287,7 @@ def test_a_wrong_command_line_is_one_line(words: list[str], message: str, capsys
 def test_wrong_places_are_refused_before_any_work(
     bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An output that is a folder, a gallery that is there, too many images for a page: told before a model is loaded."""
+    """An output that is a folder, a gallery that is there, too many images for a page: told before any model is."""
     monkeypatch.setattr(command, "load", None)
     for words, message in (
         (["--output", str(tmp_path), "--format", "csv"], "is a folder; expected a file"),
