@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-report bench-loop bench-index help
+.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-report bench-loop bench-index bench-predict help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -74,6 +74,9 @@ bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a b
 
 bench-index: env  ## the ledger of 100,000 small photos, cold and with nothing new, against a plain loop; memory
 	python -W ignore -m benchmarks.index $(if $(PHOTOS),--photos $(PHOTOS))
+
+bench-predict: env  ## predicting against extract on the same photos; the first photo of a process
+	python -W ignore -m benchmarks.predict $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
 	python -m benchmarks.loop

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,16 @@ class References:
             embeddings: (N, views, dim).
             num: At most as many as there are.
         """
-        similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32)) @ self.embeddings.astype(np.float32).T
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :num]
+        similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32)) @ self._columns
+        if num == 1:  # all that coverage takes
+            order = similarity.argmax(axis=1)[:, None]
+        else:
+            order = np.argsort(-similarity, axis=1, kind="stable")[:, :num]
         return order, np.take_along_axis(similarity, order, axis=1)
+
+    @cached_property
+    def _columns(self) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.embeddings.T.astype(np.float32))
 
     def thresholds(self, coverage: float) -> tuple[float, float]:
         """Return the least confidence and the least similarity with which an image is answered.
