@@ -12,7 +12,10 @@ DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Resizing the short side of a strip to a network's input would make a picture of gigabytes from a file of bytes.
 MAX_ASPECT_RATIO = 100
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0102, 0x0106, 1  # tags of a TIFF, and the second's usual value
 _EXIF_ORIENTATION = 0x0112
+# Pillow spreads the grays of a PNG of 2 or 4 bits over 8 by these factors, but not the one that is transparent.
+_GRAY_STEPS = {"L;2": 85, "L;4": 17}
 _BACKGROUND = (255, 255, 255)
 
 
@@ -38,8 +41,9 @@ class Picture:
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode a whole image file to upright 8-bit RGB.
 
-    A file that ends before its last row is an error, never filled up. One limit: a JPEG whose data is cut but closed by
-    a proper end marker, or altered in the middle, decodes with a warning that Pillow does not pass on; it is accepted.
+    A file that ends before its last row is an error, never filled up. Two limits: a JPEG whose data is cut but closed
+    by a proper end marker decodes with a warning that Pillow does not pass on, and is accepted; so are bytes altered in
+    the middle of any format without a checksum (all but PNG and deflated TIFF), as far as they still decode.
 
     Args:
         data: The file's bytes.
@@ -51,9 +55,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     """
     image = _open(data, max_pixels)
     try:
-        repairs = _what_is_left_out(image, data)
-        image.load()
-        return _upright_rgb(image, repairs)
+        return _upright_rgb(image, _what_is_left_out(image, data))
     except ImageError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged data
@@ -80,7 +82,6 @@ def upright_rgb(image: Image.Image) -> Picture:
         ImageError: It is damaged, or of a kind with no agreed meaning as RGB.
     """
     try:
-        image.load()
         return _upright_rgb(image, [])
     except ImageError:
         raise
@@ -117,13 +118,38 @@ def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
             has_more = True
     else:
         has_more = image.format != "MPO" and getattr(image, "is_animated", False)
-    is_deep = image.mode != "I;16" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    is_deep = not image.mode.startswith("I;16") and ";16" in _raw_modes(image)
     return ["first frame of several"] * has_more + ["16-bit colour"] * is_deep
 
 
+def _raw_modes(image: Image.Image) -> str:
+    """Return how the pixels lie in the file, in Pillow's words; empty once they are loaded."""
+    return " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _refuse_misread(image: Image.Image) -> None:
+    """Refuse what Pillow would decode to wrong pixels without a word."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and image.mode.startswith("I;16"):
+        bits = tags[_BITS_PER_SAMPLE][0]
+        if bits != 16:  # Pillow gives them as 16-bit gray, but leaves them as small as they are
+            raise ImageError(f"{bits}-bit gray is not supported")
+        if tags.get(_PHOTOMETRIC) != _BLACK_IS_ZERO:  # Pillow inverts other depths, but not this one
+            raise ImageError("16-bit gray whose tags do not say that zero is black")
+    # Pillow compares all 16 bits of the transparent colour with the 8 bits that it keeps of each pixel.
+    if "transparency" in image.info and "RGB;16" in _raw_modes(image):
+        raise ImageError("16-bit colour with one transparent colour is not supported")
+
+
 def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
+    """Load the pixels and turn them into what `decode` promises."""
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with a preview behind it
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    _refuse_misread(image)
+    gray_step = _GRAY_STEPS.get(_raw_modes(image), 1)
+    # Pillow turns a TIFF upright when it loads it, and forgets that; a PNG may say it behind its pixels.
+    orientation = image.getexif().get(_EXIF_ORIENTATION) if image.format == "TIFF" else None
+    image.load()
+    orientation = orientation or image.getexif().get(_EXIF_ORIENTATION)
     if orientation in range(2, 9):
         image = ImageOps.exif_transpose(image)
         repairs.append(f"EXIF orientation {orientation}")
@@ -131,7 +157,13 @@ def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
         raise ImageError(f"32-bit pixels (mode {image.mode}) have no agreed range")
     if image.mode.startswith("I;16"):
         repairs.append("16-bit gray")
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        values, hole = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        if hole is not None:  # of the 257 values that become one gray, one is transparent
+            image.putalpha(Image.fromarray(np.where(values == hole, 0, 255).astype(np.uint8)))
+    elif gray_step > 1 and "transparency" in image.info:
+        image = image.copy()  # with notes of its own: whoever gave the picture keeps theirs
+        image.info["transparency"] *= gray_step
     elif image.mode == "CMYK":
         repairs.append("CMYK")
     elif image.mode == "P":
