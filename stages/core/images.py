@@ -13,6 +13,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Resizing the short side of a strip to a network's input would make a picture of gigabytes from a file of bytes.
 MAX_ASPECT_RATIO = 100
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0102, 0x0106, 1  # tags of a TIFF, and the second's usual value
+_PLANAR, _IN_PLANES = 0x011C, 2
 _EXIF_ORIENTATION = 0x0112
 # Pillow spreads the grays of a PNG of 2 or 4 bits over 8 by these factors, but not the one that is transparent.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
@@ -136,6 +137,8 @@ def _refuse_misread(image: Image.Image) -> None:
             raise ImageError(f"{bits}-bit gray is not supported")
         if tags.get(_PHOTOMETRIC) != _BLACK_IS_ZERO:  # Pillow inverts other depths, but not this one
             raise ImageError("16-bit gray whose tags do not say that zero is black")
+    if tags is not None and tags.get(_PLANAR) == _IN_PLANES and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
+        raise ImageError("deep colour in planes is not supported")  # Pillow reads planes of 8 bits
     # Pillow compares all 16 bits of the transparent colour with the 8 bits that it keeps of each pixel.
     if "transparency" in image.info and "RGB;16" in _raw_modes(image):
         raise ImageError("16-bit colour with one transparent colour is not supported")

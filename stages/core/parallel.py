@@ -1,41 +1,14 @@
 """Parallel work: a function over many items in threads, results in order, few of them waiting."""
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import islice
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class OneBlasThread:
-    """For a block, products of matrices take one thread each: ours fill the cores, and theirs would wait for them.
-
-    The number is the process's; blocks may overlap, in any threads, and the last one to end sets it back.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._num_open = threading.Lock(), 0
-        self._limits = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._num_open:
-                self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
-            self._num_open += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._num_open -= 1
-            if not self._num_open:
-                self._limits.close()
 
 
 def num_cores() -> int:

@@ -43,6 +43,8 @@ def read_table(root: Path, name: str) -> list[LabelRow]:
             raise DataError(
                 f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in {used}"
             )
+        if cells["label"] != cells["label"].strip():
+            raise DataError(f"{table}: row {number}: label is {cells['label']!r}; expected no spaces around it")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), cells["path"]))
         if path.startswith(("../", "/")):
             raise DataError(
@@ -92,11 +94,13 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
 
     try:
         columns = parquet.read_schema(table).names
+        if len(set(columns)) < len(columns):
+            raise DataError(f"{table}: columns are {columns}; expected each once")
         used = [name for name in (*_NEEDED, *_OPTIONAL) if name in columns]
         return columns, parquet.read_table(table, columns=used).to_pylist()
     except FileNotFoundError as error:
         raise DataError(f"{_ABSENT}: {table} is not there") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{table}: is not a Parquet file ({error})") from error
 
 

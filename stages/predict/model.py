@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from stages.core.bundle import Bundle, read_bundle, read_config
 from stages.core.clock import Clock
@@ -21,7 +22,7 @@ from stages.core.engines.engine import Engine
 from stages.core.errors import BundleError, DataError
 from stages.core.features import Rows
 from stages.core.images import DECODE_POLICY, ImageError
-from stages.core.parallel import OneBlasThread, in_order, num_cores
+from stages.core.parallel import in_order, num_cores
 from stages.core.reader import MemoryBudget, Reader
 from stages.core.specs import transform_of
 from stages.core.views import view_of
@@ -54,7 +55,6 @@ class Model:
     def __init__(self, bundle: Bundle, digest: str, engine: Engine, num_threads: int, clock: Clock) -> None:
         self.bundle, self.digest = bundle, digest
         self._engine, self._num_threads = engine, num_threads
-        self._one_blas_thread = OneBlasThread()
         self._num_views = len(bundle.spec["views"])
         views = [view_of(view) for view in bundle.spec["views"]]
         self._reader = Reader(Path(), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
@@ -89,7 +89,8 @@ class Model:
         step = max(1, self._engine.batch // self._num_views)
         with_names = ((image, f"#{number}") for number, image in enumerate(images))
         predict_few = partial(self._predict_few, thresholds=self._thresholds(coverage), num_nearest=num_nearest)
-        with self._one_blas_thread:
+        # Our threads fill the cores: with those of BLAS besides, finding the nearest took as long as all the rest.
+        with threadpool_limits(limits=1, user_api="blas"):
             for part in in_order(predict_few, _batched(with_names, step), self._num_threads):
                 yield from part
 
@@ -109,7 +110,7 @@ class Model:
         """
         step = max(1, self._engine.batch // self._num_views)
         with_names = ((image, f"#{number}") for number, image in enumerate(images))
-        with self._one_blas_thread:
+        with threadpool_limits(limits=1, user_api="blas"):
             parts = list(in_order(self._embed_few, _batched(with_names, step), self._num_threads))
         for _, seen in parts:
             _refuse(seen)

@@ -66,36 +66,40 @@ def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[st
     for image in images:
         counts[str(image.group)][image.label] += 1
     totals = Counter(image.label for image in images)
+    left = Counter(label for labels in counts.values() for label in labels)  # groups of each class to train on
     names = sorted(counts)
     shuffled = [names[number] for number in np.random.default_rng(params.seed).permutation(len(names))]
     order = sorted(shuffled, key=lambda name: -counts[name].total())
-    left, split_of = Counter(totals), dict.fromkeys(names, "train")
-
-    def may_leave(group: str) -> bool:
-        return split_of[group] == "train" and all(left[label] > count for label, count in counts[group].items())
-
-    for split, fraction in _fractions(params).items():
+    split_of, fractions = dict.fromkeys(names, "train"), _fractions(params)
+    for number, (split, fraction) in enumerate(fractions.items()):
         held: Counter[str] = Counter()
+        num_after = len(fractions) - number  # train and the splits that are still to be drawn: a group for each
 
-        def hold(group: str, split: str = split, held: Counter[str] = held) -> None:
-            split_of[group] = split
-            held.update(counts[group])
-            left.subtract(counts[group])
+        def may_leave(group: str, num_after: int = num_after) -> bool:
+            return split_of[group] == "train" and all(left[label] > num_after for label in counts[group])
 
-        for group in order:
-            nearer = sum(
+        def gain(group: str, fraction: float = fraction, held: Counter[str] = held) -> float:
+            """Below 0 if its images bring the classes nearer to their share."""
+            return sum(
                 (abs(held[label] + count - fraction * totals[label]) - abs(held[label] - fraction * totals[label]))
                 / totals[label]
                 for label, count in sorted(counts[group].items())
             )
-            if nearer < 0 and may_leave(group):
+
+        def hold(group: str, split: str = split, held: Counter[str] = held) -> None:
+            split_of[group] = split
+            held.update(counts[group])
+            left.subtract(list(counts[group]))
+
+        for group in order:
+            if gain(group) < 0 and may_leave(group):
                 hold(group)
         for label in sorted(totals):
             if not held[label]:
                 candidates = [group for group in reversed(order) if counts[group][label] and may_leave(group)]
                 if not candidates:
                     raise DataError(_too_few_groups(label, split, counts))
-                hold(candidates[0])
+                hold(min(candidates, key=gain))  # it may serve other classes too
     return [split_of[str(image.group)] for image in images]
 
 

@@ -58,7 +58,7 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
             group, or only some rows of the table have splits.
     """
     rows = [row for row in index if row.status in LABELLED]
-    layout = _read_table(index, rows, table) if table else _read_folders(rows, params)
+    layout = _read_table(index, rows, table) if table else _read_folders(index, rows, params)
     if params.group is None:
         return layout
     expression = re.compile(params.group)
@@ -99,7 +99,7 @@ def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequ
     return Layout(images, "table", notes)
 
 
-def _read_folders(rows: Sequence[IndexRow], params: SplitParams) -> Layout:
+def _read_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow], params: SplitParams) -> Layout:
     """Read `<class>/...` or, with given splits, `<split>/<class>/...`.
 
     Split folders are meant when every top folder is called train, val (valid, validation) or test, and `train` and
@@ -107,6 +107,10 @@ def _read_folders(rows: Sequence[IndexRow], params: SplitParams) -> Layout:
     """
     parts = [PurePosixPath(row.path).parts for row in rows]
     tops = {names[0] for names in parts if len(names) > 1}
+    # A split folder is one also when all its files are damaged: without it, another split would be reported in silence.
+    bare = {row.path.split("/")[0] for row in index if row.status == "quarantined" and "/" in row.path} - tops
+    bare = {top for top in bare if top.lower() in SPLIT_NAMES}
+    tops |= bare
     meant = {top for top in tops if top.lower() in SPLIT_NAMES}
     splits = {SPLIT_NAMES[top.lower()] for top in meant}
     given = meant == tops and "train" in splits and len(splits) > 1
@@ -115,6 +119,11 @@ def _read_folders(rows: Sequence[IndexRow], params: SplitParams) -> Layout:
         raise DataError(
             f"{sorted(meant)} look like split folders, but the top folders are {sorted(tops)}; expected train and val "
             "or test (or both) and nothing beside them, or class folders only"
+        )
+    if given and params.method == "auto" and params.reported != "val" and "test" in map(str.lower, bare):
+        raise DataError(
+            "the split folder `test` has files but no usable image (data/index.csv says why). Mend them, remove the "
+            "folder, or set split.reported to val."
         )
     start = 1 if given else 0
     least = start + (1 if params.class_depth == "all" else params.class_depth)

@@ -77,9 +77,10 @@ def _describe_conflicts(conflicts: Sequence[Sequence[LabelledImage]]) -> str:
     first = sorted(conflicts[0], key=lambda image: image.row.path)
     what = "labels" if len({image.label for image in first}) > 1 else "groups"
     names = ", ".join(repr(image.row.path) for image in first)
+    fix = "give the label" if what == "labels" else "drop the image"
     return (
         f"{len(conflicts)} image(s) have the same bytes under different {what}, the first: {names} (data/index.csv "
-        "lists all as duplicate). Remove the wrong ones, or give the label in split.label_fixes; or set "
+        f"lists all as duplicate). Remove the wrong ones, or {fix} in split.label_fixes; or set "
         "split.conflicts to drop, which uses none of them."
     )
 

@@ -22,9 +22,9 @@ def order_classes(rows: Sequence[SplitRow], order: str) -> list[str]:
     """
 
     def by_numbers(name: str) -> tuple[list[tuple[int, int, str]], str]:
-        parts = re.split("([0-9]+)", name)
-        # Names with the same numbers, such as 1 and 01, go by their text.
-        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
+        parts = [part.lstrip("0") or "0" if part.isdecimal() else part for part in re.split("([0-9]+)", name) if part]
+        # By length first, as numbers of any length go. Names with the same numbers, such as 1 and 01, go by their text.
+        return [(0, len(part), part) if part.isdecimal() else (1, 0, part) for part in parts], name
 
     names = {row.label for row in rows}
     return sorted(names, key=by_numbers) if order == "natural" else sorted(names)

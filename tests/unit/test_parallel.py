@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
 
-from stages.core.parallel import OneBlasThread, in_order
+from stages.core.parallel import in_order
 
 
 @given(st.lists(st.integers()), st.integers(1, 8))
@@ -56,27 +55,3 @@ def test_threads_work_at_the_same_time() -> None:
     barrier = threading.Barrier(2, timeout=20)
 
     assert len(list(in_order(lambda _: barrier.wait(), range(2), num_threads=2))) == 2
-
-
-def test_one_blas_thread_while_any_block_is_open() -> None:
-    """Blocks of several threads may overlap; when the last one ends, the number is what it was."""
-    one = OneBlasThread()
-    before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with one:
-            entered.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=hold)
-    with one:
-        thread.start()
-        entered.wait(10)
-    inside = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    leave.set()
-    thread.join()
-
-    assert before
-    assert set(inside) == {1}
-    assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before

@@ -1,6 +1,7 @@
 """Labels and splits: what folders or a table say is kept, what is drawn is stratified, whole by group, and stable."""
 
 import hashlib
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -138,6 +139,41 @@ def test_groups_come_near_the_fractions() -> None:
         assert abs(found["val"][label] - 0.1 * total) <= 3
 
 
+def test_a_group_that_serves_several_classes_is_held_back_first() -> None:
+    """No more than is needed: one group that gives each class its image, rather than one for each class."""
+    of = {"g0": (1, 2), "g1": (3, 0), "g2": (2, 1)}
+    counts = [(label, of[group][place], group) for group in of for place, label in enumerate("ab") if of[group][place]]
+    for seed in range(8):
+        rows = divide(*grouped(counts), test_fraction=0.1, seed=seed).rows
+        assert len({row.group for row in rows if row.split == "test"}) == 1
+
+
+def test_groups_are_kept_for_the_splits_that_come() -> None:
+    """However large the first split is to be, each class keeps a group for every other."""
+    counts = [(label, 1, f"g{number}") for number in range(3) for label in "ab"]
+    for seed in range(8):
+        rows = divide(*grouped(counts), test_fraction=0.6, val_fraction=0.2, seed=seed).rows
+        assert {split: dict(found) for split, found in splits(rows).items()} == {
+            name: {"a": 1, "b": 1} for name in ("train", "val", "test")
+        }
+
+
+@given(st.lists(st.sampled_from([("a",), ("b",), ("a", "b")]), min_size=2, max_size=6), st.integers(0, 3))
+def test_groups_that_can_be_divided_are(groups: list[tuple[str, ...]], seed: int) -> None:
+    """With a reported split alone nothing is refused that some choice of groups could do."""
+    counts = [(label, 1, f"g{number}") for number, labels in enumerate(groups) for label in labels]
+
+    def covers(chosen: tuple[bool, ...]) -> bool:
+        sides = [{label for labels, held in zip(groups, chosen, strict=True) if held is side for label in labels}
+                 for side in (True, False)]  # fmt: skip
+        return all(side == {"a", "b"} for side in sides)
+
+    feasible = any(covers(chosen) for chosen in itertools.product((True, False), repeat=len(groups)))
+    if feasible:
+        found = splits(divide(*grouped(counts), seed=seed).rows)
+        assert set(found["test"]) == set(found["train"]) == {"a", "b"}
+
+
 @given(st.sets(st.integers(0, 999), min_size=40, max_size=60), st.sets(st.integers(1000, 1999), max_size=20))
 def test_by_hash_added_groups_move_no_others(old: set[int], new: set[int]) -> None:
     """Every old group keeps its split when others come, and images without groups likewise."""
@@ -208,6 +244,18 @@ def test_val_is_reported_where_there_is_no_test() -> None:
     assert declared.origin == "given by the folders; reported on `val`"
 
 
+def test_a_reported_split_without_a_usable_image_is_told() -> None:
+    """A test folder of damaged files alone must not be replaced by val, or become no split folder, in silence."""
+    bad = index("test/a/bad.png", "test/b/bad.png", status="quarantined")
+    rows = [*classes({"a": 3, "b": 3}, "train/"), *classes({"a": 3, "b": 3}, "val/"), *bad]
+    with pytest.raises(DataError, match="the split folder `test` has files but no usable image"):
+        divide(rows)
+    with pytest.raises(DataError, match="the split folder `test` has files but no usable image"):
+        divide([*classes({"a": 3, "b": 3}, "train/"), *bad], class_depth="all")
+    assert splits(divide(rows, reported="val").rows)["test"] == {"a": 3, "b": 3}
+    assert {row.label for row in divide(rows, method="stratified").rows} == {"a", "b"}
+
+
 def test_given_splits_can_be_drawn_anew() -> None:
     """A method that is named draws from all images, whatever folders they lie in."""
     rows = classes({"a": 6, "b": 6}, "train/") + classes({"a": 2, "b": 2}, "val/")
@@ -241,7 +289,9 @@ def test_nested_folders_are_classes_as_deep_as_asked(depth: int | str, expected:
 
 
 def test_classes_are_ordered_by_text_or_by_number() -> None:
-    """10 comes after 2 only if that is asked."""
+    """10 comes after 2 only if that is asked; numbers may have any length."""
+    long = [replace(row, label=label) for row in divide(classes({"a": 2, "b": 2})).rows for label in ("1" * 5000, "2")]
+    assert results.order_classes(long, "natural") == ["2", "1" * 5000]
     rows = divide(classes({"2": 4, "10": 4, "1": 4, "01": 4, "x9y": 4, "x10y": 4, "ab": 4})).rows
 
     assert results.order_classes(rows, "text") == ["01", "1", "10", "2", "ab", "x10y", "x9y"]
@@ -272,7 +322,7 @@ def test_only_usable_files_take_part() -> None:
 
 
 def test_conflicting_copies_can_be_dropped() -> None:
-    """The same bytes under two labels, or in two groups, are used under none, and counted."""
+    """The same bytes under two labels, or in two groups, are used under none, and counted; the error says what helps."""
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate")
     found = divide(rows, conflicts="drop")
     assert len(found.rows) == 15

@@ -89,6 +89,7 @@ def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
         ("", "expected path and label"),
         ("path,label\na.png\n", "row 1 has 1 cells; expected 2"),
         ("path,label\na.png,\n", "row 1: label is ''"),
+        ("path,label\na.png,cat \n", "row 1: label is 'cat '; expected no spaces around it"),
         ("path,label\na.png,cat\nb/../a.png,dog\n", "row 2: 'b/../a.png' is there twice"),
         ("path,label,split\na.png,cat,dev\n", "row 1: split is 'dev'; expected one of"),
         ("path,label\n\xff", "is not a UTF-8 CSV file"),
@@ -107,6 +108,14 @@ def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"t\.parquet: is not a Parquet file"):
         read_table(tmp_path, "t.parquet")
+    twice = pa.Table.from_arrays([pa.array(["a.png"])] * 3, names=["path", "label", "label"])
+    parquet.write_table(twice, tmp_path / "w.parquet")
+    with pytest.raises(DataError, match=r"w\.parquet: columns are .*; expected each once"):
+        read_table(tmp_path, "w.parquet")
+    odd = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    parquet.write_table(pa.table({"path": ["a.png"], "label": odd}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: is not a Parquet file .*utf-8"):
+        read_table(tmp_path, "x.parquet")
     for name in ("u.parquet", "u.csv"):
         with pytest.raises(DataError, match=f"index.table, a path relative to data.path: .*{name} is not there"):
             read_table(tmp_path, name)
