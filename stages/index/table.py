@@ -43,8 +43,6 @@ def read_table(root: Path, name: str) -> list[LabelRow]:
             raise DataError(
                 f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in {used}"
             )
-        if cells["label"] != cells["label"].strip():
-            raise DataError(f"{table}: row {number}: label is {cells['label']!r}; expected no spaces around it")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), cells["path"]))
         if path.startswith(("../", "/")):
             raise DataError(

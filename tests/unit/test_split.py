@@ -322,7 +322,7 @@ def test_only_usable_files_take_part() -> None:
 
 
 def test_conflicting_copies_can_be_dropped() -> None:
-    """The same bytes under two labels, or in two groups, are used under none, and counted; the error says what helps."""
+    """The same bytes under two labels, or in two groups, are used under none; the error says what helps."""
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate")
     found = divide(rows, conflicts="drop")
     assert len(found.rows) == 15
@@ -332,7 +332,7 @@ def test_conflicting_copies_can_be_dropped() -> None:
     rows, table = grouped([("ab"[number % 2], 2, f"g{number}") for number in range(20)])
     rows.append(replace(rows[0], path="copy.png", status="duplicate"))
     table.append(LabelRow("copy.png", table[0].label, "", "g5"))
-    with pytest.raises(DataError, match="same bytes under different groups, the first: 'copy.png', 'g0-a-0.png'"):
+    with pytest.raises(DataError, match="under different groups, the first: 'copy.png', 'g0-a-0.png' .* or drop the image in"):
         divide(rows, table)
     assert len(divide(rows, table, conflicts="drop").rows) == 39
 
