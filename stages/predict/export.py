@@ -1,5 +1,8 @@
 """The command `python -m stages.predict.export BUNDLE OUTPUT`: a model for other runtimes, or with all it needs."""
 
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.core.entry import run_room
@@ -7,8 +10,8 @@ from stages.core.entry import run_room
 _MOST_CHECKED = 64
 
 
-def main() -> None:
-    """Read the command line, export, and say what was checked."""
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; a mistake in it is one line, and exit code 2."""
     from stages.predict.command import Parser
 
     parser = Parser(prog="python -m stages.predict.export", description="Write a bundle in another form.")
@@ -21,9 +24,15 @@ def main() -> None:
         "--check", nargs="+", metavar="INPUT", help=f"photos or a folder; {_MOST_CHECKED} of them are compared (--to)"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     if given.to and not given.check:
         parser.error("--to needs --check INPUT...: some photos on which both must agree")
+    return given
+
+
+def main() -> None:
+    """Export, and say what was checked."""
+    given = parse(sys.argv[1:])
 
     from stages.predict import exporting
     from stages.predict.model import load

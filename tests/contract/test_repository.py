@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.finetune.params import FinetuneParams
+from stages.predict import command as command_of_predict
+from stages.predict import export
 from tests.source import ROOT, imported_modules, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COMMANDS = [
     line.split("  #")[0].strip()
-    for block in re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    for text in (README, (ROOT / "docs" / "predict.md").read_text(encoding="utf-8"))
+    for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
 ]
@@ -35,6 +39,11 @@ EXECUTED = {
     "dag",
     "repro",
     "stage list",
+    "artifacts get",
+}
+PREDICTING: dict[str, Callable[[list[str]], object]] = {
+    "stages.predict": command_of_predict.parse,
+    "stages.predict.export": export.parse,
 }
 
 
@@ -47,7 +56,7 @@ def test_the_readme_has_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_readme_exist(command: str) -> None:
     """Each names a make target, a DVC command that the tests run, or a part of the environment."""
-    words = shlex.split(command)
+    words = shlex.split(command.rsplit("| ", maxsplit=1)[-1])
     match words[0]:
         case "make":
             for target in words[1:]:
@@ -56,12 +65,18 @@ def test_commands_of_the_readme_exist(command: str) -> None:
             assert any(command.startswith(f"dvc {known}") for known in EXECUTED)
         case "python":
             assert words[1] == "-m"
+            if words[2] in PREDICTING:
+                PREDICTING[words[2]](words[3:])  # exits if it does not know the words
+                return
             assert (ROOT / Path(*words[2].split(".")) / "__main__.py").is_file()
             assert words[3] in ("stat", "verify", "gc", "prune")  # run by the tests of the store
         case "torchrun":
             assert words[-1] in ("stages.extract", "stages.finetune")  # run by the tests of several processes
         case _:
-            assert command in ("source .venv/bin/activate", "git clone <this repository> headstart && cd headstart")
+            assert command.startswith("git tag ") or command in (
+                "source .venv/bin/activate",
+                "git clone <this repository> headstart && cd headstart",
+            )
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "-S" in command])

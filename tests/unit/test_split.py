@@ -332,7 +332,7 @@ def test_conflicting_copies_can_be_dropped() -> None:
     rows, table = grouped([("ab"[number % 2], 2, f"g{number}") for number in range(20)])
     rows.append(replace(rows[0], path="copy.png", status="duplicate"))
     table.append(LabelRow("copy.png", table[0].label, "", "g5"))
-    with pytest.raises(DataError, match="under different groups, the first: 'copy.png', 'g0-a-0.png' .* or drop the image in"):
+    with pytest.raises(DataError, match="different groups, the first: 'copy.png', 'g0-a-0.png' .* or drop the image"):
         divide(rows, table)
     assert len(divide(rows, table, conflicts="drop").rows) == 39
 
