@@ -1,4 +1,4 @@
-"""Stage `report`: everything -> reports/index.html, one page that needs no network. No torch."""
+"""Stage `report`: everything -> reports/index.html, one page that needs no network, and model cards. No torch."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ from stages.core.entry import run_room
 
 
 def main() -> None:
-    """Write the page and say where it is."""
+    """Write the page and the cards, and say where the page is."""
     from stages.core.files import write_bytes
     from stages.core.params import load_params, tracked_sections
-    from stages.report.page import render
+    from stages.report.card import render_card
+    from stages.report.page import SCORE_NAMES, render
     from stages.report.params import Params
     from stages.report.sources import read_sources
     from stages.report.thumbnails import Thumbnails
@@ -19,6 +20,9 @@ def main() -> None:
     thumbnails = Thumbnails(Path(params.data.path), sources.index, params.runtime.num_workers)
     page = render(sources, thumbnails, params.report, tracked_sections()).encode()
     write_bytes(Path("reports/index.html"), page)
+    for name, track in sources.tracks.items():
+        card = render_card(sources, track, params.report.title, SCORE_NAMES)
+        write_bytes(Path(f"models/{name}.md"), card.encode("utf-8", "backslashreplace"))
     print(f"report: reports/index.html, {len(page) / 1e6:.1f} MB")
     if thumbnails.missing:
         print(

@@ -20,7 +20,7 @@ from stages.report.thumbnails import Thumbnails
 _MAP_PX = 48
 _MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12
 
-_SCORE_NAMES = {
+SCORE_NAMES = {
     "accuracy": "accuracy",
     "top5_accuracy": "top-5 accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -76,7 +76,7 @@ def render(
         outcomes=_count_outcomes(cards),
         unsure=UNSURE,
         suspects=suspects,
-        score_names=_SCORE_NAMES,
+        score_names=SCORE_NAMES,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
         ledger=_ledger(count_states(sources.index)),

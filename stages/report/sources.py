@@ -13,7 +13,7 @@ from stages.core import findings
 from stages.core.bundle import read_config
 from stages.core.errors import TableError
 from stages.core.files import read_metrics
-from stages.core.tables import TRACKS, IndexRow, Predictions, SplitRow, read_predictions, read_rows
+from stages.core.tables import STATUSES, TRACKS, IndexRow, Predictions, SplitRow, read_predictions, read_rows
 from stages.core.verdicts import Advice, read_advice
 
 _COUNTS = (
@@ -25,6 +25,7 @@ _COUNTS = (
     "num_relabelled",
     "num_dropped",
     "num_across_splits",
+    *(f"num_{status}" for status in STATUSES),
 )
 _COMPARED = ("ship", "difference", "difference_low", "difference_high", "num_images")
 _COURSE = ("num_epochs", "num_training_images")

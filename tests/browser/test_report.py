@@ -393,6 +393,24 @@ def test_nothing_is_fetched_and_no_text_is_markup(workspace: Path) -> None:
     assert "document.title=2</script>" not in page
 
 
+def test_the_cards_have_the_numbers_of_the_files_and_no_markup(workspace: Path) -> None:
+    """A model card states each track's scores, its weakest classes first, what is shipped, and names as text."""
+    ship = json.loads((workspace / "metrics/comparison.json").read_text())["comparison"]["ship"]
+    for track in ("head", "finetune"):
+        card = (workspace / f"models/{track}.md").read_text(encoding="utf-8")
+        scores = rows_of(workspace / f"plots/{track}/scores.csv")
+        classes = sorted(rows_of(workspace / f"plots/{track}/classes.csv"), key=lambda row: float(row["recall"]))
+
+        assert ("to use this one" in card) == (track == ship)
+        for row in scores:
+            value = f"{float(row['value']):.3f}"
+            assert re.search(rf"\| {value} \|", card), row
+        assert f"| {float(classes[0]['recall']):.3f} |" in card.split("least often")[1].splitlines()[4]
+        assert "<" not in card
+        assert "2" * 64 not in card
+        assert "1" * 64 in card
+
+
 def test_the_same_inputs_give_the_same_page(workspace: Path) -> None:
     """Written again the page has the same bytes, also where training took longer."""
     path = workspace / "reports/index.html"

@@ -19,7 +19,7 @@ from stages.core.findings import (
     ProjectedImage,
     TapScore,
 )
-from stages.core.tables import SPLITS, IndexRow, Predictions, SplitRow, write_predictions, write_rows
+from stages.core.tables import SPLITS, STATUSES, IndexRow, Predictions, SplitRow, write_predictions, write_rows
 from tests.source import ROOT
 
 
@@ -60,8 +60,14 @@ def write_results(
             "model_sha256": "1" * 64,
             "references_sha256": "2" * 64,
             "tap": "last",
-            "spec": {"backbone": tap, "weights_sha256": "0" * 64, "transform": {"px": 64}},
-            "trained_on": {"num_images": len(training)},
+            "spec": {
+                "backbone": tap,
+                "weights_sha256": "0" * 64,
+                "transform": {"crop_px": 64},
+                "views": [{}],
+                "decode": "rgb",
+            },
+            "trained_on": {"num_images": len(training), "split_sha256": "3" * 64, "epoch": 0},
             "calibration": {"temperature": 1.0},
         }
         write_json(root / f"models/{track}/config.json", config)
@@ -108,6 +114,7 @@ def write_results(
     counts = {"num_files": len(index), "num_classes": len(classes)}
     counts |= {"num_relabelled": 3, "num_dropped": 2, "num_across_splits": 1}
     counts |= {f"num_{name}": sum(row.split == name for row in split) for name in SPLITS}
+    counts |= {f"num_{status}": sum(row.status == status for row in index) for status in STATUSES}
     write_metrics(root / "metrics/data.json", "data", counts)
     write_metrics(root / "metrics/extract.json", "extract", {"num_views": 1})
     gain = {"doubling_gain": 0.01, "doubling_gain_low": -0.01, "doubling_gain_high": 0.03}

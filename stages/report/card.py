@@ -1,0 +1,58 @@
+"""The card: what somebody who is given a model should know of it, in Markdown (Mitchell et al. 2019, "Model Cards")."""
+
+import html
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from stages.core.errors import BundleError
+from stages.report.sources import Sources, Track
+
+_MOST_WEAK = 5
+
+
+def render_card(sources: Sources, track: Track, title: str, score_names: Mapping[str, str]) -> str:
+    """Return the card of a track's model; text of the data is escaped.
+
+    Args:
+        sources: What the other rooms wrote.
+        track: One of theirs.
+        title: Of the report.
+        score_names: For people, by name.
+
+    Raises:
+        BundleError: config.json lacks something.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
+        autoescape=False,  # noqa: S701 - Markdown: `markdown` below escapes
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: "" if value is None else f"{value:.3f}"
+    environment.filters["markdown"] = _escaped
+    ship, known = sources.comparison["ship"], [one for one in track.classes if one.recall is not None]
+    try:
+        return environment.get_template("card.md").render(
+            title=title,
+            track=track,
+            bundle=track.bundle,
+            classes=list(track.predictions.classes),
+            data=sources.data,
+            is_shipped=track.name == ship,
+            other=ship,
+            num_alike=len({pair.digest for pair in sources.duplicates}),
+            score_names=score_names,
+            weakest=sorted(known, key=lambda one: one.recall or 0.0)[:_MOST_WEAK],
+        )
+    except jinja2.UndefinedError as error:
+        raise BundleError(f"models/{track.name}/config.json: {error}. Run: dvc repro") from error
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line."""
+    one_line = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", one_line)
