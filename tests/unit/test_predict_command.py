@@ -68,6 +68,11 @@ def test_files_folders_patterns_and_lists_keep_their_order(tmp_path: Path, monke
         Path(name).write_bytes(name.encode())
 
     assert names(["a.dat", "b", "1.png", "a.dat"]) == ["a.dat", "b/1.png", "b/2.JPG", "b/c/3.webp", "1.png", "a.dat"]
+    many = [f"many/{number:02}/{name}.png" for number in range(20) for name in "ab"]
+    for name in reversed(many):
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        Path(name).write_bytes(b"x")
+    assert names(["many"]) == many
     assert names(["b/*.[pJ]*"]) == ["b/1.png", "b/2.JPG"]
     assert names(["**/*.webp"]) == ["b/c/3.webp"]
     assert names(["[1].png"]) == ["[1].png"]  # a file of that name goes before the pattern
