@@ -52,7 +52,7 @@ def parse(words: Sequence[str]) -> Asked:
     )
     parser.add_argument("--format", choices=FORMATS, help="default: by the output's name, else a table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="written whole or not at all; a killed job goes on")
-    parser.add_argument("--top", type=_at_least(1), default=1, metavar="K", help="so many classes of each image")
+    parser.add_argument("--top", type=at_least(1), default=1, metavar="K", help="so many classes of each image")
     parser.add_argument(
         "--coverage",
         type=float,
@@ -61,7 +61,7 @@ def parse(words: Sequence[str]) -> Asked:
     )
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help="write heat maps and nearest training images to")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="the training images (data.path), to show them")
-    parser.add_argument("--batch", type=_at_least(2), metavar="N", help="pictures in a forward pass")
+    parser.add_argument("--batch", type=at_least(2), metavar="N", help="pictures in a forward pass")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if any image cannot be read")
@@ -190,7 +190,9 @@ def _stamp(source: Source) -> list[int]:
     return [found.st_size, found.st_mtime_ns, -1 if source.member is None else source.member]
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of an option, and refuses one below `least`."""
+
     def number(word: str) -> int:
         value = int(word)
         if value < least:

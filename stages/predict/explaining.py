@@ -109,7 +109,7 @@ def _show(pixels: NDArray[np.uint8], heat_maps: HeatMaps | None, column: int) ->
 
 def _near(other: Neighbour, photos: Path | None, thumbnails: dict[str, str]) -> dict[str, Any]:
     if photos is not None and other.digest not in thumbnails:
-        thumbnails[other.digest] = _thumbnail(photos / other.path, other.digest)
+        thumbnails[other.digest] = thumbnail(photos / other.path, other.digest)
     return {
         "path": other.path.encode("utf-8", "backslashreplace").decode(),
         "label": other.label,
@@ -118,7 +118,7 @@ def _near(other: Neighbour, photos: Path | None, thumbnails: dict[str, str]) -> 
     }
 
 
-def _thumbnail(path: Path, digest: str) -> str:
+def thumbnail(path: Path, digest: str) -> str:
     """Return a `data:` address of a training image; empty if it is not there or no longer what it was."""
     try:
         data = read_file(path)

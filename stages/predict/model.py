@@ -50,11 +50,14 @@ class Model:
         engine: Runs the network up to the bundle's tap.
         num_threads: That read, decode and embed.
         clock: Counts the seconds of the work.
+        max_pixels: Of an image file; a larger one is quarantined.
     """
 
-    def __init__(self, bundle: Bundle, digest: str, engine: Engine, num_threads: int, clock: Clock) -> None:
+    def __init__(
+        self, bundle: Bundle, digest: str, engine: Engine, num_threads: int, clock: Clock, *, max_pixels: int
+    ) -> None:
         self.bundle, self.digest = bundle, digest
-        self._engine, self._num_threads = engine, num_threads
+        self._engine, self._num_threads, self._max_pixels = engine, num_threads, max_pixels
         self._num_views = len(bundle.spec["views"])
         views = [view_of(view) for view in bundle.spec["views"]]
         self._reader = Reader(Path(), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
@@ -88,7 +91,7 @@ class Model:
         """Give what `predict` returns, one by one, few images in memory at once."""
         step = max(1, self._engine.batch // self._num_views)
         with_names = ((image, f"#{number}") for number, image in enumerate(images))
-        predict_few = partial(self._predict_few, thresholds=self._thresholds(coverage), num_nearest=num_nearest)
+        predict_few = partial(self._predict_few, thresholds=self.thresholds(coverage), num_nearest=num_nearest)
         # Our threads fill the cores: with those of BLAS besides, finding the nearest took as long as all the rest.
         with threadpool_limits(limits=1, user_api="blas"):
             for part in in_order(predict_few, _batched(with_names, step), self._num_threads):
@@ -127,7 +130,15 @@ class Model:
         _refuse(seen)
         return np.concatenate(pixels)
 
-    def _thresholds(self, coverage: float | None) -> tuple[float, float] | None:
+    def thresholds(self, coverage: float | None) -> tuple[float, float] | None:
+        """Return the least confidence and the least similarity with which an image is answered; None if all are.
+
+        Args:
+            coverage: As for `predict`.
+
+        Raises:
+            DataError: No such coverage.
+        """
         if coverage is None:
             return None
         if not 0 < coverage <= 1:
@@ -200,7 +211,7 @@ class Model:
             data = read_file(Path(image))
         else:
             raise DataError(f"{name}: a {type(image).__name__}; expected a path, bytes, a Pillow image or an array")
-        return self._reader.views_of(data, MAX_PIXELS)
+        return self._reader.views_of(data, self._max_pixels)
 
     def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
         dim = self.bundle.weight.shape[1]
@@ -217,6 +228,7 @@ def load(
     batch: int | None = None,
     num_images: int = 1,
     weights: str | os.PathLike[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Model:
     """Read a bundle of either track and make its network ready.
 
@@ -227,6 +239,7 @@ def load(
         num_images: About how many will come. From `engines.MANY_IMAGES` on the network is, on a CPU, exported for ONNX
             Runtime first, once, in about ten seconds; it is then several times faster.
         weights: File of the backbone's weights, for a bundle that holds a head alone and whose weights are not found.
+        max_pixels: Largest width x height of an image file that is decoded; a larger one is quarantined.
 
     Raises:
         BundleError: The bundle is damaged or was edited, was made by another version of the decoder, or lacks weights.
@@ -254,7 +267,7 @@ def load(
         )
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
-    return Model(bundle, digest, engine, num_threads, clock)
+    return Model(bundle, digest, engine, num_threads, clock, max_pixels=max_pixels)
 
 
 def _refuse(seen: Sequence[Seen]) -> None:

@@ -1,0 +1,129 @@
+"""Running: what the words of the command line mean, and the server from its socket to its end."""
+
+import ipaddress
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from stages.core.errors import DataError
+from stages.predict.command import Parser, at_least
+from stages.predict.engines import MANY_IMAGES
+from stages.predict.heatmaps import find_heat_maps
+from stages.predict.model import load
+from stages.predict.server.app import make_app
+from stages.predict.server.batching import Batcher
+from stages.predict.server.explainer import Explainer
+from stages.predict.server.limits import Limits
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the words of the command line ask for."""
+
+    bundle: Path
+    host: str
+    port: int
+    photos: Path | None
+    device: str
+    weights: Path | None
+    limits: Limits
+
+
+def parse(words: Sequence[str]) -> Asked:
+    """Read the command line; a mistake in it is one line, and exit code 2."""
+    usual, whole = Limits(), at_least(1)
+    parser = Parser(prog="python -m stages.predict.serve", description="Answer over HTTP what is in photos.")
+    parser.add_argument("bundle", type=Path, help="folder of a model, such as models/head")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine's own only")
+    parser.add_argument("--port", type=at_least(0), default=8000, help="0 for any that is free; default: 8000")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="the training images (data.path), to show them")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
+    for option, value, meaning in (
+        ("--max-bytes", usual.num_bytes, "of a request"),
+        ("--max-files", usual.num_files, "of a request"),
+        ("--max-pixels", usual.num_pixels, "of an image"),
+        ("--max-requests", usual.num_requests, "at once; others are told to try again"),
+        ("--max-seconds", usual.seconds, "of a request"),
+    ):
+        parser.add_argument(option, type=whole, default=value, metavar="N", help=f"{meaning}; default: {value}")
+    given = parser.parse_args(words)
+    if given.port > 65535:
+        parser.error(f"--port {given.port}: expected at most 65535")
+    return Asked(
+        bundle=given.bundle,
+        host=given.host,
+        port=given.port,
+        photos=given.photos,
+        device=given.device,
+        weights=given.weights,
+        limits=Limits(given.max_bytes, given.max_files, given.max_pixels, given.max_requests, given.max_seconds),
+    )
+
+
+def run(asked: Asked) -> None:
+    """Serve until SIGTERM or SIGINT; requests that are being worked on are answered first.
+
+    Raises:
+        BundleError, ParamsError: As `load`.
+        DataError: The address cannot be listened on, or there is no folder of photos.
+    """
+    if asked.photos is not None and not asked.photos.is_dir():
+        raise DataError(f"--photos {asked.photos}: there is no such folder")
+    with _listen(asked.host, asked.port) as listener:
+        limits = asked.limits
+        model = load(
+            asked.bundle,
+            device=asked.device,
+            num_images=MANY_IMAGES,  # they will come: the engine for many
+            weights=asked.weights,
+            max_pixels=limits.num_pixels,
+        )
+        explainer = Explainer(model, find_heat_maps(model.bundle, asked.weights), asked.photos)
+        with Batcher(model, explainer, limits.num_requests) as batcher:
+            config = uvicorn.Config(
+                make_app(model, batcher, limits, asked.host),
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                proxy_headers=False,  # whoever sends them could pass for another
+                server_header=False,
+                timeout_graceful_shutdown=limits.seconds,
+            )
+            _greet(asked, len(model.classes), listener)
+            # uvicorn closes everything at a signal, and then sends it on.
+            with suppress(KeyboardInterrupt, SystemExit):
+                uvicorn.Server(config).run(sockets=[listener])
+    print("serve: stopped", file=sys.stderr)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise DataError(f"{host}, port {port}: cannot be listened on: {error}") from error
+
+
+def _greet(asked: Asked, num_classes: int, listener: socket.socket) -> None:
+    if not _is_loopback(asked.host):
+        print(
+            f"serve: WARNING: whoever reaches {asked.host} can use this server: it asks for no password",
+            file=sys.stderr,
+        )
+    shown = f"[{asked.host}]" if ":" in asked.host else asked.host
+    address = f"http://{shown}:{listener.getsockname()[1]}"
+    print(f"serve: {asked.bundle}, {num_classes} classes, on {address} (Ctrl+C stops it)", file=sys.stderr, flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
