@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-report bench-loop bench-index bench-predict help
+.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-report bench-loop bench-index bench-predict bench-serve help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -80,6 +80,9 @@ bench-predict: env  ## predicting against extract on the same photos; the first 
 
 bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
 	python -m benchmarks.loop
+
+bench-serve: env  ## the server over loopback against the model itself: requests/s, latency, memory over 10,000 requests
+	python -W ignore -m benchmarks.serve
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

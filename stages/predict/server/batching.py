@@ -98,7 +98,9 @@ class Batcher:
             except Empty:
                 break
         # Whose client has waited for too long is passed over.
-        self._answer([job for job in jobs if job is not None and job.answers.set_running_or_notify_cancel()])
+        wanted = [job for job in jobs if job is not None and job.answers.set_running_or_notify_cancel()]
+        if wanted:
+            self._answer(wanted)
         return jobs[-1] is not None
 
     def _answer(self, jobs: Sequence[Job]) -> None:
@@ -108,7 +110,7 @@ class Batcher:
             if len(jobs) > 1:  # one request must not spoil another
                 for job in jobs:
                     self._answer([job])
-            elif jobs:
+            else:
                 jobs[0].answers.set_exception(error)
             return
         for job, predictions in zip(jobs, found, strict=True):

@@ -1,0 +1,96 @@
+"""The server's page in a real browser: a photo in, its class out, hostile names as text."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from stages.core.sections import BackboneParams
+from stages.predict.model import load
+from tests.bundles import make_bundle, written
+from tests.conftest import write_photos
+from tests.source import ROOT
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+CLASSES = ("red", "green", "<b>blue</b>")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Path:
+    """A bundle with a class whose name is markup."""
+    made = make_bundle(tiny_backbone, track="finetune", classes=CLASSES)
+    return written(tmp_path_factory.mktemp("bundle") / "b", made)
+
+
+@pytest.fixture(scope="module")
+def address(bundle: Path) -> Iterator[str]:
+    """Start the server, and stop it at the end."""
+    command = [sys.executable, "-m", "stages.predict.serve", str(bundle), "--port", "0", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, "--max-bytes", "20000"], cwd=bundle, env=environment, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        found = None
+        while found is None:
+            line = server.stderr.readline()
+            assert line
+            found = re.search(r"on (http://\S+) ", line)
+        yield found[1]
+        server.terminate()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """Open the page on a phone; nothing may be asked of other sites or written to the console."""
+    troubles: list[str] = []
+    with sync_playwright() as playwright:
+        # As root, in a container say, Chromium's own sandbox does not start.
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        opened = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme=request.param)
+        opened.on("console", lambda message: troubles.append(message.text))
+        opened.on("pageerror", lambda error: troubles.append(str(error)))
+        opened.on("request", lambda asked: troubles.append(asked.url))
+        opened.goto(address)
+        yield opened
+        chromium.close()
+    assert [one for one in troubles if not one.startswith((address, "data:", f"blob:{address}"))] == []
+
+
+@needs_browser
+def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path) -> None:
+    """Each photo shows class, bars, heat map and training images; names and classes that are markup are text."""
+    write_photos(tmp_path / "photos")
+    red = tmp_path / "photos" / "red" / "1.png"
+    hostile = shutil.copy(red, tmp_path / HOSTILE)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    large = tmp_path / "large.png"
+    large.write_bytes(b"x" * 20_000)
+    page.focus("#files")
+    page.set_input_files("#files", [hostile, str(bad), str(large)])
+    expect(page.locator("#state")).to_have_text("3 photos answered", timeout=60_000)
+    good, quarantined, refused = page.locator("#rows > li").all()
+    (one,) = load(bundle).predict([red])
+
+    expect(good.locator("h2")).to_have_text(one.predicted)
+    assert HOSTILE in good.inner_text()
+    assert [line.split() for line in good.locator(".bars li").all_inner_texts()] == [
+        [label, f"{probability:.3f}"] for label, probability in one.top(3)
+    ]
+    assert good.locator(".pictures img").count() == 2
+    assert good.locator(".nearest li").count() == 5
+    assert page.locator("#rows b, #rows img[src=x]").count() == 0
+    assert "not an image of a known format" in quarantined.inner_text()
+    assert "larger than" in refused.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.click("#clear")
+    assert page.locator("#rows > li").count() == 0
