@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from stages.finetune.params import FinetuneParams
 from stages.predict import command as command_of_predict
 from stages.predict import export
+from stages.predict.server import running
 from tests.source import ROOT, imported_modules, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,6 +45,7 @@ EXECUTED = {
 PREDICTING: dict[str, Callable[[list[str]], object]] = {
     "stages.predict": command_of_predict.parse,
     "stages.predict.export": export.parse,
+    "stages.predict.serve": running.parse,
 }
 
 
@@ -73,7 +75,7 @@ def test_commands_of_the_readme_exist(command: str) -> None:
         case "torchrun":
             assert words[-1] in ("stages.extract", "stages.finetune")  # run by the tests of several processes
         case _:
-            assert command.startswith("git tag ") or command in (
+            assert command.startswith(("git tag ", "curl ")) or command in (
                 "source .venv/bin/activate",
                 "git clone <this repository> headstart && cd headstart",
             )

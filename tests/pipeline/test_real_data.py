@@ -58,11 +58,12 @@ def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
     """A table that says what the folders say gives the same rows, wherever the photos lie."""
     root = tmp_path / "photos"
     shutil.copytree(ants_bees, root, copy_function=lambda source, target: Path(target).symlink_to(source))
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jp*g"))
     lines = [["path", "label", "split"], *([path, path.split("/")[1], path.split("/")[0]] for path in reversed(files))]
     (root / "labels.csv").write_text("".join(f"{csv_line(line)}\n" for line in lines))
     params = load_params(SplitParams, ROOT / "params.yaml").split
-    index = build_ledger(root, list_files(root), index_params(), num_workers=2)
+    shipped = index_params(extensions=["jpeg", "jpg", "png"])
+    index = build_ledger(root, list_files(root), shipped, num_workers=2)
     layouts = [read_layout(index, table, params) for table in ([], read_table(root, "labels.csv"))]
     parted = [partition(layout.images, layout.source, params) for layout in layouts]
 
