@@ -1,14 +1,18 @@
 """The bundle: everything needed to predict, deterministic, refused when edited by hand."""
 
 import json
+import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stages.core.bundle import Bundle, read_bundle, write_bundle
 from stages.core.errors import BundleError
+from stages.core.files import sha256_file
 from stages.core.references import References
 
 RANDOM = np.random.default_rng(0)
@@ -113,3 +117,41 @@ def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(BundleError, match=str(tmp_path)):
         read_bundle(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": ["ant", "ant", "10"]}, "expected at least 2 different names"),
+        ({"classes": ["ant", "bee"]}, r"have shapes .*expected \(2, dim\)"),
+        ({"weight": BUNDLE.weight[:, :3]}, r"references have shape \(2, 4\); expected \(M, 3\)"),
+        ({"weight": BUNDLE.weight.astype(np.float64)}, "head.weight is float64; expected finite float32"),
+        ({"bias": np.full(3, np.nan, dtype=np.float32)}, "head.bias is float32; expected finite"),
+        ({"temperature": 0.0}, "calibration.temperature is 0.0"),
+        ({"tap": "layer9"}, r"tap is 'layer9'; expected one of \['last'\]"),
+    ],
+)
+def test_bundles_that_contradict_themselves_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """Also where all digests agree, because somebody wrote them anew."""
+    write_bundle(tmp_path / "b", replace(BUNDLE, **changes))
+
+    with pytest.raises(BundleError, match=words):
+        read_bundle(tmp_path / "b")
+
+
+def test_a_pickle_and_anothers_references_are_refused(tmp_path: Path) -> None:
+    """Nothing is unpickled, also if the digest was written anew; references of another bundle are named."""
+    write_bundle(tmp_path / "b", BUNDLE)
+    write_bundle(tmp_path / "c", replace(BUNDLE, references=References.none(4)))
+    shutil.copy(tmp_path / "c" / "references.safetensors", tmp_path / "b")
+    with pytest.raises(BundleError, match=r"references\.safetensors: sha256 is"):
+        read_bundle(tmp_path / "b")
+
+    path, config = tmp_path / "c" / "model.safetensors", json.loads((tmp_path / "c" / "config.json").read_text())
+    path.write_bytes(pickle.dumps({"head.weight": BUNDLE.weight}))
+    with pytest.raises(BundleError, match=r"model\.safetensors: sha256 is"):
+        read_bundle(tmp_path / "c")
+    config["model_sha256"] = sha256_file(path)
+    (tmp_path / "c" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match="is damaged"):
+        read_bundle(tmp_path / "c")
