@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stages.core.errors import DataError
-from stages.core.files import sha256_json
 from stages.core.progress import Progress
 from stages.predict.model import Model, load
 from stages.predict.outputs import FORMATS, Journal, Record, lines_of, record_of, write_records
@@ -158,9 +157,8 @@ def _list(asked: Asked, model: Model, sources: Sequence[Source]) -> tuple[int, s
 
 
 def _key(asked: Asked, model: Model, num_top: int) -> dict[str, Any]:
-    """Return what rows depend on besides the images. Two bundles may have the same tensors and other classes."""
-    own = {"classes": list(model.classes), "temperature": model.bundle.temperature}
-    return {"model": model.digest, "own": sha256_json(own), "top": num_top, "coverage": asked.coverage}
+    """Return what rows depend on besides the images."""
+    return {"model": model.digest, "top": num_top, "coverage": asked.coverage}
 
 
 def _resumed(

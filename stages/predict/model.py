@@ -42,7 +42,7 @@ class Model:
 
     Attributes:
         bundle: As it was read.
-        digest: sha256 of the bundle's tensors, which names the model.
+        digest: sha256 of `model.safetensors`, which names the whole model: that file holds the digest of the rest.
 
     Args:
         bundle: Checked.

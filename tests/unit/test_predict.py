@@ -252,15 +252,15 @@ def test_a_heat_map_is_the_part_of_each_place_in_the_logit(
     assert maps is not None
     pixels = ready.pixels([photos / "red" / "1.png"])[0]
     activations = maps.activations(pixels)
-    part = np.tensordot(bundle.weight[1] - bundle.weight.mean(axis=0), activations, 1)
-    heat = maps.of(pixels, 1)
 
     assert np.allclose(activations.mean((1, 2)), ready.embed([photos / "red" / "1.png"])[0, 0], atol=1e-4)
-    assert heat.shape == (64, 64)
-    assert 0 <= heat.min() <= heat.max() <= 1
-    if (part > 0).any():
-        place = np.array(np.unravel_index(heat.argmax(), heat.shape)) * part.shape // 64
-        assert part[tuple(place)] == pytest.approx(part.max(), rel=0.3)
+    for column in range(3):
+        part = np.tensordot(bundle.weight[column] - bundle.weight.mean(axis=0), activations, 1).clip(min=0)
+        heat = maps.of(pixels, column)
+        assert heat.shape == (64, 64)
+        cell = 64 // part.shape[0]
+        middles = heat[cell // 2 :: cell, cell // 2 :: cell]
+        assert np.allclose(middles, part / (part.max() or 1), atol=1.5 / cell)  # half a pixel beside the middle
 
 
 def test_a_network_without_a_map_has_no_heat_map(tiny_backbone: BackboneParams) -> None:

@@ -20,7 +20,6 @@ from stages.core.sections import BackboneParams
 from stages.predict import command, sources
 from stages.predict.command import parse, run
 from stages.predict.model import Model
-from stages.predict.outputs import Journal
 from stages.predict.sources import Loaded, SourceError, find_sources, load_each
 from tests.bundles import make_bundle, written
 from tests.source import ROOT
@@ -259,11 +258,28 @@ def test_a_stopped_job_goes_on(bundle: Path, odd_photos: Path, tmp_path: Path, m
     assert output.read_bytes() == whole.read_bytes()
     assert not journal.exists()
 
-    for other in (["--coverage", "0.5"], ["--top", "2"]):  # other rows: nothing of the old ones may be used
-        Journal(output, {"model": "of another"}).close()
-        again.clear()
-        run(parse([str(bundle), str(odd_photos), *other, "--output", str(output)]))
-        assert len(again) == len(everything)
+
+@pytest.mark.parametrize("changed", [["--coverage", "0.5"], ["--top", "2"], ["another bundle"]])
+def test_a_stopped_job_with_other_rows_is_begun_anew(
+    bundle: Path,
+    odd_photos: Path,
+    tmp_path: Path,
+    tiny_backbone: BackboneParams,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: list[str],
+) -> None:
+    """What was predicted with another coverage, number of classes or model is not used."""
+    output = tmp_path / "o.csv"
+    with monkeypatch.context() as patch:
+        watch(patch, stop_after=7)
+        with pytest.raises(KeyboardInterrupt):
+            run(parse([str(bundle), str(odd_photos), "--output", str(output)]))
+    other = make_bundle(tiny_backbone, track="finetune", views=1, classes=("one", "two", "three"))  # the same tensors
+    words = [str(written(tmp_path / "other", other))] if "another bundle" in changed else [str(bundle), *changed]
+
+    again = watch(monkeypatch)
+    run(parse([*words, str(odd_photos), "--output", str(output)]))
+    assert again == [source.name for source in find_sources([str(odd_photos)], NOTHING)]
 
 
 @pytest.mark.parametrize(
