@@ -31,6 +31,7 @@ from stages.predict import explaining
 from stages.predict.heatmaps import find_heat_maps
 from stages.predict.model import ImageLike, Model, load
 from stages.predict.predictions import Prediction
+from stages.predict.server import batching
 from stages.predict.server.app import make_app
 from stages.predict.server.batching import Batcher, Job
 from stages.predict.server.explainer import Explainer
@@ -241,6 +242,24 @@ def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: 
 
     assert found == [1, 2, 4]
     assert hold.sizes == [1, 6]
+
+
+def test_a_call_takes_only_so_many_images(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait, what is answered together is bounded, so that the first do not wait for the last."""
+    hold = Hold(model)
+    monkeypatch.setattr(model, "predict", hold)
+    monkeypatch.setattr(batching, "_MOST_IMAGES", 5)
+    jobs = [Job([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
+    with Batcher(model, Explainer(model, None, None), 5) as batcher:
+        batcher.submit(jobs[0])
+        assert hold.has_begun.wait(60)
+        for job in jobs[1:]:
+            batcher.submit(job)
+        hold.go.set()
+        for job in jobs:
+            job.answers.result(60)
+
+    assert hold.sizes == [2, 6, 4]
 
 
 def as_loaded(data: bytes) -> Loaded:
@@ -462,13 +481,29 @@ def test_a_request_that_takes_too_long_is_given_up(model: Model, photo: bytes, m
     assert (response.status_code, response.json()) == (504, {"detail": "took longer than 0 seconds"})
 
 
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [("localhost", 200), ("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("evil.example", 400), ("localhost.evil", 400)],
-)
-def test_other_names_of_the_server_are_refused(client: TestClient, host: str, status: int) -> None:
-    """A page of another site that makes its own name lead here gets no answer."""
-    assert client.get("/healthz", headers={"Host": host}).status_code == status
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000", "[::1]", "10.1.2.3"])
+def test_addresses_and_own_names_are_answered(client: TestClient, host: str) -> None:
+    """No site's name is an address, so that a server for others is reached by any address of its machine."""
+    assert client.get("/healthz", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil", "evil:127.0.0.1", "127.0.0.1.evil:80", "", "[::1"])
+def test_other_names_of_the_server_are_refused(client: TestClient, host: str) -> None:
+    """A page of another site that makes its own name lead here gets no answer, and is told why."""
+    response = client.get("/healthz", headers={"Host": host})
+
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith(f"this server is not called {host!r}; call it by its address, or by")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:81", "http://localhost.evil"])
+def test_pages_of_other_sites_are_refused(client: TestClient, photo: bytes, origin: str) -> None:
+    """They cannot send photos by their visitors' browsers."""
+    response = client.post(PREDICT, files=files_of(photo), headers={"Origin": origin})
+
+    assert response.status_code == 403
+    assert response.json() == {"detail": f"pages of {origin!r} may not use this server"}
 
 
 def test_healthz_and_page(client: TestClient, model: Model) -> None:
@@ -489,7 +524,7 @@ def test_made_up_requests_get_what_openapi_says(model: Model) -> None:
         schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
 
         paths = app.openapi()["paths"]
-        assert set(paths[PREDICT]["post"]["responses"]) == {"200", "400", "413", "415", "422", "503", "504"}
+        assert set(paths[PREDICT]["post"]["responses"]) == {*"200 400 403 413 415 422 500 503 504".split()}
         asked = []
         for result in schema.get_all_operations():
             operation: Any = result.ok()  # type: ignore[union-attr]

@@ -8,17 +8,16 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from stages.core.errors import DataError
 from stages.predict.model import Model
 from stages.predict.server.batching import Batcher, Job
 from stages.predict.server.limits import PREDICT, RETRY_SECONDS, Gate, Limits
+from stages.predict.server.names import OwnNames
 from stages.predict.server.page import make_page
 from stages.predict.server.replies import Health, Problem, Reply, row_of
 from stages.predict.sources import Loaded
 
-_OWN_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _DEFAULT_TOP = 5
 
 
@@ -29,8 +28,7 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
         model: That predicts, with `limits.num_pixels`.
         batcher: Of this model, at work.
         limits: Of what clients may ask for.
-        host: That is listened on. Requests that call the server by another name are refused: a page of another site
-            that makes its own name lead here (DNS rebinding) could otherwise read the answers.
+        host: That is listened on, as for `OwnNames`.
     """
     # The pages that FastAPI shows its OpenAPI with load scripts of other sites.
     app = FastAPI(
@@ -42,8 +40,7 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
         openapi_url="/openapi.json",
     )
     app.add_middleware(Gate, limits=limits)
-    own = [*_OWN_HOSTS, f"[{host}]" if ":" in host else host]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=own, www_redirect=False)
+    app.add_middleware(OwnNames, host=host)
     page, headers = make_page(model, limits)
     num_classes = len(model.classes)
 
@@ -102,10 +99,12 @@ def _problems(limits: Limits) -> dict[int | str, dict[str, Any]]:
     """Return what OpenAPI shall say of requests without an answer."""
     again = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
     return {
-        400: {"model": Problem, "description": "The body is no multipart/form-data, or is cut"},
+        400: {"model": Problem, "description": "The body is no multipart/form-data, or is cut; or the Host is another"},
+        403: {"model": Problem, "description": "A page of another site asked"},
         413: {"model": Problem, "description": f"The body is longer than {limits.num_bytes} bytes"},
         415: {"model": Problem, "description": "The body is of another type"},
         422: {"model": Problem, "description": "A parameter is missing or wrong, or there are too many files"},
+        500: {"model": Problem, "description": "The model failed"},
         503: {"model": Problem, "description": "Too many requests at once", "headers": again},
         504: {"model": Problem, "description": f"It took longer than {limits.seconds} seconds"},
     }
