@@ -23,12 +23,14 @@ from safetensors.numpy import load_file, save
 from stages.core.errors import BundleError
 from stages.core.files import sha256_file, sha256_json, write_bytes, write_json
 from stages.core.references import References, from_tensors, to_tensors
+from stages.core.specs import find_problem
 
 SCHEMA = "headstart.bundle/2"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 REFERENCES_NAME = "references.safetensors"
 _BACKBONE = "backbone."
+_TRACKS = ("head", "finetune")
 _CONFIG_KEYS = {
     "track": str,
     "classes": list,
@@ -163,8 +165,11 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _problem(bundle: Bundle) -> str:
     """Return what is wrong with a bundle whose digests agree: somebody may have written them anew."""
+    if bundle.track not in _TRACKS:
+        return f"track is {bundle.track!r}; expected one of {_TRACKS}"
     num_classes = len(bundle.classes)
-    if num_classes < 2 or len({str(name) for name in bundle.classes}) < num_classes:
+    are_names = all(isinstance(name, str) for name in bundle.classes)
+    if not are_names or num_classes < 2 or len(set(bundle.classes)) < num_classes:
         return f"classes are {bundle.classes}; expected at least 2 different names"
     shapes = bundle.weight.shape, bundle.bias.shape
     if len(shapes[0]) != 2 or shapes[0][0] != num_classes or shapes[1] != (num_classes,):
@@ -172,11 +177,18 @@ def _problem(bundle: Bundle) -> str:
     if bundle.references.embeddings.shape[1:] != shapes[0][1:]:
         return f"references have shape {bundle.references.embeddings.shape}; expected (M, {shapes[0][1]})"
     numbers = {"head.weight": bundle.weight, "head.bias": bundle.bias, "held_out": bundle.references.held_out}
-    odd = [name for name, values in numbers.items() if values.dtype != np.float32 or not np.isfinite(values).all()]
+    odd = [name for name, values in numbers.items() if values.dtype != np.float32]
     if odd:
-        return f"{odd[0]} is {numbers[odd[0]].dtype}; expected finite float32"
+        return f"{odd[0]} is {numbers[odd[0]].dtype}; expected float32"
+    numbers |= {"references": bundle.references.embeddings, **bundle.backbone}
+    odd = [name for name, values in numbers.items() if not np.isfinite(values).all()]
+    if odd:
+        return f"{odd[0]} has numbers that are not finite"
+    if not len(bundle.references.embeddings) or not len(bundle.references.held_out):
+        return "it has no references; expected some training images and how held-out ones fared"
     if not isinstance(bundle.temperature, float) or not 0 < bundle.temperature < np.inf:
         return f"calibration.temperature is {bundle.temperature!r}; expected a number above 0"
-    if bundle.tap not in bundle.spec.get("taps", []):
-        return f"tap is {bundle.tap!r}; expected one of {bundle.spec.get('taps')}"
-    return ""
+    problem = find_problem(bundle.spec)
+    if not problem and bundle.tap not in bundle.spec["taps"]:
+        return f"tap is {bundle.tap!r}; expected one of {bundle.spec['taps']}"
+    return problem

@@ -80,8 +80,9 @@ def upright_rgb(image: Image.Image) -> Picture:
     """Return what `decode` would give for a file with this picture in it.
 
     Raises:
-        ImageError: It is damaged, or of a kind with no agreed meaning as RGB.
+        ImageError: It is damaged, empty, too thin, or of a kind with no agreed meaning as RGB.
     """
+    _refuse_size(image)
     try:
         return _upright_rgb(image, [])
     except ImageError:
@@ -101,9 +102,15 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
+    _refuse_size(image)
+    return image
+
+
+def _refuse_size(image: Image.Image) -> None:
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"{image.width} x {image.height} pixels: a side is over {MAX_ASPECT_RATIO} times the other")
-    return image
+    if not image.width:
+        raise ImageError("0 x 0 pixels")
 
 
 def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:

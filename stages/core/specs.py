@@ -1,8 +1,12 @@
 """Specs: all that an embedding depends on besides the image's bytes. No torch: known without building the network."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.core.errors import BackboneError
 from stages.core.images import DECODE_POLICY
@@ -88,6 +92,32 @@ def make_spec(
         "views": [view.spec() for view in views],
         "precision": precision,
     }
+
+
+def find_problem(spec: Mapping[str, Any]) -> str:
+    """Return what is wrong with a spec from a file that somebody may have edited; empty if nothing is."""
+    try:
+        transform = _Spec.model_validate_json(json.dumps(spec)).transform
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}; found {first['input']!r:.80}"
+    if not (1 <= transform.crop_px <= transform.resize_px and all(0 < value < math.inf for value in transform.std)):
+        return f"spec.transform: found {transform}; expected 1 <= crop_px <= resize_px and std above 0"
+    return ""
+
+
+class _Spec(BaseModel):
+    """What `make_spec` writes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    backbone: str
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    transform: Transform
+    decode: str
+    taps: Annotated[list[str], Field(min_length=1)]
+    pooling: Literal["mean", "token"]
+    views: Annotated[list[View], Field(min_length=1)]
+    precision: Literal["float32", "float16"]
 
 
 def transform_of(spec: Mapping[str, Any]) -> Transform:

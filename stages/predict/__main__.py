@@ -1,5 +1,6 @@
 """The command `python -m stages.predict BUNDLE INPUT...`: what a model says of images."""
 
+import io
 import signal
 import sys
 
@@ -10,6 +11,8 @@ def main() -> None:
     """Read the command line, predict, and say how many images could not be read."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads the output may stop reading
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have letters that a terminal has not
 
     from stages.predict.command import parse, run
 

@@ -25,6 +25,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
     given = parser.parse_args(words)
+    if given.self_contained and given.check:
+        parser.error("--check goes with --to: with --self-contained the bundle computes what it computed before")
     if given.to and not given.check:
         parser.error("--to needs --check INPUT...: some photos on which both must agree")
     return given

@@ -80,10 +80,11 @@ def judge(one: Prediction, thresholds: tuple[float, float]) -> Prediction:
         one: With its nearest training image.
         thresholds: Least confidence and least similarity.
     """
-    confidence, similarity = one.confidence or 0.0, one.nearest[0].similarity
+    # As the thresholds were found: in float32.
+    confidence, similarity = float(np.float32(one.confidence)), one.nearest[0].similarity
     why = [one.reason] * bool(one.reason)
-    if similarity < thresholds[1]:
+    if not similarity >= thresholds[1]:
         why.append(f"unlike all training images: similarity {similarity:.3f}, needs {thresholds[1]:.3f}")
-    if confidence < thresholds[0]:
+    if not confidence >= thresholds[0]:
         why.append(f"not sure enough: confidence {confidence:.3f}, needs {thresholds[0]:.3f}")
     return replace(one, status=UNKNOWN, reason=", ".join(why)) if len(why) > bool(one.reason) else one

@@ -192,7 +192,7 @@ def _archive(path: Path) -> Iterator[Iterator[Member]]:
                 yield ((info.filename, partial(_read_zipped, opened, info)) for info in opened.infolist())
         else:
             with tarfile.open(path) as tar:
-                yield ((info.name, partial(_read_tarred, tar, info)) for info in tar if info.isfile())
+                yield _tarred(tar)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{path}: is no archive that can be read ({error or type(error).__name__})") from error
 
@@ -207,9 +207,24 @@ def _read_zipped(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise SourceError(f"is damaged in the archive: {error or type(error).__name__}") from error
 
 
+def _tarred(tar: tarfile.TarFile) -> Iterator[Member]:
+    for info in tar:
+        if info.isfile() or info.islnk() or info.issym():
+            yield info.name, partial(_read_tarred, tar, info)
+    # Python takes a damaged header for the end.
+    assert tar.fileobj is not None, "open"
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"cut or damaged at byte {tar.offset}: its end mark is not there")
+
+
 def _read_tarred(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(info)
-    assert file is not None, "a file"
+    try:
+        file = tar.extractfile(info)  # of a link what it leads to, inside the archive
+    except (KeyError, RecursionError) as error:
+        raise SourceError(f"is a link to {info.linkname!r}, which is not in the archive") from error
+    if file is None:
+        raise SourceError(f"is a link to {info.linkname!r}, which is no file")
     return _bounded(file)
 
 
