@@ -30,7 +30,10 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if wanted == "cuda" and torch.cuda.is_available():  # of the processes that torchrun started, each takes its own
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    device = torch.device(wanted)
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ParamsError(f"{asked_by}: found {wanted!r}; expected auto, cpu, cuda, cuda:1, mps, ...") from error
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from threadpoolctl import threadpool_limits
+
 from stages.core.errors import DataError
 from stages.core.progress import Progress
 from stages.predict.model import Model, load
-from stages.predict.outputs import FORMATS, Journal, Record, lines_of, record_of, write_records
+from stages.predict.outputs import FORMATS, Journal, Record, check_output, lines_of, record_of, write_records
 from stages.predict.sources import Source, find_sources, load_each
 
 _FLUSH_EVERY = 64
@@ -69,7 +71,9 @@ def parse(words: Sequence[str]) -> Asked:
     if kind not in FORMATS:
         parser.error(f"--output {given.output}: its name tells no format; expected .csv, .jsonl, .parquet or --format")
     if given.explain is not None and given.output is not None:
-        parser.error("--explain writes a page in place of rows; --output goes with rows")
+        parser.error("--explain writes a page and prints the rows; --output goes without it")
+    if given.explain is None and given.photos is not None:
+        parser.error("--photos goes with --explain")
     if kind == "parquet" and given.output is None:
         parser.error("--format parquet needs --output FILE")
     return Asked(
@@ -97,20 +101,22 @@ def run(asked: Asked) -> str:
     Raises:
         BundleError, DataError, ParamsError: Before anything is predicted; or at the end, if it is to be strict.
     """
-    if asked.output is not None and asked.output.is_dir():
-        raise DataError(f"--output {asked.output}: is a folder; expected a file")
     sources = find_sources(asked.inputs, sys.stdin.buffer)
+    if asked.output is not None:
+        check_output(asked.output, sources, asked.bundle)
     if asked.explain is not None:
         from stages.predict.explaining import check_gallery  # which imports torch
 
-        check_gallery(asked.explain, len(sources))
+        check_gallery(asked.explain, asked.photos, len(sources))
     model = load(asked.bundle, device=asked.device, batch=asked.batch, num_images=len(sources), weights=asked.weights)
-    if asked.explain is not None:
-        num_bad, where = _explain(asked, asked.explain, model, sources)
-    else:
-        num_bad, where = _list(asked, model, sources)
-    bad = f", {num_bad} of them cannot be read" * bool(num_bad)
-    summary = f"{len(sources)} images{bad}{where}"
+    # Our threads fill the cores: with those of BLAS besides, finding the nearest took as long as all the rest.
+    with threadpool_limits(limits=1, user_api="blas"):
+        if asked.explain is not None:
+            num_bad, where = _explain(asked, asked.explain, model, sources)
+        else:
+            num_bad, where = _list(asked, model, sources)
+    bad = f", {num_bad} of which cannot be read" * bool(num_bad)
+    summary = f"{len(sources)} image{'s' * (len(sources) > 1)}{bad}{where}"
     if asked.strict and num_bad:
         raise DataError(f"{summary} (--strict)")
     return summary
@@ -121,6 +127,8 @@ def _explain(asked: Asked, folder: Path, model: Model, sources: Sequence[Source]
 
     images = list(load_each(sources))
     predictions = model.predict(images, coverage=asked.coverage, num_nearest=NUM_NEAREST)
+    num_top = min(asked.num_top, len(model.classes))
+    sys.stdout.writelines(lines_of((record_of(one, num_top) for one in predictions), asked.kind, num_top))
     write_gallery(
         folder, model, images, predictions, photos=asked.photos, weights=asked.weights, name=str(asked.bundle)
     )
@@ -130,6 +138,7 @@ def _explain(asked: Asked, folder: Path, model: Model, sources: Sequence[Source]
 def _list(asked: Asked, model: Model, sources: Sequence[Source]) -> tuple[int, str]:
     """Print or write the rows; return the number of images without a picture, and where the rows are."""
     num_top, num_bad = min(asked.num_top, len(model.classes)), 0
+    model.thresholds(asked.coverage)  # refused before anything is written
 
     def counted(records: Iterator[Record]) -> Iterator[Record]:
         nonlocal num_bad
@@ -173,7 +182,7 @@ def _resumed(
     predicted = model.predict_each(load_each(new), coverage=coverage)
     for number, (source, stamp, kept) in enumerate(zip(sources, stamps, known, strict=True)):
         record = kept or record_of(next(predicted), num_top)
-        if kept is None:
+        if kept is None and record["status"] != "quarantined":  # the next run may be able to read it
             journal.add(source.name, stamp, record)
         if number % _FLUSH_EVERY == 0:
             journal.flush()
@@ -185,7 +194,8 @@ def _stamp(source: Source) -> list[int]:
         found = source.path.stat()
     except (OSError, ValueError):
         return []
-    return [found.st_size, found.st_mtime_ns, -1 if source.member is None else source.member]
+    member = -1 if source.member is None else source.member
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, member]
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -16,7 +16,8 @@ from stages.core.errors import DataError
 from stages.core.files import atomic_folder
 from stages.core.images import ImageError, decode
 from stages.predict.heatmaps import HeatMaps, find_heat_maps, overlay
-from stages.predict.model import MAX_PIXELS, ImageLike, Model
+from stages.predict.images import ImageLike
+from stages.predict.model import MAX_PIXELS, Model
 from stages.predict.predictions import Neighbour, Prediction
 from stages.predict.sources import SourceError, read_file
 
@@ -50,7 +51,7 @@ def write_gallery(
     Raises:
         DataError: The folder is there already, or there are too many images for a page.
     """
-    check_gallery(folder, len(images))
+    check_gallery(folder, photos, len(images))
     heat_maps = find_heat_maps(model.bundle, weights)
     page = Path(__file__).parent / "page"
     environment = jinja2.Environment(
@@ -75,6 +76,7 @@ def write_gallery(
                 "status": one.status,
                 "reason": one.reason,
                 "predicted": one.predicted,
+                "shown_class": one.top(1)[0][0] if one.logits is not None else "",
                 "confidence": one.confidence,
                 "nearest": [_near(other, photos, thumbnails) for other in one.nearest],
             })  # fmt: skip
@@ -84,12 +86,14 @@ def write_gallery(
         (temporary / "index.html").write_text(text, encoding="utf-8")
 
 
-def check_gallery(folder: Path, num_images: int) -> None:
+def check_gallery(folder: Path, photos: Path | None, num_images: int) -> None:
     """Refuse before any work what `write_gallery` would refuse.
 
     Raises:
-        DataError: The folder is there already, or there are too many images for a page.
+        DataError: The folder is there already, that of the photos is not, or there are too many images for a page.
     """
+    if photos is not None and not photos.is_dir():
+        raise DataError(f"--photos {photos}: there is no such folder")
     if folder.exists():
         raise DataError(f"--explain {folder}: is there already; move it away, or name another folder")
     if num_images > MOST_IMAGES:

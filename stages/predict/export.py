@@ -38,13 +38,17 @@ def main() -> None:
 
     from stages.predict import exporting
     from stages.predict.model import load
+    from stages.predict.outputs import check_output
+    from stages.predict.sources import find_sources
 
+    sources = find_sources(given.check, sys.stdin.buffer) if given.to else []
+    check_output(given.output, sources, given.bundle)
     model = load(given.bundle, device="cpu", weights=given.weights)
     if given.self_contained:
         exporting.export_self_contained(model, given.output, given.weights)
         print(f"export: {given.output}: the bundle with the weights of {model.bundle.spec['backbone']}")
         return
-    images = exporting.choose(given.check, _MOST_CHECKED)
+    images = exporting.choose(sources, _MOST_CHECKED)
     write = exporting.export_onnx if given.to == "onnx" else exporting.export_torch
     difference = write(model, given.output, images, given.weights)
     print(f"export: {given.output}: on {len(images)} images its logits differ by {difference:.1g} at most")

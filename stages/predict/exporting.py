@@ -1,6 +1,5 @@
 """Exporting: a bundle for other runtimes, checked on real images before it is written."""
 
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,9 +20,10 @@ from stages.core.errors import BundleError, DataError
 from stages.core.files import atomic_folder, canonical_json, write_bytes
 from stages.core.specs import transform_of
 from stages.core.taps import EmbeddingNetwork
-from stages.predict.model import ImageLike, Model
+from stages.predict.images import ImageLike
+from stages.predict.model import Model
 from stages.predict.networks import build_network
-from stages.predict.sources import find_sources, load_each
+from stages.predict.sources import Source, load_each
 
 SCHEMA = "headstart.export/1"
 # Largest difference of a logit that is let pass. ONNX Runtime and torch differ by some 1e-5.
@@ -135,7 +135,11 @@ def describe(model: Model) -> dict[str, Any]:
         "tap": bundle.tap,
         "trained_on": dict(bundle.trained_on),
         "model_sha256": model.digest,
-        "input": "uint8 RGB, resized and cropped as spec.transform says; scaled and normalised inside",
+        "input": (
+            "uint8 RGB. The shorter side is resized to resize_px, the longer to int(resize_px * longer / shorter), "
+            "with squash both to resize_px, by Pillow's resize with that filter; then a square of crop_px is cropped, "
+            "from left round((width - crop_px) / 2), top likewise. Scaled and normalised inside"
+        ),
         "output": "calibrated; with several views the mean of their logits",
     }
 
@@ -154,12 +158,7 @@ def _check(model: Model, images: Sequence[ImageLike], run: Run) -> float:
     return difference
 
 
-def choose(inputs: Sequence[str], num: int) -> list[ImageLike]:
-    """Return some of the images behind words of a command line, evenly.
-
-    Raises:
-        DataError: There are none.
-    """
-    sources = find_sources(inputs, sys.stdin.buffer)
+def choose(sources: Sequence[Source], num: int) -> list[ImageLike]:
+    """Return some images, evenly."""
     positions = np.unique(np.linspace(0, len(sources) - 1, min(num, len(sources))).astype(int))
     return list(load_each([sources[position] for position in positions]))

@@ -27,7 +27,9 @@ def find_backbone(spec: Mapping[str, Any], tap: str, given: Path | None) -> Back
     """
     name, digest = spec["backbone"], spec["weights_sha256"]
     params = {"name": name, "taps": [tap], "pooling": spec["pooling"], "weights": "auto", "weights_sha256": None}
-    if given is not None and (not given.is_file() or sha256_file(given) != digest):
+    if given is not None and not given.is_file():
+        raise BundleError(f"{given}: there is no such file; expected the weights of {name} with sha256 {digest}")
+    if given is not None and sha256_file(given) != digest:
         raise BundleError(f"{given}: is not the file that the bundle needs: the weights of {name} with sha256 {digest}")
     path = given or (None if name == EMBEDDED else next(_with_digest(digest), None))
     if path is not None:

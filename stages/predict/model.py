@@ -7,34 +7,32 @@ print(one.name, one.predicted, one.confidence)
 """
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from stages.core.bundle import Bundle, read_bundle, read_config
 from stages.core.clock import Clock
 from stages.core.engines.engine import Engine
-from stages.core.errors import BundleError, DataError
+from stages.core.errors import BundleError, DataError, ParamsError
 from stages.core.features import Rows
 from stages.core.images import DECODE_POLICY, ImageError
 from stages.core.parallel import in_order, num_cores
 from stages.core.reader import MemoryBudget, Reader
-from stages.core.specs import transform_of
+from stages.core.specs import find_problem, transform_of
 from stages.core.views import view_of
 from stages.predict.engines import make_engine
+from stages.predict.images import ImageLike, batched, name_of, views_of
 from stages.predict.predictions import UNKNOWN, Neighbour, Prediction, judge
-from stages.predict.sources import Loaded, SourceError, read_file
+from stages.predict.sources import SourceError
 
 # Where Pillow suspects a bomb, and what index.max_pixels is as shipped.
 MAX_PIXELS = 178_956_970
 _MEMORY_BYTES = 2**30
 Seen = tuple[str, str, str]  # name, status, reason
-ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Loaded
 
 
 class Model:
@@ -51,16 +49,29 @@ class Model:
         num_threads: That read, decode and embed.
         clock: Counts the seconds of the work.
         max_pixels: Of an image file; a larger one is quarantined.
+        again: Loads it once more, in another process.
     """
 
     def __init__(
-        self, bundle: Bundle, digest: str, engine: Engine, num_threads: int, clock: Clock, *, max_pixels: int
+        self,
+        bundle: Bundle,
+        digest: str,
+        engine: Engine,
+        num_threads: int,
+        clock: Clock,
+        *,
+        max_pixels: int,
+        again: Callable[[], "Model"],
     ) -> None:
-        self.bundle, self.digest = bundle, digest
+        self.bundle, self.digest, self._again = bundle, digest, again
         self._engine, self._num_threads, self._max_pixels = engine, num_threads, max_pixels
         self._num_views = len(bundle.spec["views"])
         views = [view_of(view) for view in bundle.spec["views"]]
         self._reader = Reader(Path(), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
+
+    def __reduce__(self) -> tuple[Callable[[], "Model"], tuple[()]]:
+        """Let it be sent to another process, which loads it from the same folder."""
+        return self._again, ()
 
     @property
     def classes(self) -> Sequence[str]:
@@ -90,12 +101,9 @@ class Model:
     ) -> Generator[Prediction]:
         """Give what `predict` returns, one by one, few images in memory at once."""
         step = max(1, self._engine.batch // self._num_views)
-        with_names = ((image, f"#{number}") for number, image in enumerate(images))
         predict_few = partial(self._predict_few, thresholds=self.thresholds(coverage), num_nearest=num_nearest)
-        # Our threads fill the cores: with those of BLAS besides, finding the nearest took as long as all the rest.
-        with threadpool_limits(limits=1, user_api="blas"):
-            for part in in_order(predict_few, _batched(with_names, step), self._num_threads):
-                yield from part
+        for part in in_order(predict_few, batched(images, step), self._num_threads):
+            yield from part
 
     def logits(self, images: Iterable[ImageLike]) -> NDArray[np.float64]:
         """Return calibrated logits (N, C).
@@ -112,9 +120,7 @@ class Model:
             DataError: An image gives no picture.
         """
         step = max(1, self._engine.batch // self._num_views)
-        with_names = ((image, f"#{number}") for number, image in enumerate(images))
-        with threadpool_limits(limits=1, user_api="blas"):
-            parts = list(in_order(self._embed_few, _batched(with_names, step), self._num_threads))
+        parts = list(in_order(self._embed_few, batched(images, step), self._num_threads))
         for _, seen in parts:
             _refuse(seen)
         empty: Rows = np.empty((0, self._num_views, self.bundle.weight.shape[1]), dtype=np.float32)
@@ -126,7 +132,7 @@ class Model:
         Raises:
             DataError: An image gives no picture.
         """
-        pixels, seen = self._look([(image, f"#{number}") for number, image in enumerate(images)])
+        pixels, seen = self._look([(image, name_of(image, number)) for number, image in enumerate(images)])
         _refuse(seen)
         return np.concatenate(pixels)
 
@@ -182,10 +188,9 @@ class Model:
     def _look(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[list[NDArray[np.uint8]], list[Seen]]:
         """Return the views of those that are pictures, and name, status and reason of all."""
         pixels, seen = [], []
-        for image, number in images:
-            name = _name(image, number)
+        for image, name in images:
             try:
-                views, repairs = self._views(image, name)
+                views, repairs = views_of(self._reader, image, name, self._max_pixels)
             except (ImageError, SourceError) as error:
                 seen.append((name, "quarantined", str(error)))
                 continue
@@ -193,31 +198,13 @@ class Model:
             seen.append((name, "repaired" if repairs else "ok", ", ".join(repairs)))
         return pixels, seen
 
-    def _views(self, image: ImageLike, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        if isinstance(image, Image.Image):
-            return self._reader.views_of_image(image)
-        if isinstance(image, np.ndarray):
-            is_picture = image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
-            if not is_picture or not image.size:
-                raise DataError(
-                    f"{name}: an array of {image.dtype} {image.shape}; expected uint8, (H, W, 3) RGB or (H, W) gray"
-                )
-            return self._reader.views_of_image(Image.fromarray(image))
-        if isinstance(image, Loaded):
-            data = image.read()
-        elif isinstance(image, bytes):
-            data = image
-        elif isinstance(image, str | os.PathLike):
-            data = read_file(Path(image))
-        else:
-            raise DataError(f"{name}: a {type(image).__name__}; expected a path, bytes, a Pillow image or an array")
-        return self._reader.views_of(data, self._max_pixels)
-
     def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
         dim = self.bundle.weight.shape[1]
         if not pixels:
             return np.empty((0, self._num_views, dim), dtype=np.float32)
         rows = self._engine.embed(np.concatenate(pixels))[self.bundle.tap]
+        if not np.isfinite(rows).all():
+            raise BundleError(f"the network gives numbers that are not finite at {self.bundle.tap!r}")
         return rows.reshape(-1, self._num_views, dim)
 
 
@@ -243,10 +230,24 @@ def load(
 
     Raises:
         BundleError: The bundle is damaged or was edited, was made by another version of the decoder, or lacks weights.
-        ParamsError: A device that this machine does not have.
+        ParamsError: A device that this machine does not have, or a batch of less than 2.
     """
-    folder = Path(folder)
+    folder, weights = Path(folder), None if weights is None else Path(weights).absolute()
+    again = partial(
+        load,
+        folder.absolute(),
+        device=device,
+        batch=batch,
+        num_images=num_images,
+        weights=weights,
+        max_pixels=max_pixels,
+    )
+    if batch is not None and batch < 2:
+        raise ParamsError(f"batch: found {batch}; expected at least 2")
     bundle = read_bundle(folder)
+    problem = find_problem(bundle.spec)
+    if problem:
+        raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
     if bundle.spec["decode"] != DECODE_POLICY:
         raise BundleError(
             f"{folder}: was trained on images decoded by {bundle.spec['decode']!r}; this version decodes by "
@@ -262,32 +263,15 @@ def load(
             batch=batch,
             num_images=num_images,
             num_threads=num_threads,
-            weights=None if weights is None else Path(weights),
+            weights=weights,
             clock=clock,
         )
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
-    return Model(bundle, digest, engine, num_threads, clock, max_pixels=max_pixels)
+    return Model(bundle, digest, engine, num_threads, clock, max_pixels=max_pixels, again=again)
 
 
 def _refuse(seen: Sequence[Seen]) -> None:
     for name, status, reason in seen:
         if status == "quarantined":
             raise DataError(f"{name}: {reason}")
-
-
-def _name(image: ImageLike, number: str) -> str:
-    if isinstance(image, Loaded):
-        return image.name
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else number
-
-
-def _batched(images: Iterable[tuple[ImageLike, str]], num: int) -> Generator[list[tuple[ImageLike, str]]]:
-    part = []
-    for image in images:
-        part.append(image)
-        if len(part) == num:
-            yield part
-            part = []
-    if part:
-        yield part

@@ -1,35 +1,39 @@
 """Outputs: predictions as a table to read, CSV, JSON lines or Parquet; a job that was killed goes on."""
 
 import csv
+import fcntl
 import io
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stages.core.errors import DataError
 from stages.core.files import atomic_path, canonical_json
 from stages.predict.predictions import UNKNOWN, Prediction
+from stages.predict.sources import Source
 
 FORMATS = ("table", "csv", "jsonl", "parquet")
 Record = dict[str, Any]
 
 
 def record_of(prediction: Prediction, num_top: int) -> Record:
-    """Return a prediction as one row: path, status, reason, predicted, confidence, and the classes after the first.
+    """Return a prediction as one row: path, status, reason, predicted, confidence, and the most probable classes.
 
     Args:
         prediction: Of an image.
-        num_top: Classes that are named, at least 1: the second is `predicted_2` with `confidence_2`.
+        num_top: Classes that are named besides if there are more than 1, the first, too, in `predicted_1` with
+            `confidence_1`: the prediction itself may be `unknown`.
     """
     record: Record = {"path": _text(prediction.name), "status": prediction.status, "reason": prediction.reason}
-    record |= dict.fromkeys(_ranked(num_top))
-    for rank, (label, probability) in enumerate(prediction.top(num_top), start=1):
-        predicted, confidence = _names(rank)
+    record |= dict.fromkeys(_columns(num_top))
+    if prediction.confidence is not None:
+        record |= {"predicted": prediction.predicted, "confidence": round(prediction.confidence, 6)}
+    for (predicted, confidence), (label, probability) in zip(_ranked(num_top), prediction.top(num_top), strict=False):
         record |= {predicted: label, confidence: round(probability, 6)}
-    if prediction.logits is not None:
-        record["predicted"] = prediction.predicted  # `unknown`, it may be
     return record
 
 
@@ -44,7 +48,7 @@ def lines_of(records: Iterable[Record], kind: str, num_top: int) -> Iterator[str
     if kind == "jsonl":
         yield from (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     elif kind == "csv":
-        header = ["path", "status", "reason", *_ranked(num_top)]
+        header = ["path", "status", "reason", *_columns(num_top)]
         yield _csv_line(header)
         yield from (_csv_line([record[column] for column in header]) for record in records)
     else:
@@ -62,22 +66,52 @@ def write_records(path: Path, records: Sequence[Record], kind: str, num_top: int
                 file.writelines(lines_of(records, kind, num_top))
 
 
+def check_output(path: Path, sources: Sequence[Source], bundle: Path) -> None:
+    """Refuse before any work to write over what is read.
+
+    Args:
+        path: Of the output.
+        sources: That are predicted.
+        bundle: Folder of the model.
+
+    Raises:
+        DataError: It is an image or archive of the input, is or lies in the bundle, or is there and no regular file.
+    """
+    if path.resolve().is_relative_to(bundle.resolve()):
+        raise DataError(f"{path}: lies in the bundle; name another output")
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path}: is no regular file; name another output")
+    for inner in {source.path for source in sources}:
+        with suppress(OSError, ValueError):  # a path that cannot be read is a row with a reason
+            if os.path.samestat(inner.stat(), found):
+                raise DataError(f"{path}: is an input too; name another output")
+
+
 class Journal:
     """What a long job has predicted so far, beside its output, so that the same command goes on after a kill.
 
     Args:
         output: The file that will be written at the end; the journal is `<output>.partial`.
-        key: All that the records depend on besides the images. A journal with another key is begun anew.
+        key: All that the records depend on besides the images.
+
+    Raises:
+        DataError: Another run is writing it, or it is there and not of this job.
     """
 
     def __init__(self, output: Path, key: dict[str, Any]) -> None:
         self.path = output.with_name(f"{output.name}.partial")
-        self._key = canonical_json(key)
-        self._known = self._read()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a" if self._known else "w", encoding="utf-8")
-        if not self._known:
-            self._file.write(self._key + "\n")
+        self._header = canonical_json(key).encode() + b"\n"  # until it is written
+        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666), "r+b")
+        try:
+            self._known = self._take()
+        except BaseException:
+            self._file.close()
+            raise
 
     def find(self, name: str, stamp: Sequence[int]) -> Record | None:
         """Return the record of an image that has been predicted and has not changed since."""
@@ -86,7 +120,8 @@ class Journal:
 
     def add(self, name: str, stamp: Sequence[int], record: Record) -> None:
         """Remember a record; it is on disk within a few of them."""
-        self._file.write(json.dumps([name, list(stamp), record]) + "\n")
+        self._file.write(self._header + json.dumps([name, list(stamp), record]).encode() + b"\n")
+        self._header = b""
 
     def flush(self) -> None:
         """Hand what was added to the system: a kill of this process loses none of it."""
@@ -94,42 +129,57 @@ class Journal:
 
     def remove(self) -> None:
         """Delete it, when the output is written."""
+        self.path.unlink(missing_ok=True)
         self._file.close()
-        self.path.unlink()
 
     def close(self) -> None:
-        """Leave it for the next run."""
+        """Leave it for the next run, if there is something in it."""
+        self._file.flush()
+        if not os.fstat(self._file.fileno()).st_size:
+            self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def _read(self) -> dict[str, tuple[list[int], Record]]:
+    def _take(self) -> dict[str, tuple[list[int], Record]]:
+        """Lock the file, which ends with this process, and read it up to where a kill cut it."""
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            raise DataError(f"{self.path}: is no regular file; move it away, or name another --output")
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path}: cannot be read ({error}). Remove it to begin anew.") from error
-        if not lines or lines[0] != self._key + "\n":
-            return {}
-        known = {}
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            is_there = False  # or its run has just ended and deleted it
+        if not is_there:
+            raise DataError(f"{self.path}: another run is writing it. Wait for that, or name another --output")
+        lines = self._file.read().splitlines(keepends=True)
+        is_new = not lines or (len(lines) == 1 and self._header.startswith(lines[0]))
+        if not is_new and lines[0] != self._header:
+            raise DataError(
+                f"{self.path}: is of a job with another model, --top or --coverage, or none of ours. Give the same "
+                "options, remove it, or name another --output"
+            )
+        known, end = {}, len(self._header)
         for line in lines[1:]:
-            if not line.endswith("\n"):  # cut by a kill; it would spoil the line that is added behind it
-                self._cut(len(line.encode()))
+            try:
+                name, stamp, record = json.loads(line)
+            except ValueError:
                 break
-            name, stamp, record = json.loads(line)
-            known[name] = (stamp, record)
+            if not line.endswith(b"\n"):
+                break
+            known[name], end = (stamp, record), end + len(line)
+        if known:
+            self._header = b""
+        self._file.truncate(end if known else 0)
+        self._file.seek(0, os.SEEK_END)
         return known
 
-    def _cut(self, num_bytes: int) -> None:
-        with self.path.open("rb+") as file:
-            file.truncate(file.seek(0, os.SEEK_END) - num_bytes)
+
+def _ranked(num_top: int) -> list[tuple[str, str]]:
+    ranks = range(1, num_top + 1) if num_top > 1 else ()
+    return [(f"predicted_{rank}", f"confidence_{rank}") for rank in ranks]
 
 
-def _names(rank: int) -> tuple[str, str]:
-    return ("predicted", "confidence") if rank == 1 else (f"predicted_{rank}", f"confidence_{rank}")
-
-
-def _ranked(num_top: int) -> list[str]:
-    return [name for rank in range(1, num_top + 1) for name in _names(rank)]
+def _columns(num_top: int) -> list[str]:
+    return ["predicted", "confidence", *(name for names in _ranked(num_top) for name in names)]
 
 
 def _text(name: str) -> str:
@@ -147,10 +197,13 @@ def _table_line(record: Record, num_top: int) -> str:
     path = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in record["path"])
     if record["predicted"] is None:
         return f"{record['status']:>6}  {path}: {record['reason']}\n"
-    ranked = [(record[label], record[probability]) for label, probability in map(_names, range(1, num_top + 1))]
-    shown = "  ".join(f"{probability:6.3f}  {label}" for label, probability in ranked if label is not None)
-    why = f": {record['reason']}" * (record["status"] == UNKNOWN)
-    return f"{shown}  {path}{why}\n"
+    is_unknown = record["status"] == UNKNOWN
+    ranked = [(record[label], record[probability]) for label, probability in _ranked(num_top)]
+    shown = [f"{probability:6.3f}  {label}" for label, probability in ranked if label is not None]
+    if is_unknown or not shown:
+        shown.insert(0, f"{record['confidence']:6.3f}  {record['predicted']}")
+    why = f": {record['reason']}" * is_unknown
+    return f"{'  '.join(shown)}  {path}{why}\n"
 
 
 def _write_parquet(path: Path, records: Sequence[Record], num_top: int) -> None:
@@ -158,5 +211,5 @@ def _write_parquet(path: Path, records: Sequence[Record], num_top: int) -> None:
     from pyarrow import parquet
 
     kinds = {"path": pa.string(), "status": pa.string(), "reason": pa.string()}
-    kinds |= {name: pa.string() if name.startswith("predicted") else pa.float64() for name in _ranked(num_top)}
+    kinds |= {name: pa.string() if name.startswith("predicted") else pa.float64() for name in _columns(num_top)}
     parquet.write_table(pa.Table.from_pylist(list(records), pa.schema(list(kinds.items()))), path)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from stages.core.errors import DataError
 
@@ -157,7 +157,7 @@ def _behind(path: Path) -> list[Source]:
     elif path.is_file() and name.endswith((".zip", *_TAR_SUFFIXES)):
         with _archive(path) as members:
             found = [
-                Source(f"{path}/{member}", path, number)
+                Source(f"{path}/{member.removeprefix('./')}", path, number)
                 for number, (member, _) in enumerate(members)
                 if _is_image(member)
             ]
@@ -170,7 +170,10 @@ def _behind(path: Path) -> list[Source]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for inside, folders, names in os.walk(folder):
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for inside, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(inside) / name for name in sorted(names) if _is_image(name))
 

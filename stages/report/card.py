@@ -30,6 +30,7 @@ def render_card(sources: Sources, track: Track, title: str, score_names: Mapping
         autoescape=False,  # noqa: S701 - Markdown: `markdown` below escapes
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.3f}"

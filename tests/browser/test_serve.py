@@ -77,7 +77,7 @@ def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path
     large.write_bytes(b"x" * 20_000)
     page.focus("#files")
     page.set_input_files("#files", [hostile, str(bad), str(large)])
-    expect(page.locator("#state")).to_have_text("3 photos answered", timeout=60_000)
+    expect(page.locator("#state")).to_have_text("3 files answered", timeout=60_000)
     good, quarantined, refused = page.locator("#rows > li").all()
     (one,) = load(bundle).predict([red])
 

@@ -14,24 +14,12 @@ from stages.core.bundle import Bundle, read_bundle, write_bundle
 from stages.core.errors import BundleError
 from stages.core.files import sha256_file
 from stages.core.references import References
-from stages.core.specs import BackboneFacts, make_spec
-from stages.core.transforms import Transform
-from stages.core.views import make_views
 
 RANDOM = np.random.default_rng(0)
-TRANSFORM = Transform(64, 56, squash=False, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-SPEC = make_spec(
-    BackboneFacts("tiny", "2" * 64, TRANSFORM, min_px=32, fixed_px=False),
-    TRANSFORM,
-    ["last"],
-    pooling="mean",
-    views=make_views(3, 0),
-    precision="float16",
-)
 BUNDLE = Bundle(
     track="head",
     classes=["ant", "bee", "10"],
-    spec=SPEC,
+    spec={"backbone": "tiny", "taps": ["last"]},
     tap="last",
     temperature=2.0,
     trained_on={"num_images": 3},
@@ -149,24 +137,6 @@ def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
             {"references": replace(BUNDLE.references, embeddings=np.full((2, 4), np.inf, np.float16))},
             "references has numbers that are not finite",
         ),
-        *(
-            (
-                {"spec": {key: value for key, value in SPEC.items() if key != left_out}},
-                rf"spec\.{left_out}: Field required",
-            )
-            for left_out in SPEC
-        ),
-        ({"spec": SPEC | {"views": []}}, r"spec\.views: List should have at least 1 item"),
-        ({"spec": SPEC | {"backbone": 5}}, r"spec\.backbone: Input should be a valid string; found 5"),
-        ({"spec": SPEC | {"pooling": "max"}}, r"spec\.pooling: Input should be 'mean' or 'token'; found 'max'"),
-        ({"spec": SPEC | {"precision": "int8"}}, r"spec\.precision: Input should be"),
-        ({"spec": SPEC | {"more": 1}}, r"spec\.more: Extra inputs"),
-        (
-            {"spec": SPEC | {"transform": SPEC["transform"] | {"interpolation": "best"}}},
-            r"spec\.transform\.interpolation",
-        ),
-        ({"spec": SPEC | {"transform": SPEC["transform"] | {"std": [0.2, 0.2, 0.0]}}}, "and std above 0"),
-        ({"spec": SPEC | {"transform": SPEC["transform"] | {"crop_px": 65}}}, "expected 1 <= crop_px <= resize_px"),
     ],
 )
 def test_bundles_that_contradict_themselves_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

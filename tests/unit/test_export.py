@@ -118,6 +118,17 @@ def test_the_command_exports(tmp_path: Path, tiny_backbone: BackboneParams, phot
     bare = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     done = subprocess.run([*command, "--check", str(photos)], cwd=ROOT, capture_output=True, text=True)
 
+    both = subprocess.run(
+        [*command[:5], "--self-contained", "--check", str(photos)], cwd=ROOT, capture_output=True, text=True
+    )
+    inside = [*command[:4], str(folder / "model.safetensors"), *command[5:], "--check", str(photos)]
+    over = subprocess.run(inside, cwd=ROOT, capture_output=True, text=True)
+
+    assert both.returncode == 2
+    assert both.stderr.startswith("export: --check goes with --to")
+    assert over.returncode == 1
+    assert "lies in the bundle; name another output" in over.stderr
+    load(folder)
     assert bare.returncode == 2
     assert bare.stderr.startswith("export: --to needs --check INPUT...: some photos on which both must agree.")
     assert done.returncode == 0, done.stderr

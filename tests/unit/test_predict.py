@@ -1,10 +1,12 @@
 """The model: the logits of the training's own path, from any kind of image, at any batch, by any engine."""
 
 import io
+import pickle
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +14,23 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
-from sklearn.metrics import get_scorer
+from sklearn.base import clone
+from sklearn.metrics import get_scorer, roc_auc_score
+from sklearn.model_selection import cross_val_score
 
 from stages.core.backbones import build_backbone
-from stages.core.errors import BundleError, DataError
+from stages.core.errors import BundleError, DataError, ParamsError
 from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
 from stages.core.views import view_of
-from stages.predict import engines
+from stages.predict import engines, images
 from stages.predict.estimator import BundleClassifier
 from stages.predict.explaining import write_gallery
 from stages.predict.heatmaps import find_heat_maps
-from stages.predict.model import ImageLike, Model, load
+from stages.predict.images import ImageLike
+from stages.predict.model import Model, load
+from stages.predict.predictions import judge
+from stages.predict.sources import Loaded
 from tests.bundles import CLASSES, make_bundle, written
 
 
@@ -223,22 +230,134 @@ def test_bundles_of_another_making_are_refused(tmp_path: Path, tiny_backbone: Ba
         load(written(tmp_path / "strange", strange))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        *(({key: None}, rf"spec\.{key}: ") for key in ("weights_sha256", "transform", "decode", "views", "precision")),
+        ({"views": []}, r"spec\.views: List should have at least 1 item"),
+        ({"backbone": 5}, r"spec\.backbone: Input should be a valid string; found 5"),
+        ({"pooling": "max"}, r"spec\.pooling: Input should be 'mean' or 'token'; found 'max'"),
+        ({"precision": "int8"}, r"spec\.precision: Input should be"),
+        ({"more": 1}, r"spec\.more: Extra inputs"),
+        ({"interpolation": "best"}, r"spec\.transform\.interpolation"),
+        ({"std": [0.2, 0.2, 0.0]}, "and std above 0"),
+        ({"crop_px": 1000}, "expected 1 <= crop_px <= resize_px"),
+    ],
+)
+def test_a_damaged_recipe_is_refused(
+    tmp_path: Path, tiny_backbone: BackboneParams, changes: dict[str, Any], words: str
+) -> None:
+    """Also where all digests agree, because somebody wrote them anew."""
+    bundle = make_bundle(tiny_backbone, track="finetune")
+    spec = dict(bundle.spec)
+    of_transform = {name: value for name, value in changes.items() if name in spec["transform"]}
+    spec |= {"transform": spec["transform"] | of_transform} if of_transform else changes
+    kept = {name: value for name, value in spec.items() if value is not None}
+    with pytest.raises(BundleError, match=words):
+        load(written(tmp_path / "b", replace(bundle, spec=kept)))
+
+
+def test_one_image_is_no_list(model: Model, photos: Path) -> None:
+    """Going through a path would give letters, and through a picture its rows."""
+    one: Any
+    for one in (str(photos), photos, b"x", np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8)):
+        with pytest.raises(DataError, match=r"found one .* where images are expected; give a list: \[image\]"):
+            model.predict(one)
+    assert len(model.predict(np.zeros((2, 4, 5, 3), np.uint8))) == 2
+
+
 def test_the_face_of_scikit_learn(model: Model, photos: Path) -> None:
     """Its scorers take the estimator; paths and embeddings give the same; other shapes are refused."""
     paths = [str(path) for path in sorted(photos.rglob("*.*"))]
     labels = np.array(CLASSES)[np.arange(len(paths)) % 3]
     classifier = BundleClassifier(model).fit(paths, labels)
-    expected = softmax(model.logits(paths), axis=1)
+    order = [CLASSES.index(name) for name in sorted(CLASSES)]
+    expected = softmax(model.logits(paths), axis=1)[:, order]
 
-    assert classifier.classes_.tolist() == list(CLASSES)
+    assert classifier.classes_.tolist() == sorted(CLASSES) != list(CLASSES)
     assert np.allclose(classifier.predict_proba(paths), expected)
+    assert np.allclose(classifier.predict_proba(np.array(paths)[:, None]), expected)
+    assert classifier.predict_proba([]).shape == (0, 3)
+    assert classifier.predict(np.ones((2, 96), dtype=np.int64)).shape == (2,)
     assert np.allclose(classifier.predict_proba(model.embed(paths)), expected)
     assert classifier.decision_function(model.embed(paths)[:, 0]).shape == (12, 3)
     assert classifier.predict(paths).tolist() == [one.predicted for one in model.predict(paths)]
     accuracy = np.mean(classifier.predict(paths) == labels)
     assert get_scorer("accuracy")(classifier, paths, labels) == pytest.approx(accuracy)
+    column = [sorted(CLASSES).index(label) for label in labels]
+    loss = -np.log(expected[np.arange(len(paths)), column]).mean()
+    assert get_scorer("neg_log_loss")(classifier, paths, labels) == pytest.approx(-loss)
+    assert clone(classifier) is classifier
+    assert np.array_equal(pickle.loads(pickle.dumps(classifier)).predict_proba(paths), classifier.predict_proba(paths))
+    assert cross_val_score(classifier, paths, labels, cv=2, n_jobs=2).mean() == pytest.approx(accuracy)
     with pytest.raises(DataError, match=r"embeddings have shape \(3, 5\); expected \(N, 96\)"):
         classifier.predict(np.zeros((3, 5)))
+    with pytest.raises(DataError, match="embeddings have numbers that are not finite"):
+        classifier.predict(np.full((3, 96), np.nan))
+
+
+def test_the_face_of_two_classes(tiny_backbone: BackboneParams, tmp_path: Path, photos: Path) -> None:
+    """As scikit-learn has it, one number says how far the second class is ahead, which its scorers rely on."""
+    bundle = make_bundle(tiny_backbone, track="finetune", classes=["no", "maybe"])
+    classifier = BundleClassifier(load(written(tmp_path / "b", bundle)))
+    paths = sorted(map(str, photos.rglob("*.*")))
+    labels = ["maybe", "no"] * 6
+    score = classifier.predict_proba(paths)[:, 1]
+
+    assert classifier.classes_.tolist() == ["maybe", "no"]
+    assert classifier.decision_function(paths).shape == (12,)
+    assert ((classifier.decision_function(paths) > 0) == (classifier.predict(paths) == "no")).all()
+    expected = roc_auc_score(np.array(labels) == "no", score)
+    assert get_scorer("roc_auc")(classifier, paths, labels) == pytest.approx(expected)
+
+
+def test_numbers_that_are_not_finite_are_no_answer(tiny_backbone: BackboneParams, tmp_path: Path, photos: Path) -> None:
+    """A network that gives none is an error by name, never a class by chance."""
+    bundle = make_bundle(tiny_backbone, track="finetune")
+    huge = {
+        name: rows * np.float32(1e30) if name.endswith("weight") else rows for name, rows in bundle.backbone.items()
+    }
+    ready = load(written(tmp_path / "b", replace(bundle, backbone=huge)))
+
+    with pytest.raises(BundleError, match="gives numbers that are not finite at 'last'"):
+        ready.predict([photos / "red" / "1.png"])
+
+
+def test_full_coverage_answers_what_it_was_found_on(
+    tiny_backbone: BackboneParams, tmp_path: Path, photos: Path
+) -> None:
+    """The least sure of the held-out images is answered: both sides are compared in the precision that was kept."""
+    bundle = make_bundle(tiny_backbone, track="finetune")
+    paths = sorted(photos.rglob("*.*"))
+    ready = load(written(tmp_path / "a", bundle))
+    nearest = ready.predict(paths, num_nearest=1)
+    for one in nearest:
+        held_out = np.array([[one.confidence, one.nearest[0].similarity]], dtype=np.float32)
+        assert judge(one, replace(bundle.references, held_out=held_out).thresholds(1.0)).status == "ok"
+
+
+@pytest.mark.parametrize("shape", [(1, 101), (202, 2, 3)])
+def test_strips_in_memory_are_quarantined(model: Model, shape: tuple[int, ...]) -> None:
+    """As those in files are: resizing one would take gigabytes."""
+    strip = np.zeros(shape, dtype=np.uint8)
+    for one in model.predict([strip, Image.fromarray(strip)]):
+        assert (one.status, one.reason.endswith("a side is over 100 times the other")) == ("quarantined", True)
+    assert model.predict([Image.new("RGB", (0, 0))])[0].reason == "0 x 0 pixels"
+
+
+def test_a_batch_of_one_is_refused(bundles: dict[str, Path]) -> None:
+    """As the command refuses it."""
+    with pytest.raises(ParamsError, match="batch: found 1; expected at least 2"):
+        load(bundles["finetune"], batch=1)
+
+
+def test_members_of_archives_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch ends early where its bytes are many, and all images are in one, in order."""
+    monkeypatch.setattr(images, "_BATCH_BYTES", 10)
+    loaded = [Loaded(str(number), data=b"x" * number) for number in range(12)]
+    parts = [[name for _, name in part] for part in images.batched(loaded, 4)]
+
+    assert parts == [["0", "1", "2", "3"], ["4", "5", "6"], ["7", "8"], ["9", "10"], ["11"]]
 
 
 @pytest.mark.parametrize("tap", ["last", "layer3"])
@@ -274,10 +393,10 @@ def test_the_gallery_shows_text_as_text(model: Model, photos: Path, tmp_path: Pa
     """Names and labels are escaped, training images shown where they are what they were, the same bytes each time."""
     hostile = photos / "<img src=x onerror=alert(1)>.png"
     shutil.copy(photos / "red" / "1.png", hostile)
-    images: list[ImageLike] = [hostile, b"", photos / "red" / "1.png"]
-    predictions = model.predict(images, num_nearest=2)
+    given: list[ImageLike] = [hostile, b"", photos / "red" / "1.png"]
+    predictions = model.predict(given, num_nearest=2)
     for name in ("a", "b"):
-        write_gallery(tmp_path / name, model, images, predictions, photos=photos, weights=None, name="models/x")
+        write_gallery(tmp_path / name, model, given, predictions, photos=photos, weights=None, name="models/x")
     page = (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
 
     assert "<img src=x" not in page
@@ -287,4 +406,4 @@ def test_the_gallery_shows_text_as_text(model: Model, photos: Path, tmp_path: Pa
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     with pytest.raises(DataError, match="is there already"):
-        write_gallery(tmp_path / "a", model, images, predictions, photos=None, weights=None, name="models/x")
+        write_gallery(tmp_path / "a", model, given, predictions, photos=None, weights=None, name="models/x")

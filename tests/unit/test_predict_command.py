@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,8 @@ from stages.core.errors import DataError
 from stages.core.sections import BackboneParams
 from stages.predict import command, sources
 from stages.predict.command import parse, run
-from stages.predict.model import Model
+from stages.predict.model import Model, load
+from stages.predict.outputs import Journal
 from stages.predict.sources import Loaded, SourceError, find_sources, load_each
 from tests.bundles import make_bundle, written
 from tests.source import ROOT
@@ -133,13 +135,63 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rows[2][0] == "a.zip/1.png"
     assert "is damaged in the archive: Bad CRC-32" in str(rows[2][1])
     assert rows[3:5] == [("b.tar.gz/z.png", b"z.png"), ("b.tar.gz/a.png", b"a.png")]
-    assert rows[5:7] == of_zip
+    assert rows[5] == ("b.tar.gz/link.png", "is a link to '/etc/passwd', which is not in the archive")
+    assert rows[6:8] == of_zip
     assert sorted(tmp_path.rglob("*")) == before
 
     monkeypatch.setattr(sources, "MAX_FILE_BYTES", 5)
     assert "more than 5 bytes" in str(read_all(load_each(find_sources(["a.zip"], NOTHING)))[0][1])
     Path("long.png").write_bytes(b"123456")
     assert read_all(load_each(find_sources(["long.png"], NOTHING))) == [("long.png", "6 bytes; at most 5 are read")]
+
+
+def test_links_in_an_archive_are_followed_inside_it(tmp_path: Path) -> None:
+    """Hard links, which tar makes of files with two names, and symbolic ones give what they lead to, or a reason."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        info = tarfile.TarInfo("x/1.png")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"one"))
+        for name, kind, target in (
+            ("x/hard.png", tarfile.LNKTYPE, "x/1.png"),
+            ("x/soft.png", tarfile.SYMTYPE, "1.png"),
+            ("x/loop.png", tarfile.SYMTYPE, "loop.png"),
+            ("x/out.png", tarfile.SYMTYPE, "../../1.png"),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            tar.addfile(link)
+    rows = read_all(load_each(find_sources([str(tmp_path / "a.tar")], NOTHING)))
+
+    assert [data for _, data in rows[:3]] == [b"one"] * 3
+    assert "is a link to 'loop.png', which is not in" in str(rows[3][1])
+    assert "is a link to '../../1.png', which is not in" in str(rows[4][1])
+
+
+@pytest.mark.parametrize("kind", ["no end", "cut in a header", "cut in a file", "damaged header"])
+def test_a_cut_archive_is_refused(tmp_path: Path, kind: str) -> None:
+    """Python takes a damaged header for the end, and would leave out what comes behind it without a word."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(4):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = 600
+            tar.addfile(info, io.BytesIO(b"x" * 600))
+    data = bytearray(path.read_bytes())
+    length = {"no end": 4 * 1536, "cut in a header": 2 * 1536 + 100, "cut in a file": 2 * 1536 + 700}
+    if kind == "damaged header":
+        data[2 * 1536 + 3] ^= 1
+    path.write_bytes(data[: length.get(kind)])
+
+    with pytest.raises(DataError, match=r"a\.tar: is no archive that can be read \("):
+        find_sources([str(path)], NOTHING)
+
+
+def test_a_pipe_among_the_inputs_is_a_row(tmp_path: Path) -> None:
+    """Nothing waits for a writer that may never come."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (row,) = read_all(load_each(find_sources([str(tmp_path / "pipe.png")], NOTHING)))
+
+    assert row[1] == "not a regular file"
 
 
 def test_a_locked_archive_has_rows_with_the_reason(tmp_path: Path) -> None:
@@ -191,21 +243,38 @@ def test_all_formats_say_the_same(
     outputs = [tmp_path / f"o.{kind}" for kind in ("csv", "jsonl", "parquet")]
     for output in outputs:
         said = run(parse([str(bundle), str(odd_photos), "--top", "2", "--output", str(output)]))
-        assert said == f"18 images, 1 of them cannot be read -> {output}"
+        assert said == f"18 images, 1 of which cannot be read -> {output}"
     run(parse([str(bundle), str(odd_photos), "--top", "2", "--format", "csv"]))
     first, *others = [rows_of(output) for output in outputs]
 
     assert capsys.readouterr().out.encode("utf-8") == outputs[0].read_bytes()
     assert all(rows == first for rows in others)
     assert list(first[0]) == [
-        "path", "status", "reason", "predicted", "confidence", "predicted_2", "confidence_2"
-    ]  # fmt: skip
+        *("path", "status", "reason", "predicted", "confidence"),
+        *("predicted_1", "confidence_1", "predicted_2", "confidence_2"),
+    ]
+    for row in first:
+        assert (row["predicted"], row["confidence"]) == (row["predicted_1"], row["confidence_1"])
     expected = [os.fsencode(source.name).decode("utf-8", "backslashreplace") for source in
                 find_sources([str(odd_photos)], NOTHING)]  # fmt: skip
     assert [row["path"] for row in first] == expected
     (bad,) = [row for row in first if row["status"] == "quarantined"]
     assert (bad["reason"], bad["predicted"], bad["confidence_2"]) == ("zero bytes", None, None)
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_an_unknown_names_its_classes(bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--top`, also the most probable class of what is not answered is in the row."""
+    words = [str(bundle), str(photos / "red" / "1.png"), "--top", "2", "--coverage", "0.01"]
+    (one,) = load(bundle).predict([photos / "red" / "1.png"])
+    run(parse([*words, "--format", "jsonl"]))
+    row = json.loads(capsys.readouterr().out)
+    run(parse(words))
+    (first, probable), _ = ((label, f"{probability:.3f}") for label, probability in one.top(2))
+
+    assert (row["status"], row["predicted"], row["predicted_1"]) == ("unknown", "unknown", first)
+    assert row["confidence"] == row["confidence_1"]
+    assert f"{probable}  unknown   {probable}  {first}" in capsys.readouterr().out
 
 
 def test_the_table_is_safe_for_a_terminal(bundle: Path, odd_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,8 +328,8 @@ def test_a_stopped_job_goes_on(bundle: Path, odd_photos: Path, tmp_path: Path, m
     assert not journal.exists()
 
 
-@pytest.mark.parametrize("changed", [["--coverage", "0.5"], ["--top", "2"], ["another bundle"]])
-def test_a_stopped_job_with_other_rows_is_begun_anew(
+@pytest.mark.parametrize("changed", [["--coverage", "0.5"], ["--top", "2"], ["another bundle"], ["--coverage", "95"]])
+def test_a_stopped_job_with_other_rows_stays(
     bundle: Path,
     odd_photos: Path,
     tmp_path: Path,
@@ -268,7 +337,7 @@ def test_a_stopped_job_with_other_rows_is_begun_anew(
     monkeypatch: pytest.MonkeyPatch,
     changed: list[str],
 ) -> None:
-    """What was predicted with another coverage, number of classes or model is not used."""
+    """What was predicted with another coverage, number of classes or model is neither used nor thrown away."""
     output = tmp_path / "o.csv"
     with monkeypatch.context() as patch:
         watch(patch, stop_after=7)
@@ -277,9 +346,106 @@ def test_a_stopped_job_with_other_rows_is_begun_anew(
     other = make_bundle(tiny_backbone, track="finetune", views=1, classes=("one", "two", "three"))  # the same tensors
     words = [str(written(tmp_path / "other", other))] if "another bundle" in changed else [str(bundle), *changed]
 
+    journal = output.with_name("o.csv.partial")
+    before = journal.read_bytes()
+
+    with pytest.raises(DataError, match="job with another model, --top or --coverage|expected a fraction above 0"):
+        run(parse([*words, str(odd_photos), "--output", str(output)]))
+    assert journal.read_bytes() == before
+    journal.unlink()
+    run(parse([str(bundle), str(odd_photos), "--output", str(output)]))
+    assert len(rows_of(output)) == len(find_sources([str(odd_photos)], NOTHING))
+
+
+def test_what_could_not_be_read_is_tried_again(
+    bundle: Path, odd_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped job keeps predictions only, and those of the same bytes: a time that was set back hides no change."""
+    broken, whole = odd_photos / "red" / "broken.png", odd_photos / "red" / "1.png"
+    output = tmp_path / "o.jsonl"
+    words = [str(bundle), str(broken), str(whole), str(odd_photos / "green" / "1.png"), "--output", str(output)]
+    with monkeypatch.context() as patch:
+        watch(patch, stop_after=2)
+        with pytest.raises(KeyboardInterrupt):
+            run(parse(words))
+    broken.write_bytes(whole.read_bytes())
+    found = whole.stat()
+    other = (odd_photos / "blue" / "1.png").read_bytes()
+    whole.write_bytes(other[: found.st_size].ljust(found.st_size, b"0"))
+    os.utime(whole, ns=(found.st_atime_ns, found.st_mtime_ns))
+
     again = watch(monkeypatch)
-    run(parse([*words, str(odd_photos), "--output", str(output)]))
-    assert again == [source.name for source in find_sources([str(odd_photos)], NOTHING)]
+    run(parse(words))
+    assert again == [str(broken), str(whole), words[3]]
+    assert rows_of(output)[0]["status"] == "ok"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_are_told_apart(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped job over an archive that has a name twice gives each its own row."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for color in ("red", "green"):
+            archive.writestr("1.png", (photos / color / "1.png").read_bytes())
+    words = [str(bundle), str(tmp_path / "a.zip"), "--output"]
+    run(parse([*words, str(tmp_path / "whole.csv")]))
+    with monkeypatch.context() as patch:
+        watch(patch, stop_after=1)
+        with pytest.raises(KeyboardInterrupt):
+            run(parse([*words, str(tmp_path / "o.csv")]))
+    run(parse([*words, str(tmp_path / "o.csv")]))
+
+    assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_files_that_are_not_the_jobs_own_stay(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    """Inputs, archives, the bundle, devices and somebody's file of the journal's name are never written over."""
+    photo, archive = photos / "red" / "1.png", tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.write(photo, "1.png")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to(photo)
+    (tmp_path / "o.csv.partial").write_text("precious\n")
+    (tmp_path / "p.csv.partial").mkdir()
+    before = {path: path.read_bytes() for path in (photo, archive, tmp_path / "o.csv.partial")}
+    for output, message in (
+        (photo, "is an input too"),
+        (archive, "is an input too"),
+        (tmp_path / "link.csv", "is an input too"),
+        (bundle / "config.json", "lies in the bundle"),
+        (tmp_path / "pipe.csv", "is no regular file"),
+        (tmp_path / "o.csv", "or none of ours"),
+        (tmp_path / "p.csv", "p.csv.partial"),
+    ):
+        with pytest.raises((DataError, OSError), match=message):
+            run(parse([str(bundle), str(photo), str(archive), "--format", "csv", "--output", str(output)]))
+    assert {path: path.read_bytes() for path in before} == before
+    assert (tmp_path / "link.csv").is_symlink()
+
+
+def test_two_jobs_do_not_share_an_output(tmp_path: Path) -> None:
+    """The second is refused while the first writes; damaged lines of a journal are predicted anew."""
+    output, key = tmp_path / "o.csv", {"top": 1}
+    first = Journal(output, key)
+    first.add("a", [1], {"path": "a"})
+    first.add("b", [2], {"path": "b"})
+    with pytest.raises(DataError, match=r"o\.csv\.partial: another run is writing it"):
+        Journal(output, key)
+    first.close()
+    journal = tmp_path / "o.csv.partial"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0] + lines[1] + b"\0" * 20 + b"\n" + lines[2])
+
+    again = Journal(output, key)
+    assert again.find("a", [1]) == {"path": "a"}
+    assert again.find("a", [2]) is again.find("b", [2]) is None
+    again.add("b", [2], {"path": "b"})
+    again.close()
+    assert journal.read_bytes() == b"".join(lines)
+    journal.write_bytes(lines[0][:5])  # killed in its first words
+    Journal(output, key).close()
+    assert not journal.exists()
 
 
 @pytest.mark.parametrize(
@@ -290,7 +456,8 @@ def test_a_stopped_job_with_other_rows_is_begun_anew(
         (["b", "x", "--top", "0"], "argument --top: 0 is less than 1"),
         (["b", "x", "--output", "o.xls"], "o.xls: its name tells no format"),
         (["b", "x", "--format", "parquet"], "--format parquet needs --output FILE"),
-        (["b", "x", "--explain", "e", "--output", "o.csv"], "--explain writes a page in place of rows"),
+        (["b", "x", "--explain", "e", "--output", "o.csv"], "--output goes without it"),
+        (["b", "x", "--photos", "p"], "--photos goes with --explain"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,8 +478,9 @@ def test_wrong_places_are_refused_before_any_work(
     """An output that is a folder, a gallery that is there, too many images for a page: told before any model is."""
     monkeypatch.setattr(command, "load", None)
     for words, message in (
-        (["--output", str(tmp_path), "--format", "csv"], "is a folder; expected a file"),
+        (["--output", str(tmp_path), "--format", "csv"], "is no regular file; name another output"),
         (["--explain", str(photos)], "is there already"),
+        (["--explain", str(tmp_path / "e"), "--photos", "nowhere"], "--photos nowhere: there is no such folder"),
     ):
         with pytest.raises(DataError, match=message):
             run(parse([str(bundle), str(photos), *words]))
@@ -332,4 +500,18 @@ def test_the_command_as_it_is_called(bundle: Path, photos: Path, tmp_path: Path)
 
     assert done.returncode == 1
     assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == [*["ok"] * 4, "quarantined"]
-    assert done.stderr == "predict: 5 images, 1 of them cannot be read (--strict)\n"
+    assert done.stderr == "predict: 5 images, 1 of which cannot be read (--strict)\n"
+
+
+def test_names_that_a_terminal_cannot_show(bundle: Path, photos: Path) -> None:
+    """They are shown by their codes; the job goes on."""
+    shutil.copy(photos / "red" / "1.png", photos / "red" / "\N{HONEYBEE}.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", str(bundle), str(photos / "red" / "\N{HONEYBEE}.png")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert rb"\U0001f41d.png" in done.stdout

@@ -19,6 +19,7 @@ from stages.predict.server.replies import Health, Problem, Reply, row_of
 from stages.predict.sources import Loaded
 
 _DEFAULT_TOP = 5
+_PARAMETERS = {"top", "coverage", "explain"}
 
 
 def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastAPI:
@@ -62,6 +63,7 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
 
     @app.post(PREDICT, responses=_problems(limits))
     async def predict(
+        request: Request,
         images: Annotated[
             list[UploadFile],
             File(min_length=1, max_length=limits.num_files, description="image files: BMP, GIF, JPEG, PNG, TIFF, WebP"),
@@ -76,6 +78,9 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
         explain: Annotated[bool, Query(description="add a heat map and the nearest training images")] = False,
     ) -> Reply:
         """Say what is in photos, in their order. A file that gives no picture is a quarantined row."""
+        odd = sorted(set(request.query_params) - _PARAMETERS)
+        if odd:
+            raise HTTPException(422, f"query.{odd[0]}: is no parameter; expected {', '.join(sorted(_PARAMETERS))}")
         try:
             model.thresholds(coverage)
         except DataError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stages.predict.explaining import thumbnail
 from stages.predict.heatmaps import HeatMaps, overlay
-from stages.predict.model import ImageLike, Model
+from stages.predict.images import ImageLike
+from stages.predict.model import Model
 from stages.predict.predictions import Neighbour, Prediction
 
 _MOST_THUMBNAILS = 500  # about 10 kB each

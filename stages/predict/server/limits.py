@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import dataclass
 
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREDICT = "/v1/predict"
 RETRY_SECONDS = "1"
+_TAIL_BYTES = 128  # a boundary has at most 70
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Limits:
         num_files: Of a request.
         num_pixels: Of an image; one with more is quarantined, the others of its request are answered.
         num_requests: At once; together with `num_bytes` they bound what bodies hold in memory.
-        seconds: From a request's first line to its answer.
+        seconds: From the end of a request's headers to its answer.
     """
 
     num_bytes: int = 32 * 2**20
@@ -69,14 +71,20 @@ class Gate:
         if length.isdigit() and int(length) > self._limits.num_bytes:
             await _refuse(413, self._too_long())(scope, receive, send)
             return
-        num_bytes, has_begun = 0, False
+        num_bytes, has_begun, tail = 0, False, b""
+        end = b"--" + parse_options_header(headers[b"content-type"])[1].get(b"boundary", b"") + b"--"
 
         async def counted() -> Message:
-            nonlocal num_bytes
+            nonlocal num_bytes, tail
             message = await receive()
-            num_bytes += len(message.get("body", b""))
+            body = message.get("body", b"")
+            num_bytes += len(body)
             if num_bytes > self._limits.num_bytes:
                 raise HTTPException(413, self._too_long())
+            tail = (tail + body[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            is_last = message["type"] == "http.request" and not message.get("more_body", False)
+            if is_last and not tail.rstrip().endswith(end):  # the parser passes over a file that has no end
+                raise HTTPException(400, "the body is cut: the boundary that ends it is not there")
             return message
 
         async def watched(message: Message) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from stages.core.errors import DataError
 from stages.predict.command import Parser, at_least
@@ -85,7 +86,8 @@ def run(asked: Asked) -> None:
             max_pixels=limits.num_pixels,
         )
         explainer = Explainer(model, find_heat_maps(model.bundle, asked.weights), asked.photos)
-        with Batcher(model, explainer, limits.num_requests) as batcher:
+        # Of BLAS one thread, as the command has it.
+        with threadpool_limits(limits=1, user_api="blas"), Batcher(model, explainer, limits.num_requests) as batcher:
             config = uvicorn.Config(
                 make_app(model, batcher, limits, asked.host),
                 log_level="warning",
