@@ -122,14 +122,12 @@ def test_stages_describe_themselves(name: str) -> None:
     assert 20 < len(STAGES[name]["desc"]) < 80
 
 
-def test_small_results_are_in_git() -> None:
-    """Metrics and plots are no cached outputs: they can be compared between commits without a remote."""
+def test_the_numbers_are_in_git_and_the_run_cache_is_on() -> None:
+    """Metrics are compared without a remote; any other output that is not cached turns DVC's run cache off."""
     for stage in STAGES.values():
         for metric in stage.get("metrics", []):
             assert list(metric.values()) == [{"cache": False}]
-    plots = [out for stage in STAGES.values() for out in stage["outs"] if next(iter(out)).startswith("plots/")]
-    assert len(plots) == 3
-    assert all(list(out.values()) == [{"cache": False}] for out in plots)
+        assert all(isinstance(out, str) for out in stage["outs"])
 
 
 def test_the_whole_pipeline_hangs_together() -> None:

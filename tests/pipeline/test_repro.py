@@ -238,6 +238,18 @@ def test_the_commands_of_every_day_work(project: Project) -> None:
     assert "??" not in status
 
 
+def test_going_back_computes_nothing(project: Project) -> None:
+    """What was computed once with some params comes from DVC's run cache when they return, for every stage."""
+    files = [path for path in (project.root / "metrics").iterdir() if "timings" not in path.name]
+    before = {path: path.read_bytes() for path in files}
+    project.edit_params(head={"c": 0.02}, finetune={"seed": 5})
+    assert {"head", "finetune", "evaluate@head", "evaluate@finetune"} <= set(project.repro())
+    project.run("git", "checkout", "params.yaml")
+
+    assert project.repro() == []
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_an_experiment_in_a_workspace_of_its_own(project: Project) -> None:
     """`dvc exp run --temp` runs a copy, which has no photos (git ignores them), and leaves the checkout alone."""
     output = project.run(

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stages.core.errors import BundleError, DataError
 from stages.core.sections import BackboneParams
 from stages.predict import exporting
 from stages.predict.model import Model, load
+from stages.predict.networks import build_network
 from tests.bundles import CLASSES, make_bundle, written
 from tests.source import ROOT
 
@@ -70,6 +72,24 @@ def test_a_torch_program_is_enough(model: Model, photos: Path, tmp_path: Path) -
         logits, _ = program(torch.from_numpy(np.stack([as_a_stranger(about, path) for path in paths])))
 
     assert np.abs(logits.numpy() - model.logits(paths)).max() < 1e-3
+
+
+def test_a_head_on_half_precision_is_exported_as_it_was_trained(
+    tiny_backbone: BackboneParams, photos: Path, tmp_path: Path
+) -> None:
+    """The exported network rounds embeddings as the cache did, which a logit shows."""
+    bundle = make_bundle(tiny_backbone, views=1)
+    half = replace(bundle, spec=dict(bundle.spec) | {"precision": "float16"})
+    model = load(written(tmp_path / "b", half), weights=tiny_backbone.weights)
+    pixels = torch.from_numpy(model.pixels([photos / "red" / "1.png"]))
+    with torch.inference_mode():
+        found, rough = (
+            exporting.LogitsNetwork(build_network(one, Path(tiny_backbone.weights)), one).eval()(pixels)[0].numpy()
+            for one in (half, bundle)
+        )
+    expected = model.logits([photos / "red" / "1.png"])
+
+    assert np.abs(found - expected).max() < 1e-5 < np.abs(rough - expected).max()
 
 
 def test_several_views_are_averaged(tiny_backbone: BackboneParams, photos: Path, tmp_path: Path) -> None:

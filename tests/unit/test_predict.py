@@ -20,13 +20,16 @@ from sklearn.model_selection import cross_val_score
 
 from stages.core.backbones import build_backbone
 from stages.core.errors import BundleError, DataError, ParamsError
+from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
 from stages.core.specs import transform_of
 from stages.core.views import view_of
+from stages.core.weights import EMBEDDED
 from stages.predict import engines, images
 from stages.predict.estimator import BundleClassifier
-from stages.predict.explaining import write_gallery
-from stages.predict.heatmaps import find_heat_maps
+from stages.predict.explaining import thumbnail, write_gallery
+from stages.predict.finding import find_backbone
+from stages.predict.heatmaps import HeatMaps, find_heat_maps
 from stages.predict.images import ImageLike
 from stages.predict.model import Model, load
 from stages.predict.predictions import judge
@@ -212,8 +215,29 @@ def test_weights_are_found_by_their_digest(
     (tmp_path / "weights" / "a.pth").write_bytes(b"another")
     with pytest.raises(BundleError, match=r"a\.pth: is not the file that the bundle needs"):
         load(bundles["head"], weights="weights/a.pth")
+    with pytest.raises(BundleError, match=r"none\.pth: there is no such file; expected the weights of"):
+        load(bundles["head"], weights="none.pth")
     shutil.copy(tiny_backbone.weights, tmp_path / "weights" / "b.safetensors")
     load(bundles["head"])
+    packaged = {"backbone": EMBEDDED, "weights_sha256": "0" * 64, "pooling": "mean"}
+    with pytest.raises(BundleError, match="what is published now has sha256"):
+        find_backbone(packaged, "last", None)
+
+
+def test_a_fine_tuned_model_predicts_in_full_precision(
+    tiny_backbone: BackboneParams, tmp_path: Path, photos: Path
+) -> None:
+    """What the cached embeddings were rounded to is the head's affair: it was trained on those."""
+    paths = sorted(photos.rglob("*.*"))
+    error = {}
+    for track in ("head", "finetune"):
+        bundle = make_bundle(tiny_backbone, track=track)
+        half = replace(bundle, spec=dict(bundle.spec) | {"precision": "float16"})
+        logits = load(written(tmp_path / track, half), weights=tiny_backbone.weights).logits(paths)
+        error[track] = np.abs(logits - by_hand(tiny_backbone, paths)).max()
+
+    assert error["finetune"] < 1e-5
+    assert 1e-4 < error["head"] < 1e-2
 
 
 def test_bundles_of_another_making_are_refused(tmp_path: Path, tiny_backbone: BackboneParams) -> None:
@@ -380,6 +404,34 @@ def test_a_heat_map_is_the_part_of_each_place_in_the_logit(
         cell = 64 // part.shape[0]
         middles = heat[cell // 2 :: cell, cell // 2 :: cell]
         assert np.allclose(middles, part / (part.max() or 1), atol=1.5 / cell)  # half a pixel beside the middle
+
+
+def test_the_gallery_shows_the_map_of_the_most_probable_class(
+    model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each picture with its own, also where the answer is `unknown`, which the page then says."""
+    columns: list[int] = []
+
+    def recorded(_: HeatMaps, pixels: NDArray[np.uint8], column: int) -> NDArray[np.float32]:
+        columns.append(column)
+        return np.zeros(pixels.shape[:2], dtype=np.float32)
+
+    monkeypatch.setattr(HeatMaps, "of", recorded)
+    paths = sorted(photos.rglob("*.*"))
+    predictions = model.predict(paths, num_nearest=1, coverage=0.01)
+    write_gallery(tmp_path / "a", model, paths, predictions, photos=None, weights=None, name="models/x")
+    page = (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
+
+    assert columns == [int(one.logits.argmax()) for one in predictions if one.logits is not None]
+    assert page.count("Heat map of: ") == len(paths)
+
+
+def test_a_training_image_that_has_changed_is_not_shown(photos: Path) -> None:
+    """A thumbnail is of the bytes that were trained on, or is not there."""
+    path = photos / "red" / "1.png"
+
+    assert thumbnail(path, sha256_file(path)).startswith("data:image/webp;base64,")
+    assert thumbnail(path, "0" * 64) == thumbnail(photos / "gone.png", "0" * 64) == ""
 
 
 def test_a_network_without_a_map_has_no_heat_map(tiny_backbone: BackboneParams) -> None:

@@ -22,13 +22,14 @@ import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
+from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
 from stages.core.files import sha256_file
 from stages.core.sections import BackboneParams
 from stages.predict import explaining
-from stages.predict.heatmaps import find_heat_maps
+from stages.predict.heatmaps import HeatMaps, find_heat_maps
 from stages.predict.images import ImageLike
 from stages.predict.model import Model, load
 from stages.predict.predictions import Prediction
@@ -36,7 +37,7 @@ from stages.predict.server import batching
 from stages.predict.server.app import make_app
 from stages.predict.server.batching import Batcher, Job
 from stages.predict.server.explainer import Explainer
-from stages.predict.server.limits import PREDICT, Limits
+from stages.predict.server.limits import PREDICT, Gate, Limits
 from stages.predict.server.running import parse
 from stages.predict.sources import Loaded
 from tests.bundles import CLASSES, make_bundle, written
@@ -164,6 +165,24 @@ def test_explanations_show_where_and_what(client: TestClient, model: Model, fold
         assert near["thumbnail"].startswith("data:image/webp;base64,") == (folder / near["path"]).is_file()
 
 
+def test_heat_maps_are_of_the_most_probable_class(
+    client: TestClient, model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each photo of a request with its own."""
+    columns: list[int] = []
+
+    def recorded(_: HeatMaps, pixels: NDArray[np.uint8], column: int) -> NDArray[np.float32]:
+        columns.append(column)
+        return np.zeros(pixels.shape[:2], dtype=np.float32)
+
+    monkeypatch.setattr(HeatMaps, "of", recorded)
+    paths = sorted(folder.rglob("*.*"))
+    files = files_of(*(path.read_bytes() for path in paths))
+    assert client.post(PREDICT, files=files, params={"explain": True}).status_code == 200
+
+    assert columns == [int(one.logits.argmax()) for one in model.predict(paths) if one.logits is not None]
+
+
 def test_thumbnails_are_kept_few(model: Model, folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training image is read once while it is among the latest, and a bounded number is kept."""
     read: list[Path] = []
@@ -243,6 +262,40 @@ def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: 
 
     assert found == [1, 2, 4]
     assert hold.sizes == [1, 6]
+
+
+def test_requests_of_one_call_keep_their_coverage(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one client wants to be told as unknown is none of the others' business."""
+    paths = sorted(folder.rglob("*.*"))
+    least_sure = min(model.predict(paths), key=lambda one: one.confidence or 0)
+    photo = Path(least_sure.name).read_bytes()
+    hold = Hold(model)
+    monkeypatch.setattr(model, "predict", hold)
+    jobs = [Job([as_loaded(photo)], coverage, explain=False) for coverage in (None, 0.01, None, 1e-9)]
+    with Batcher(model, Explainer(model, None, None), 4) as batcher:
+        batcher.submit(jobs[0])
+        assert hold.has_begun.wait(60)
+        for job in jobs[1:]:
+            batcher.submit(job)
+        hold.go.set()
+        found = [job.answers.result(60)[0].prediction.status for job in jobs]
+
+    assert found == ["ok", "unknown", "ok", "unknown"]
+    assert hold.sizes == [1, 3]
+
+
+def test_a_request_that_breaks_gives_its_place_back() -> None:
+    """Whatever an app raises, the next request is let in."""
+
+    async def breaking(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    gate = Gate(breaking, replace(Limits(), num_requests=1))
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": headers}
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="broken"):
+            asyncio.run(gate(scope, None, None))  # type: ignore[arg-type]
 
 
 def test_a_call_takes_only_so_many_images(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,7 +628,7 @@ def test_the_command_serves_until_a_signal(bundle: Path, tmp_path: Path, photo: 
     """It answers over loopback, refuses a taken address in one line, and stops at either signal with exit code 0."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for stop in (signal.SIGTERM, signal.SIGINT):
-        command = [sys.executable, "-m", "stages.predict.serve", str(bundle), "--port", "0", "--device", "cpu"]
+        command = [sys.executable, "-m", "stages.predict.serve", str(bundle), "--port", "0", "--max-pixels", "9999"]
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
             assert server.stderr is not None
             said = ""
@@ -583,13 +636,16 @@ def test_the_command_serves_until_a_signal(bundle: Path, tmp_path: Path, photo: 
                 line = server.stderr.readline()
                 assert line, said
                 said += line
-            reply = httpx2.post(f"{found[1]}{PREDICT}", files=files_of(photo), timeout=60).json()
-            taken = [*command[:-4], "--port", found[2]]
+            large = io.BytesIO()
+            Image.new("RGB", (100, 100)).save(large, "PNG")
+            files = files_of(photo, large.getvalue())
+            reply = httpx2.post(f"{found[1]}{PREDICT}", files=files, timeout=60).json()
+            taken = [*command[:4], "--port", found[2]]
             second = subprocess.run(taken, cwd=tmp_path, env=environment, capture_output=True, text=True)
             server.send_signal(stop)
             rest = server.stderr.read()
 
-        assert reply["images"][0]["status"] == "ok"
+        assert [row["status"] for row in reply["images"]] == ["ok", "quarantined"]
         assert (server.returncode, rest) == (0, "serve: stopped\n")
         assert second.returncode == 1
         assert re.fullmatch(r"serve: 127\.0\.0\.1, port \d+: cannot be listened on: .*\n", second.stderr)
