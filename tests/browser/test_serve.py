@@ -1,5 +1,6 @@
 """The server's page in a real browser: a photo in, its class out, hostile names as text."""
 
+import base64
 import os
 import re
 import shutil
@@ -65,6 +66,13 @@ def page(address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     assert [one for one in troubles if not one.startswith((address, "data:", f"blob:{address}"))] == []
 
 
+DROP = """(text) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], "dropped.png"));
+  window.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, cancelable: true }));
+}"""
+
+
 @needs_browser
 def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path) -> None:
     """Each photo shows class, bars, heat map and training images; names and classes that are markup are text."""
@@ -94,3 +102,11 @@ def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.click("#clear")
     assert page.locator("#rows > li").count() == 0
+    page.evaluate(DROP, base64.b64encode(red.read_bytes()).decode())
+    expect(page.locator("#state")).to_have_text("1 file answered", timeout=60_000)
+    expect(page.locator("#rows > li h2")).to_have_text(one.predicted)
+    with page.expect_response(lambda response: "coverage=0.9" in response.url) as asked_anew:
+        page.select_option("#coverage", "0.9")
+    expect(page.locator("#rows > li h2")).to_have_text(asked_anew.value.json()["images"][0]["predicted"])
+    assert page.locator("#rows > li").count() == 1
+    assert f"Orange: what speaks for {one.predicted}" in page.locator("#rows > li").inner_text()

@@ -432,6 +432,7 @@ def test_unknown_routes_and_methods(client: TestClient, method: str, path: str, 
         ("coverage=1.01", "query.coverage: "),
         ("coverage=nan", "query.coverage: "),
         ("explain=maybe", "query.explain: "),
+        ("topp=3", "query.topp: is no parameter; expected coverage, explain, top"),
     ],
 )
 def test_wrong_parameters_are_told(client: TestClient, photo: bytes, query: str, message: str) -> None:
