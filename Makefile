@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-report bench-loop bench-index bench-predict bench-serve help
+.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-accuracy bench-report bench-loop bench-index bench-predict bench-serve help
 
 PYTHON ?= python3.11
 # The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
@@ -68,6 +68,9 @@ bench-head: env  ## the head against LogisticRegressionCV and DINOv2's sweep on 
 
 bench-finetune: env  ## fine-tuning against the tutorial's loop
 	python -W ignore -m benchmarks.finetune $(if $(PHOTOS),--photos $(PHOTOS))
+
+bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutorial's recipe (PHOTOS=folder with train/ and val/)
+	python -W ignore -m benchmarks.accuracy $(PHOTOS)
 
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
 	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))

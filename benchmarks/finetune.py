@@ -32,43 +32,47 @@ RIVAL = "tutorial loop"
 CLASSES = ["a", "b"]
 
 
-class Photos(Dataset[tuple[torch.Tensor, int]]):
-    """The tutorial's training set: default loader, RandomResizedCrop, flip, ToTensor, Normalize."""
+# As in the tutorial.
+TRAIN = (transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip())
+VALIDATE = (transforms.Resize(256), transforms.CenterCrop(224))
 
-    def __init__(self, folder: Path, rows: Sequence[SplitRow]) -> None:
-        self.rows, self.folder = rows, folder
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(224),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            ]
-        )
+
+class Photos(Dataset[tuple[torch.Tensor, int]]):
+    """The tutorial's data set: default loader, crop, ToTensor, Normalize."""
+
+    def __init__(
+        self, folder: Path, rows: Sequence[SplitRow], classes: Sequence[str], crop: Sequence[nn.Module] = TRAIN
+    ) -> None:
+        self.rows, self.folder, self.classes = rows, folder, classes
+        normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        self.transform = transforms.Compose([*crop, transforms.ToTensor(), normalize])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
         row = self.rows[number]
-        return self.transform(default_loader(str(self.folder / row.path))), CLASSES.index(row.label)
+        return self.transform(default_loader(str(self.folder / row.path))), self.classes.index(row.label)
 
 
 class Tutorial:
     """The tutorial's training phase: cross-entropy, SGD 0.001 with momentum 0.9, everything in training mode."""
 
-    def __init__(self, folder: Path, rows: Sequence[SplitRow], backbone: nn.Module, batch: int) -> None:
+    def __init__(
+        self, folder: Path, rows: Sequence[SplitRow], classes: Sequence[str], backbone: nn.Module, batch: int
+    ) -> None:
         dim = backbone(torch.zeros(2, 3, 224, 224)).shape[1]
-        self.network = nn.Sequential(backbone, nn.Linear(dim, len(CLASSES))).requires_grad_(True)
-        self.loader = DataLoader(Photos(folder, rows), batch_size=batch, shuffle=True, num_workers=2)
+        self.network = nn.Sequential(backbone, nn.Linear(dim, len(classes))).requires_grad_(True)
+        self.loader = DataLoader(Photos(folder, rows, classes), batch_size=batch, shuffle=True, num_workers=2)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.001, momentum=0.9)
         self.num = len(rows)
 
     def images_per_second(self) -> float:
         """Train for one epoch."""
-        return self.num / seconds_of(self._epoch)
+        return self.num / seconds_of(self.train_epoch)
 
-    def _epoch(self) -> None:
+    def train_epoch(self) -> None:
+        """Go through the training set once."""
         self.network.train()
         for inputs, labels in self.loader:
             self.optimizer.zero_grad()
@@ -115,7 +119,7 @@ def measure(name: str, folder: Path, index: Sequence[IndexRow], root: Path, *, b
     backbone = build_backbone(extract_params.backbone).network
     later = stages_of(backbone, 224)[-2]
     training = [row for row in split if row.split == "train"]
-    tutorial = Tutorial(folder, training, build_backbone(extract_params.backbone).network, batch)
+    tutorial = Tutorial(folder, training, CLASSES, build_backbone(extract_params.backbone).network, batch)
     contestants = {
         RIVAL: tutorial.images_per_second,
         "fine-tune": lambda: ours(features_path, index, split, params()),
