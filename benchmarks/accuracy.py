@@ -31,7 +31,7 @@ def ours(project: Path, photos: Path) -> tuple[float, float]:
     params = re.sub(r"(?m)^  path: data/digits\b", f"  path: {photos}", params)
     (project / "params.yaml").write_text(params, encoding="utf-8")
     run = partial(subprocess.run, check=True, cwd=project)
-    run(["dvc", "repro", "--quiet", "extract"])
+    run(["dvc", "repro", "--quiet", "extract", "split"])
     seconds = seconds_of(lambda: run(["dvc", "repro", "--single-item", "finetune"]))
     found = read_predictions(project / "predictions" / "finetune.csv")
     predicted = np.array(found.classes)[found.logits.argmax(axis=1)]
