@@ -1,19 +1,43 @@
 """Parallel work: a function over many items in threads, results in order, few of them waiting."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_held: list[threadpool_limits] = []  # the limit, once for each that is inside
 
 
 def num_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_blas_thread() -> Generator[None]:
+    """Hold BLAS to one thread, because our own fill the cores; behind the last that is inside the old number is back.
+
+    For the main thread; in others it does nothing. The number is the process's, and OpenBLAS takes it from the main
+    thread alone: what another one sets back stays as it was.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _held.append(_held[0] if _held else threadpool_limits(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        limit = _held.pop()
+        if not _held:
+            limit.restore_original_limits()
 
 
 def in_order(

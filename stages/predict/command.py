@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from threadpoolctl import threadpool_limits
-
 from stages.core.errors import DataError
 from stages.core.progress import Progress
 from stages.predict.model import Model, load
@@ -109,12 +107,10 @@ def run(asked: Asked) -> str:
 
         check_gallery(asked.explain, asked.photos, len(sources))
     model = load(asked.bundle, device=asked.device, batch=asked.batch, num_images=len(sources), weights=asked.weights)
-    # Our threads fill the cores: with those of BLAS besides, finding the nearest took as long as all the rest.
-    with threadpool_limits(limits=1, user_api="blas"):
-        if asked.explain is not None:
-            num_bad, where = _explain(asked, asked.explain, model, sources)
-        else:
-            num_bad, where = _list(asked, model, sources)
+    if asked.explain is not None:
+        num_bad, where = _explain(asked, asked.explain, model, sources)
+    else:
+        num_bad, where = _list(asked, model, sources)
     bad = f", {num_bad} of which cannot be read" * bool(num_bad)
     summary = f"{len(sources)} image{'s' * (len(sources) > 1)}{bad}{where}"
     if asked.strict and num_bad:

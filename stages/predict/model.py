@@ -20,7 +20,7 @@ from stages.core.engines.engine import Engine
 from stages.core.errors import BundleError, DataError, ParamsError
 from stages.core.features import Rows
 from stages.core.images import DECODE_POLICY, ImageError
-from stages.core.parallel import in_order, num_cores
+from stages.core.parallel import in_order, num_cores, one_blas_thread
 from stages.core.reader import MemoryBudget, Reader
 from stages.core.specs import find_problem, transform_of
 from stages.core.views import view_of
@@ -102,8 +102,10 @@ class Model:
         """Give what `predict` returns, one by one, few images in memory at once."""
         step = max(1, self._engine.batch // self._num_views)
         predict_few = partial(self._predict_few, thresholds=self.thresholds(coverage), num_nearest=num_nearest)
-        for part in in_order(predict_few, batched(images, step), self._num_threads):
-            yield from part
+        # With more, finding the nearest takes as long as all the rest.
+        with one_blas_thread():
+            for part in in_order(predict_few, batched(images, step), self._num_threads):
+                yield from part
 
     def logits(self, images: Iterable[ImageLike]) -> NDArray[np.float64]:
         """Return calibrated logits (N, C).

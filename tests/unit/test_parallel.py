@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from stages.core.parallel import in_order
+from stages.core.parallel import in_order, one_blas_thread
 
 
 @given(st.lists(st.integers()), st.integers(1, 8))
@@ -55,3 +57,32 @@ def test_threads_work_at_the_same_time() -> None:
     barrier = threading.Barrier(2, timeout=20)
 
     assert len(list(in_order(lambda _: barrier.wait(), range(2), num_threads=2))) == 2
+
+
+def blas_threads() -> list[int]:
+    """Return the number of threads of each BLAS."""
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_blas_has_its_threads_back_behind_the_last() -> None:
+    """Contexts that overlap without being nested leave the number of before; another thread's change nothing."""
+    np.ones(2) @ np.ones(2)  # so that there is one
+    with threadpool_limits(limits=3, user_api="blas"):
+        before = blas_threads()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert set(blas_threads()) == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == before
+
+        def elsewhere() -> None:
+            with one_blas_thread():
+                inside.extend(blas_threads())
+
+        inside: list[int] = []
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        other.join()
+        assert inside == blas_threads() == before

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from threadpoolctl import threadpool_limits
 
 from stages.core.errors import DataError
+from stages.core.parallel import one_blas_thread
 from stages.predict.command import Parser, at_least
 from stages.predict.engines import MANY_IMAGES
 from stages.predict.heatmaps import find_heat_maps
@@ -86,8 +86,7 @@ def run(asked: Asked) -> None:
             max_pixels=limits.num_pixels,
         )
         explainer = Explainer(model, find_heat_maps(model.bundle, asked.weights), asked.photos)
-        # Of BLAS one thread, as the command has it.
-        with threadpool_limits(limits=1, user_api="blas"), Batcher(model, explainer, limits.num_requests) as batcher:
+        with one_blas_thread(), Batcher(model, explainer, limits.num_requests) as batcher:
             config = uvicorn.Config(
                 make_app(model, batcher, limits, asked.host),
                 log_level="warning",
