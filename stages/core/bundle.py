@@ -23,13 +23,13 @@ from safetensors.numpy import load_file, save
 from stages.core.errors import BundleError
 from stages.core.files import sha256_file, sha256_json, write_bytes, write_json
 from stages.core.references import References, from_tensors, to_tensors
+from stages.core.tables import TRACKS
 
 SCHEMA = "headstart.bundle/2"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 REFERENCES_NAME = "references.safetensors"
 _BACKBONE = "backbone."
-_TRACKS = ("head", "finetune")
 _CONFIG_KEYS = {
     "track": str,
     "classes": list,
@@ -164,8 +164,8 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _problem(bundle: Bundle) -> str:
     """Return what is wrong with a bundle whose digests agree: somebody may have written them anew."""
-    if bundle.track not in _TRACKS:
-        return f"track is {bundle.track!r}; expected one of {_TRACKS}"
+    if bundle.track not in TRACKS:
+        return f"track is {bundle.track!r}; expected one of {TRACKS}"
     num_classes = len(bundle.classes)
     are_names = all(isinstance(name, str) for name in bundle.classes)
     if not are_names or num_classes < 2 or len(set(bundle.classes)) < num_classes:

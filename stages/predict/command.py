@@ -17,7 +17,17 @@ _FLUSH_EVERY = 64
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line."""
+    """Says a mistake in one line, and knows the words that several commands take."""
+
+    def add_model(self) -> None:
+        """Take the model and what it may need."""
+        self.add_argument("bundle", type=Path, help="folder of a model, such as models/head")
+        self.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
+
+    def add_surroundings(self) -> None:
+        """Take where the model runs, and what it was trained on."""
+        self.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+        self.add_argument("--photos", type=Path, metavar="FOLDER", help="the training images (data.path), to show them")
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
@@ -45,7 +55,8 @@ class Asked:
 def parse(words: Sequence[str]) -> Asked:
     """Read the command line; a mistake in it is one line, and exit code 2."""
     parser = Parser(prog="python -m stages.predict", description="Predict the classes of images by a bundle.")
-    parser.add_argument("bundle", type=Path, help="folder of a model, such as models/head")
+    parser.add_model()
+    parser.add_surroundings()
     parser.add_argument(
         "inputs", nargs="+", metavar="input", help="photo, folder, 'pattern*', .zip, .tar, or - for a list of paths"
     )
@@ -59,10 +70,7 @@ def parse(words: Sequence[str]) -> Asked:
         help="fraction of images like the training images to answer; rest: unknown",
     )
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help="write heat maps and nearest training images to")
-    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="the training images (data.path), to show them")
     parser.add_argument("--batch", type=at_least(2), metavar="N", help="pictures in a forward pass")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if any image cannot be read")
     given = parser.parse_args(words)
     kind = given.format or (given.output.suffix[1:].lower() if given.output else "table")

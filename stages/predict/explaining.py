@@ -18,7 +18,7 @@ from stages.core.images import ImageError, decode
 from stages.predict.heatmaps import HeatMaps, find_heat_maps, overlay
 from stages.predict.images import ImageLike
 from stages.predict.model import MAX_PIXELS, Model
-from stages.predict.predictions import Neighbour, Prediction
+from stages.predict.predictions import Neighbour, Prediction, as_utf8
 from stages.predict.sources import SourceError, read_file
 
 NUM_NEAREST = 5
@@ -65,18 +65,18 @@ def write_gallery(
     shown: list[dict[str, Any]] = []
     with atomic_folder(folder) as temporary:
         for number, (image, one) in enumerate(zip(images, predictions, strict=True), start=1):
-            picture = ""
+            picture = shown_class = ""
             if one.logits is not None:
-                picture = f"{number:04}.png"
-                seen = _show(model.pixels([image])[0], heat_maps, int(one.logits.argmax()))
-                seen.save(temporary / picture)
+                picture, column = f"{number:04}.png", int(one.logits.argmax())
+                shown_class = model.classes[column]
+                _show(model.pixels([image])[0], heat_maps, column).save(temporary / picture)
             shown.append({
                 "picture": picture,
-                "name": one.name.encode("utf-8", "backslashreplace").decode(),
+                "name": as_utf8(one.name),
                 "status": one.status,
                 "reason": one.reason,
                 "predicted": one.predicted,
-                "shown_class": one.top(1)[0][0] if one.logits is not None else "",
+                "shown_class": shown_class,
                 "confidence": one.confidence,
                 "nearest": [_near(other, photos, thumbnails) for other in one.nearest],
             })  # fmt: skip
@@ -92,12 +92,21 @@ def check_gallery(folder: Path, photos: Path | None, num_images: int) -> None:
     Raises:
         DataError: The folder is there already, that of the photos is not, or there are too many images for a page.
     """
-    if photos is not None and not photos.is_dir():
-        raise DataError(f"--photos {photos}: there is no such folder")
+    check_photos(photos)
     if folder.exists():
         raise DataError(f"--explain {folder}: is there already; move it away, or name another folder")
     if num_images > MOST_IMAGES:
         raise DataError(f"--explain: {num_images} images are too many for a page; expected at most {MOST_IMAGES}")
+
+
+def check_photos(folder: Path | None) -> None:
+    """Refuse a folder of training images that is not there.
+
+    Raises:
+        DataError: It is not.
+    """
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"--photos {folder}: there is no such folder")
 
 
 def _show(pixels: NDArray[np.uint8], heat_maps: HeatMaps | None, column: int) -> Image.Image:
@@ -115,7 +124,7 @@ def _near(other: Neighbour, photos: Path | None, thumbnails: dict[str, str]) -> 
     if photos is not None and other.digest not in thumbnails:
         thumbnails[other.digest] = thumbnail(photos / other.path, other.digest)
     return {
-        "path": other.path.encode("utf-8", "backslashreplace").decode(),
+        "path": as_utf8(other.path),
         "label": other.label,
         "similarity": other.similarity,
         "thumbnail": thumbnails.get(other.digest, ""),
@@ -132,6 +141,16 @@ def thumbnail(path: Path, digest: str) -> str:
     except (SourceError, ImageError):
         return ""
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    return data_address(image, "webp")
+
+
+def data_address(image: Image.Image, kind: str) -> str:
+    """Return a picture as a `data:` address, without loss.
+
+    Args:
+        image: Of any mode that the format takes.
+        kind: `png` or `webp`.
+    """
     file = io.BytesIO()
-    image.save(file, "WEBP", lossless=True)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    image.save(file, kind, lossless=True)  # which PNG always is
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

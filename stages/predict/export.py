@@ -15,7 +15,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     from stages.predict.command import Parser
 
     parser = Parser(prog="python -m stages.predict.export", description="Write a bundle in another form.")
-    parser.add_argument("bundle", type=Path, help="folder of a model, such as models/head")
+    parser.add_model()
     parser.add_argument("output", type=Path, help="file, or with --self-contained a folder that is not there yet")
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--to", choices=("onnx", "torch"), help="for ONNX Runtime, or a program of torch.export")
@@ -23,7 +23,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--check", nargs="+", metavar="INPUT", help=f"photos or a folder; {_MOST_CHECKED} of them are compared (--to)"
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
     given = parser.parse_args(words)
     if given.self_contained and given.check:
         parser.error("--check goes with --to: with --self-contained the bundle computes what it computed before")

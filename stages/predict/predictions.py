@@ -73,6 +73,11 @@ class Prediction:
         return [(self.classes[column], float(self.probabilities[column])) for column in order]
 
 
+def as_utf8(text: str) -> str:
+    """Return text that a page or JSON can hold: names of files may have halves of characters in them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def judge(one: Prediction, thresholds: tuple[float, float]) -> Prediction:
     """Return a prediction, `unknown` if it does not reach the thresholds.
 

@@ -271,7 +271,8 @@ def test_requests_of_one_call_keep_their_coverage(model: Model, folder: Path, mo
     photo = Path(least_sure.name).read_bytes()
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    jobs = [Job([as_loaded(photo)], coverage, explain=False) for coverage in (None, 0.01, None, 1e-9)]
+    coverages = (None, 0.01, None, 1e-9)
+    jobs = [Job([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
     with Batcher(model, Explainer(model, None, None), 4) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)

@@ -82,10 +82,10 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
         if odd:
             raise HTTPException(422, f"query.{odd[0]}: is no parameter; expected {', '.join(sorted(_PARAMETERS))}")
         try:
-            model.thresholds(coverage)
+            thresholds = model.thresholds(coverage)
         except DataError as error:
             raise HTTPException(422, str(error)) from error
-        job = Job([Loaded(one.filename or "", data=await one.read()) for one in images], coverage, explain)
+        job = Job([Loaded(one.filename or "", data=await one.read()) for one in images], thresholds, explain)
         try:
             batcher.submit(job)
         except Full as error:

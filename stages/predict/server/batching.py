@@ -39,13 +39,13 @@ class Job:
 
     Attributes:
         images: With their bytes.
-        coverage: As for `Model.predict`.
+        thresholds: By `Model.thresholds`.
         explain: Whether heat maps and nearest training images are wanted.
         answers: Comes true in the order of the images.
     """
 
     images: Sequence[Loaded]
-    coverage: float | None
+    thresholds: tuple[float, float] | None
     explain: bool
     answers: "Future[list[Answer]]" = field(default_factory=Future)
 
@@ -122,16 +122,15 @@ class Batcher:
 
     def _predict(self, jobs: Sequence[Job]) -> list[list[Prediction]]:
         """Return each job's predictions, by one call of the model."""
-        thresholds = [self._model.thresholds(job.coverage) for job in jobs]
-        needs_nearest = any(job.explain for job in jobs) or any(thresholds)
+        needs_nearest = any(job.explain or job.thresholds for job in jobs)
         images = [image for job in jobs for image in job.images]
         predictions = iter(self._model.predict(images, num_nearest=NUM_NEAREST if needs_nearest else 0))
         return [
             [
-                judge(one, wanted) if wanted is not None and one.logits is not None else one
+                judge(one, job.thresholds) if job.thresholds is not None and one.logits is not None else one
                 for _, one in zip(job.images, predictions, strict=False)  # the images end first
             ]
-            for job, wanted in zip(jobs, thresholds, strict=True)
+            for job in jobs
         ]
 
     def _explain(self, job: Job, predictions: Sequence[Prediction]) -> None:

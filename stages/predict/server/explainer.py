@@ -1,12 +1,10 @@
 """The explainer: a heat map and pictures of training images, as `data:` addresses. For one thread."""
 
-import base64
-import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.predict.explaining import thumbnail
+from stages.predict.explaining import data_address, thumbnail
 from stages.predict.heatmaps import HeatMaps, overlay
 from stages.predict.images import ImageLike
 from stages.predict.model import Model
@@ -33,9 +31,7 @@ class Explainer:
         if self._heat_maps is None or one.logits is None:
             return None
         pixels = self._model.pixels([image])[0]
-        file = io.BytesIO()
-        overlay(pixels, self._heat_maps.of(pixels, int(one.logits.argmax()))).save(file, "PNG")
-        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+        return data_address(overlay(pixels, self._heat_maps.of(pixels, int(one.logits.argmax()))), "png")
 
     def thumbnails(self, nearest: Sequence[Neighbour]) -> list[str]:
         """Return a small picture of each training image; empty where it is not there or no longer what it was."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from stages.predict.predictions import as_utf8
 from stages.predict.server.batching import Answer
 
 
@@ -67,21 +68,16 @@ def row_of(answer: Answer, num_top: int, *, is_explained: bool) -> Row:
     """
     one = answer.prediction
     near = [
-        Near(path=_text(other.path), label=_text(other.label), similarity=other.similarity, thumbnail=thumbnail)
+        Near(path=as_utf8(other.path), label=as_utf8(other.label), similarity=other.similarity, thumbnail=thumbnail)
         for other, thumbnail in zip(one.nearest, answer.thumbnails, strict=False)
     ]
     return Row(
-        name=_text(one.name),
+        name=as_utf8(one.name),
         status=one.status,
-        reason=_text(one.reason),
-        predicted=_text(one.predicted),
+        reason=as_utf8(one.reason),
+        predicted=as_utf8(one.predicted),
         confidence=one.confidence,
-        top=[Ranked(label=_text(label), probability=probability) for label, probability in one.top(num_top)],
+        top=[Ranked(label=as_utf8(label), probability=probability) for label, probability in one.top(num_top)],
         heat_map=answer.heat_map,
         nearest=near if is_explained else None,
     )
-
-
-def _text(text: str) -> str:
-    """Return what JSON can hold: names may have halves of characters in them."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -14,6 +14,7 @@ from stages.core.errors import DataError
 from stages.core.parallel import one_blas_thread
 from stages.predict.command import Parser, at_least
 from stages.predict.engines import MANY_IMAGES
+from stages.predict.explaining import check_photos
 from stages.predict.heatmaps import find_heat_maps
 from stages.predict.model import load
 from stages.predict.server.app import make_app
@@ -39,12 +40,10 @@ def parse(words: Sequence[str]) -> Asked:
     """Read the command line; a mistake in it is one line, and exit code 2."""
     usual, whole = Limits(), at_least(1)
     parser = Parser(prog="python -m stages.predict.serve", description="Answer over HTTP what is in photos.")
-    parser.add_argument("bundle", type=Path, help="folder of a model, such as models/head")
+    parser.add_model()
+    parser.add_surroundings()
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine's own only")
     parser.add_argument("--port", type=at_least(0), default=8000, help="0 for any that is free; default: 8000")
-    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="the training images (data.path), to show them")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone, where they are not found")
     for option, value, meaning in (
         ("--max-bytes", usual.num_bytes, "of a request"),
         ("--max-files", usual.num_files, "of a request"),
@@ -74,8 +73,7 @@ def run(asked: Asked) -> None:
         BundleError, ParamsError: As `load`.
         DataError: The address cannot be listened on, or there is no folder of photos.
     """
-    if asked.photos is not None and not asked.photos.is_dir():
-        raise DataError(f"--photos {asked.photos}: there is no such folder")
+    check_photos(asked.photos)
     with _listen(asked.host, asked.port) as listener:
         limits = asked.limits
         model = load(
