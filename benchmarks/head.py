@@ -15,13 +15,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from threadpoolctl import threadpool_limits
 
 from benchmarks.memory import memory_bytes
@@ -90,13 +89,20 @@ def ours(folder: Path, taps: list[str], *, with_diagnostics: bool) -> float:
             return float(np.mean([a == b for a, b in zip(predictions.predicted, predictions.labels, strict=True)]))
         with threadpool_limits(limits=1, user_api="blas"):
             fitted = fit_head(features, [row for row in split if row.split == "train"], classes, params_for(taps))
-        x, labels = _rows(folder, "test", fitted.tap)
-        return float(np.mean([classes[number] for number in fitted.fit.logits(x).argmax(axis=1)] == labels))
+        reported = [row for row in split if row.split == "test"]
+        truth = np.array([classes.index(row.label) for row in reported])
+        pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), 2**24)
+        return float(np.mean(np.concatenate(
+            [fitted.fit.logits(views[:, 0]).argmax(axis=1) == truth[places] for places, views in pieces]
+        )))  # fmt: skip
 
 
 def logistic_cv(folder: Path, num_jobs: int, num_rows: int | None = None) -> float:
     """Fit LogisticRegressionCV with its defaults on the same grid and folds, standardised float32 rows in memory."""
-    x, labels = _rows(folder, "train", "last")
+    from sklearn.linear_model import LogisticRegressionCV  # which the head does without: memory
+
+    split = read_rows(folder / "split.csv", SplitRow)
+    x, labels = _rows(folder, split, "train", "last")
     x, labels = x[:num_rows], labels[:num_rows]
     folds = make_folds(labels.tolist(), [str(number) for number in range(len(x))], FOLDS, 0, "head.folds")
     pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(FOLDS)]
@@ -104,7 +110,7 @@ def logistic_cv(folder: Path, num_jobs: int, num_rows: int | None = None) -> flo
     model = LogisticRegressionCV(Cs=GRID, cv=pairs, n_jobs=num_jobs, l1_ratios=(0,), use_legacy_attributes=False)
     with threadpool_limits(limits=None if num_jobs == 1 else 1, user_api="blas"):
         model.fit(x, labels)
-    test, truth = _rows(folder, "test", "last")
+    test, truth = _rows(folder, split, "test", "last")
     return float(model.score((test - mean) / scale, truth))
 
 
@@ -113,7 +119,10 @@ def dinov2_sweep(folder: Path) -> float:
 
     facebookresearch/dinov2, dinov2/eval/log_regression.py: C from 10^-6 to 10^5; of its 1000 iterations at most 100.
     """
-    x, labels = _rows(folder, "train", "last")
+    from sklearn.linear_model import LogisticRegression
+
+    split = read_rows(folder / "split.csv", SplitRow)
+    x, labels = _rows(folder, split, "train", "last")
     mean, scale = _standardise(x)
     held = np.arange(len(x)) % 10 == 0
     best, best_accuracy = 0.0, -1.0
@@ -123,7 +132,7 @@ def dinov2_sweep(folder: Path) -> float:
         if accuracy > best_accuracy:
             best, best_accuracy = strength, accuracy
     model = LogisticRegression(C=best, max_iter=100).fit(x, labels)
-    test, truth = _rows(folder, "test", "last")
+    test, truth = _rows(folder, split, "test", "last")
     return float(model.score((test - mean) / scale, truth))
 
 
@@ -139,8 +148,8 @@ CONTESTANTS: dict[str, Callable[[Path], float]] = {
 }
 
 
-def _rows(folder: Path, split: str, tap: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    rows = [row for row in read_rows(folder / "split.csv", SplitRow) if row.split == split]
+def _rows(folder: Path, split: Sequence[SplitRow], part: str, tap: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
+    rows = [row for row in split if row.split == part]
     with open_features(folder / "features.h5") as features:
         pieces = features.pieces(tap, features.rows([row.digest for row in rows]), 2**25)
         x = np.concatenate([views[:, 0] for _, views in pieces])

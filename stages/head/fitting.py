@@ -73,8 +73,11 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     ridge_grid = [head.c] if head.kind == "ridge" and head.c != "auto" else sorted(head.c_grid)
     taps: dict[str, Scored] = {}
     best: tuple[str, Designs, list[Linear]] | None = None
+    rows: Rows | None = None
     with Progress("head", len(candidates), "tap") as progress:
         for tap in candidates:
+            if rows is not None:
+                rows.forget()  # one tap's at a time
             rows = Rows(features, tap, digests, folds, params.runtime.memory // ROWS_FRACTION)
             # A GPU pays where rows are many: torch takes seconds to import.
             device = choose_device(params.runtime.device) if are_many(rows, targets) else "cpu"
@@ -85,6 +88,7 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
             progress.advance(1)
     assert best is not None, "there is a candidate"
     tap, designs, ridge_folds = best
+    designs.rows.keep()
     ridge_c = taps[tap].c
     assert ridge_c is not None, "ridge regression has a strength"
     scored, of_folds = taps[tap], ridge_folds

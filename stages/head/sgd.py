@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from stages.core.linear.moments import Array, Linear, floored_scale
-from stages.core.linear.rows import Mask, Rows
+from stages.core.linear.rows import Mask, Rows, merged
 from stages.core.linear.targets import Targets
 from stages.head.params import SgdParams
 
@@ -50,14 +50,16 @@ def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParam
         targets: Of these rows.
         held_out: The fold that is not seen; None for none.
         params: The recipe.
-        seed: Of the order of the rows, which are shuffled by blocks and inside each block.
+        seed: Of the order of the rows, which are shuffled inside each stretch of the file.
     """
     inner = 0 if held_out is None else (held_out + 1) % (int(rows.folds.max()) + 1)
     training = (rows.folds != inner) & (rows.folds != (-1 if held_out is None else held_out))
     mean, scale = _standardisation(rows, training)
 
     def standardised(chosen: Mask) -> Iterator[tuple[Array, NDArray[np.intp]]]:
-        for block in rows.blocks(chosen):
+        for stretch in rows.stretches():
+            block = merged(stretch)
+            block = block.of(chosen[block.positions])
             yield (block.x - mean) / scale, block.positions
 
     random = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from stages.core.bundle import Bundle
 from stages.core.errors import DataError
 from stages.core.features import Features, check_finite, fingerprint
 from stages.core.linear.moments import Array
-from stages.core.linear.rows import BLOCK_BYTES, ROWS_FRACTION, Rows
+from stages.core.linear.rows import ROWS_FRACTION, STRETCH_BYTES, Rows
 from stages.core.linear.selection import held_out_logits
 from stages.core.references import (
     MOST_HELD_OUT,
@@ -101,7 +101,7 @@ def train_head(
         bias=fitted.fit.bias.astype(np.float32),
         references=_references(features, fitted, training, out_of_fold),
     )
-    pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), BLOCK_BYTES)
+    pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), STRETCH_BYTES)
     logits = np.concatenate([_checked_logits(bundle, reported, positions, views) for positions, views in pieces])
     return TrainedHead(
         bundle=bundle,
@@ -132,7 +132,7 @@ def _near_duplicates(
         rows = Rows(features, deepest, ours, rows.folds, params.runtime.memory // ROWS_FRACTION)
     embeddings = (
         ([theirs[position] for position in positions], views.mean(axis=1))
-        for positions, views in features.pieces(deepest, features.rows(theirs), BLOCK_BYTES)
+        for positions, views in features.pieces(deepest, features.rows(theirs), STRETCH_BYTES)
     )
     return near_duplicates(embeddings, rows, ours, params.head.duplicate_similarity, params.runtime.num_workers)
 

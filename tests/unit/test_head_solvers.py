@@ -217,7 +217,7 @@ def test_what_a_fold_holds_out_reaches_none_of_its_fits(designs_of: DesignsOf) -
 
 def test_rows_beyond_the_memory_give_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read again from the file for every pass, in many pieces, the rows give the bits that they give from memory."""
-    monkeypatch.setattr("stages.core.linear.rows.BLOCK_BYTES", 12 * 4 * 20)
+    monkeypatch.setattr("stages.core.linear.rows.STRETCH_BYTES", 12 * 4 * 20)
     x, classes = clusters(90, 12, 3)
     fits = []
     for memory in (0, 2**30):

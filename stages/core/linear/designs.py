@@ -1,15 +1,14 @@
 """Designs: the training rows of one tap as the solvers want them, with one of the folds held out or with none."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from stages.core.linear.moments import Array, Linear, Moments, MomentSums, Ridge, floored_scale
+from stages.core.linear.moments import Array, Linear, Moments, MomentSums, Products, Ridge, floored_scale, products_of
 from stages.core.linear.rows import Block, Mask, Rows, merged
 from stages.core.linear.targets import Targets
 from stages.core.parallel import in_order
@@ -108,7 +107,7 @@ class Designs:
             return self._projected(chosen, np.zeros_like(chosen))
         sums = MomentSums(self.rows.dim, self.targets.num_classes)
         for block in self.rows.blocks(chosen):
-            sums.add(self._near(block), *self._targets_of(block))
+            sums.add(self._products(self._near(block), block.positions))
         return self._of_moments(sums.moments(), None, chosen)
 
     def _are_few(self, num: int) -> bool:
@@ -116,16 +115,16 @@ class Designs:
 
     def _sum_folds(self) -> list[Moments]:
         sums = [MomentSums(self.rows.dim, self.targets.num_classes) for _ in range(self.num_folds)]
-        for block in self.rows.blocks():
-            self.each_fold(partial(self._add, sums, block))
+        for fold, products in in_order(self._products_of, self.rows.blocks(), self.machine.num_threads):
+            sums[fold].add(products)
         return [each.moments() for each in sums]
 
-    def _add(self, sums: Sequence[MomentSums], block: Block, fold: int) -> None:
-        part = block.of(self.rows.folds[block.positions] == fold)
-        sums[fold].add(self._near(part), *self._targets_of(part))
+    def _products_of(self, block: Block) -> tuple[int, Products]:
+        fold = int(self.rows.folds[block.positions[0]])
+        return fold, self._products(self._near(block), block.positions)
 
-    def _targets_of(self, block: Block) -> tuple[Array, Array]:
-        return self.targets.one_hot(block.positions), self.targets.weights[block.positions]
+    def _products(self, x: NDArray[np.floating[Any]], positions: NDArray[np.intp]) -> Products:
+        return products_of(x, self.targets.one_hot(positions), self.targets.weights[positions])
 
     def _near(self, block: Block) -> NDArray[np.floating[Any]]:
         if not self.rows.shift.any():
@@ -158,5 +157,5 @@ class Designs:
 
     def _moments_of(self, x: Array, block: Block) -> Moments:
         sums = MomentSums(x.shape[1], self.targets.num_classes)
-        sums.add(x, *self._targets_of(block))
+        sums.add(self._products(x, block.positions))
         return sums.moments()

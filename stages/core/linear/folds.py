@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,11 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
     Raises:
         DataError: No class has rows in so many groups.
     """
-    by_group: dict[str, Counter[str]] = {}
+    by_group: dict[str, dict[str, int]] = {}
     for label, group in zip(labels, groups, strict=True):
-        by_group.setdefault(group, Counter())[label] += 1
-    num_groups = Counter(label for counts in by_group.values() for label in counts)
+        counts = by_group.setdefault(group, {})
+        counts[label] = counts.get(label, 0) + 1
+    num_groups = Counter(chain.from_iterable(by_group.values()))
     most = max(num_groups.values())
     if most < num_folds:
         raise DataError(
@@ -36,16 +38,18 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
         )
     names, totals = sorted(by_group), Counter(labels)
     shuffled = [names[number] for number in np.random.default_rng(seed).permutation(len(names))]
-    placed: list[Counter[str]] = [Counter() for _ in range(num_folds)]
+    placed = {label: [0] * num_folds for label in totals}
     num_placed = [0] * num_folds
     fold_of: dict[str, int] = {}
-    for group in sorted(shuffled, key=lambda name: -by_group[name].total()):
-        counts = by_group[group]
-        crowded = [
-            round(sum(count * there[label] / totals[label] for label, count in counts.items()), 9) for there in placed
-        ]
-        fold = min(range(num_folds), key=lambda number: (crowded[number], num_placed[number]))
+    for group in sorted(shuffled, key=lambda name: -sum(by_group[name].values())):
+        crowded = [0.0] * num_folds
+        for label, count in by_group[group].items():
+            total = totals[label]
+            crowded = [much + count * there / total for much, there in zip(crowded, placed[label], strict=True)]
+        rounded = [round(much, 9) for much in crowded]
+        _, _, fold = min(zip(rounded, num_placed, range(num_folds), strict=True))
         fold_of[group] = fold
-        placed[fold].update(counts)
-        num_placed[fold] += counts.total()
+        for label, count in by_group[group].items():
+            placed[label][fold] += count
+            num_placed[fold] += count
     return np.array([fold_of[group] for group in groups])

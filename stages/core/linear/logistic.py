@@ -6,13 +6,14 @@ classes are equally unsure they are the Hessian (Boehning 1992), so that L-BFGS 
 
 from collections.abc import Callable, Iterable
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
+from stages.core.linear.calibration import log_losses
 from stages.core.linear.designs import Design, Machine
 from stages.core.linear.moments import Array, Linear
 from stages.core.linear.rows import Block, merged
@@ -22,6 +23,7 @@ from stages.core.parallel import in_order
 
 # Rounding in float32 hides smaller gradients.
 _SMALLEST_IN_FLOAT32 = 1e-4
+_LOG_FACTORS = (-2.0, 7.0)  # of a start
 _SMALL = 10**7  # multiplications in a pass, below which blocks and threads cost more than they give
 
 
@@ -49,7 +51,7 @@ def fit_logistic(
         design: The rows.
         targets: Of all training rows.
         c: Inverse strength of regularisation.
-        start: On the design's columns; nearer is faster, the solution is the same.
+        start: On the design's columns; nearer is faster, the solution is the same. Of its length nothing is expected.
         max_iter: Most iterations.
         tol: Largest gradient of the mean loss at which it ends, in unknowns in which its curvature is about 1.
         machine: What computes; the result does not depend on its threads.
@@ -79,8 +81,9 @@ class _Problem:
         self._present = np.flatnonzero(design.ridge.target_mean > 0)
         self._column = np.full(targets.num_classes, -1)
         self._column[self._present] = np.arange(len(self._present))
-        self._read = self._reader(design, exact=exact, machine=machine)
+        self._read = _reader(design, targets, self._column, exact=exact, machine=machine)
         self._penalty = (2 if len(self._present) == 2 else 1) / (c * self._num)
+        start = self._stretched(start, next(design.blocks()))
         weight = start.weight[self._present] * self._scale
         bias = start.bias[self._present] + start.weight[self._present] @ self._mean
         curvature = max(len(self._present) - 1, 1) / len(self._present) ** 2  # p (1 - p) where all are as probable
@@ -89,6 +92,18 @@ class _Problem:
         hessian[np.diag_indices_from(hessian)] += self._penalty
         self._factor = cholesky(hessian, lower=True, overwrite_a=True)
         self.start = np.concatenate([(weight @ self._factor).ravel(), bias * self._root_curvature])
+
+    def _stretched(self, start: Linear, block: Block) -> Linear:
+        """Return the start times the factor of least loss: the logits of ridge regression lie between 0 and 1."""
+        logits, classes = start.logits(block.x), self._targets.classes[block.positions]
+        penalty = self._penalty / 2 * float(((start.weight * self._scale) ** 2).sum())
+
+        def loss(log_factor: float) -> float:
+            factor = float(np.exp(log_factor))
+            return float(log_losses(logits, classes, 1 / factor).mean()) + penalty * factor**2
+
+        factor = np.exp(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded", options={"xatol": 0.1}).x)
+        return Linear(start.weight * factor, start.bias * factor)
 
     @property
     def is_trivial(self) -> bool:
@@ -129,23 +144,34 @@ class _Problem:
         by_weight = total.weight / self._scale - np.outer(total.bias, self._mean / self._scale)
         return total._replace(weight=by_weight)
 
-    def _reader(self, design: Design, *, exact: bool, machine: Machine) -> Callable[[Linear], Iterable[Sums]]:
-        """Return what goes through the rows, a block at a time, for weights on the design's columns."""
 
-        def of_block(block: Block) -> tuple[NDArray[np.int64], Array]:
-            return self._column[self._targets.classes[block.positions]], self._targets.weights[block.positions]
+def _reader(
+    design: Design, targets: Targets, column: NDArray[np.int64], *, exact: bool, machine: Machine
+) -> Callable[[Linear], Iterable[Sums]]:
+    """Return what goes through the rows, a block at a time, for weights on the design's columns.
 
-        def sums(block: Block, on_rows: Linear) -> Sums:
-            return sums_of(block.x.astype(np.float64) if exact else block.x, *of_block(block), on_rows)
+    Not a method: what a problem holds must not hold the problem, or its matrices stay until Python looks for cycles.
+    """
 
-        if machine.device != "cpu":
-            from stages.core.linear.gpu import GpuRows  # torch: seconds
+    def of_block(block: Block) -> tuple[NDArray[np.int64], Array]:
+        return column[targets.classes[block.positions]], targets.weights[block.positions]
 
-            blocks = [GpuRows(block, *of_block(block), device=machine.device, exact=exact) for block in design.blocks()]
-            return lambda on_rows: (rows.sums(on_rows) for rows in blocks)
-        if len(self._targets.classes) * len(self._scale) * self._targets.num_classes < _SMALL:
-            block = merged(design.blocks())
-            return lambda on_rows: [sums(block, on_rows)]
-        if machine.num_threads == 1:
-            return lambda on_rows: (sums(block, on_rows) for block in design.blocks())
-        return lambda on_rows: in_order(partial(sums, on_rows=on_rows), design.blocks(), machine.num_threads)
+    dtype: np.dtype[Any] = np.dtype(np.float64 if exact else np.float32)
+
+    def sums(block: Block, on_rows: Linear) -> Sums:
+        return sums_of(block.x.astype(dtype, copy=False), *of_block(block), on_rows)
+
+    def in_precision(on_rows: Linear) -> Linear:  # once for all blocks
+        return Linear(*(part.astype(dtype, copy=False) for part in on_rows))
+
+    if machine.device != "cpu":
+        from stages.core.linear.gpu import GpuRows  # torch: seconds
+
+        blocks = [GpuRows(block, *of_block(block), device=machine.device, exact=exact) for block in design.blocks()]
+        return lambda on_rows: (rows.sums(on_rows) for rows in blocks)
+    if len(targets.classes) * len(design.ridge.scale) * targets.num_classes < _SMALL:
+        block = merged(design.blocks())
+        return lambda on_rows: [sums(block, on_rows)]
+    if machine.num_threads == 1:
+        return lambda on_rows: map(partial(sums, on_rows=in_precision(on_rows)), design.blocks())
+    return lambda on_rows: in_order(partial(sums, on_rows=in_precision(on_rows)), design.blocks(), machine.num_threads)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.linalg.blas import dsyrk, ssyrk
 
 from stages.core.errors import TrainingError
 
@@ -79,6 +78,29 @@ class Moments:
         return float(self.yy - 2 * explained + fitted)
 
 
+class Products(NamedTuple):
+    """What some rows add to moments, as in `Moments`; products in the precision of the rows."""
+
+    weight: float
+    x: NDArray[np.floating[Any]]
+    y: Array
+    xx: NDArray[np.floating[Any]]
+    xy: NDArray[np.floating[Any]]
+    yy: float
+
+
+def products_of(x_BD: NDArray[np.floating[Any]], y_BC: Array, weight_B: Array) -> Products:
+    """Return the weighted sums over some rows, multiplied in the precision of `x`."""
+    x, y = x_BD, np.concatenate([y_BC, np.ones((len(y_BC), 1))], axis=1)
+    if (weight_B != 1).any():
+        root_B = np.sqrt(weight_B)[:, None]
+        x, y = x * root_B.astype(x.dtype), y * root_B
+    xy = x.T @ y.astype(x.dtype)
+    return Products(
+        float(weight_B.sum()), xy[:, -1], weight_B @ y_BC, x.T @ x, xy[:, :-1], float((y[:, :-1] ** 2).sum())
+    )
+
+
 class MomentSums:
     """Moments that grow in place.
 
@@ -90,26 +112,19 @@ class MomentSums:
     def __init__(self, dim: int, num_targets: int) -> None:
         self._weight, self._yy = 0.0, 0.0
         self._x, self._y = np.zeros(dim), np.zeros(num_targets)
-        self._xx, self._xy = np.zeros((dim, dim), order="F"), np.zeros((dim, num_targets))
+        self._xx, self._xy = np.zeros((dim, dim)), np.zeros((dim, num_targets))
 
-    def add(self, x_BD: NDArray[np.floating[Any]], y_BC: Array, weight_B: Array) -> None:
-        """Add some rows, multiplied in their own precision; sums are in float64."""
-        root_B = np.sqrt(weight_B)[:, None]
-        x, y = x_BD * root_B.astype(x_BD.dtype), y_BC * root_B
-        if x.dtype == np.float64:
-            self._xx = dsyrk(1.0, x.T, beta=1.0, c=self._xx, overwrite_c=1)  # its upper triangle, as the next
-        else:
-            self._xx += ssyrk(1.0, x.T)
-        self._xy += x.T @ y.astype(x.dtype)
-        self._x += weight_B @ x_BD
-        self._y += weight_B @ y_BC
-        self._weight += float(weight_B.sum())
-        self._yy += float((y**2).sum())
+    def add(self, products: Products) -> None:
+        """Add those of some rows, in float64."""
+        self._xx += products.xx
+        self._xy += products.xy
+        self._x += products.x
+        self._y += products.y
+        self._weight += products.weight
+        self._yy += products.yy
 
     def moments(self) -> Moments:
         """Return the sums; nothing can be added after."""
-        for row in range(1, len(self._x)):
-            self._xx[row, :row] = self._xx[:row, row]
         return Moments(self._weight, self._x, self._y, self._xx, self._xy, self._yy)
 
 
@@ -159,7 +174,7 @@ class Ridge:
 
     def fit(self, c: float) -> Linear:
         """Return the solution for a strength, on the columns as they were before standardising."""
-        penalised = self.gram.copy(order="F")
+        penalised = self.gram.copy().T  # symmetric: LAPACK's order at no cost
         penalised[np.diag_indices_from(penalised)] += 1 / c
         try:
             factor = cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)

@@ -1,7 +1,8 @@
-"""Rows: the training embeddings of one tap, a block at a time, from memory if they are few and else from the file."""
+"""Rows: the training embeddings of one tap, a block at a time, from memory if they fit and else from the file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,15 +10,16 @@ from numpy.typing import NDArray
 from stages.core.errors import FeatureFileError
 from stages.core.features import Features
 
-# Large enough for fast matrix products. Not from runtime.memory: sums over blocks would then depend on it.
-BLOCK_BYTES = 2**24
-# Rows are kept if they take no more than this part of runtime.memory. Reading 50,000 x 1,280 again costs a quarter of a
-# pass (0.06 of 0.24 s, the file being in the system's cache), keeping them half of all the memory.
-ROWS_FRACTION = 16
+# What is read at a time: in parts by fold still large enough for fast matrix products. Not from runtime.memory: sums
+# over blocks would then depend on it.
+STRETCH_BYTES = 3 * 2**23
+# Rows are kept if they take no more than this part of runtime.memory: reading 50,000 x 1,280 again takes as long as all
+# else in a pass of logistic regression.
+ROWS_FRACTION = 4
 # Columns further from zero than so many times their spread are shifted before products in float32, whose rounding would
 # else hide their variance.
 _FAR = 10
-_FIRST = 1000  # rows that tell how far
+_FIRST = 200  # rows of each fold that tell how far
 
 Mask = NDArray[np.bool_]
 
@@ -40,7 +42,7 @@ class Block:
 
 
 class Rows:
-    """The training rows of one tap.
+    """The training rows of one tap, in blocks of one fold each, so that leaving out a fold copies nothing.
 
     Attributes:
         num: Rows.
@@ -54,7 +56,7 @@ class Rows:
         tap: One of its taps.
         digests: (N,) the rows, ascending.
         folds: (N,) fold of every row.
-        memory: Bytes; rows that take more are read again whenever they are needed.
+        memory: Bytes; rows that take more are not kept but read again whenever they are needed.
 
     Raises:
         FeatureFileError: No such tap, an image without a row, or an embedding that is not finite.
@@ -65,12 +67,12 @@ class Rows:
     ) -> None:
         self._features, self._tap, self._digests = features, tap, digests
         self._file_rows = features.rows(digests)
-        self._kept: list[Block] | None = None
+        self._kept: list[list[Block]] | None = None
         self._all_checked = False
         self.num, self.dim, self.folds = len(digests), features.dim(tap), folds
-        if self.num * self.dim * np.dtype(np.float32).itemsize <= memory:
-            self._kept = list(self.blocks())
-        first = next(self.blocks()).x[:_FIRST].astype(np.float64)
+        self._fit = self.num * self.dim * np.dtype(np.float32).itemsize <= memory
+        self.keep()
+        first = np.concatenate([block.x[:_FIRST] for block in next(self.stretches())]).astype(np.float64)
         # Of ranks, so that a few rows of a held-out fold, however far away, move neither.
         low, centre, high = np.quantile(first, (0.1, 0.5, 0.9), axis=0)
         spread = (high - low) / 2
@@ -79,21 +81,34 @@ class Rows:
         self.shift: NDArray[np.float64] = centre if far else np.zeros(self.dim)
         self.unit: NDArray[np.float64] = spread if far else np.ones(self.dim)
 
-    def blocks(self, chosen: Mask | None = None) -> Iterator[Block]:
-        """Give the rows, or the chosen ones of them (N,), by ascending position."""
+    def keep(self) -> None:
+        """Read the rows into memory, if they fit."""
+        if self._fit and self._kept is None:
+            self._kept = list(self.stretches())
+
+    def forget(self) -> None:
+        """Give back the memory; rows that are needed again are read again."""
+        self._kept = None
+
+    def stretches(self) -> Iterator[list[Block]]:
+        """Give the rows, neighbours in the file at a time: a block for each of the folds that they are in."""
         if self._kept is not None:
-            for block in self._kept:
-                inside = np.ones(len(block.x), dtype=bool) if chosen is None else chosen[block.positions]
-                if inside.any():
-                    yield block.of(inside)
+            yield from self._kept
             return
-        positions = np.arange(self.num) if chosen is None else np.flatnonzero(chosen)
-        for numbers, views in self._features.pieces(self._tap, self._file_rows[positions], BLOCK_BYTES):
-            block = Block(positions[numbers], views[:, 0] if views.shape[1] == 1 else views.mean(axis=1))
+        for positions, views in self._features.pieces(self._tap, self._file_rows, STRETCH_BYTES):
+            x = views[:, 0] if views.shape[1] == 1 else views.mean(axis=1)
             if not self._all_checked:
-                self._check(block)
-            yield block
-        self._all_checked = self._all_checked or chosen is None
+                self._check(Block(positions, x))
+            folds = self.folds[positions]
+            yield [Block(positions, x).of(folds == fold) for fold in np.unique(folds)]
+        self._all_checked = True
+
+    def blocks(self, chosen: Mask | None = None) -> Iterator[Block]:
+        """Give the rows, or the chosen ones of them (N,), each block of one fold."""
+        for block in chain.from_iterable(self.stretches()):
+            inside = np.ones(len(block.x), dtype=bool) if chosen is None else chosen[block.positions]
+            if inside.any():
+                yield block.of(inside)
 
     def _check(self, block: Block) -> None:
         finite = np.isfinite(block.x)

@@ -40,10 +40,11 @@ def sums_of(x_BR: NDArray[np.floating[Any]], classes_B: NDArray[np.int64], weigh
         x_BR: Rows.
         classes_B: Numbers of their classes, in the order of the logits.
         weights_B: Of the rows.
-        on_rows: Weights (K, r) and biases (K,).
+        on_rows: Weights (K, r) and biases (K,), best in that precision already.
     """
     truth = (np.arange(len(x_BR)), classes_B)
-    logits = x_BR @ on_rows.weight.T.astype(x_BR.dtype) + on_rows.bias.astype(x_BR.dtype)
+    weight_KR, bias_K = (part.astype(x_BR.dtype, copy=False) for part in on_rows)
+    logits = x_BR @ weight_KR.T + bias_K
     top = logits.max(axis=1, keepdims=True)
     logits -= top
     probabilities = np.exp(logits)
