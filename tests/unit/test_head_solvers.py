@@ -1,5 +1,7 @@
 """What the head is made of, each against an oracle: scikit-learn, SciPy, torch, or doing it the long way."""
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 from stages.core.errors import DataError, TrainingError
 from stages.core.features import open_features
 from stages.core.intervals import wilson_interval
+from stages.core.linear import logistic
 from stages.core.linear.calibration import calibrate, log_losses
 from stages.core.linear.designs import Designs, Machine
 from stages.core.linear.folds import make_folds
@@ -29,12 +32,12 @@ from stages.core.linear.logistic import fit_logistic
 from stages.core.linear.moments import Linear
 from stages.core.linear.rows import Block, Rows
 from stages.core.linear.selection import ridge_errors, strongest_tie
-from stages.core.linear.sums import sums_of
+from stages.core.linear.sums import Sums, sums_of
 from stages.core.linear.targets import Targets
 from stages.head.curves import doubling_gain, learning_curve
 from stages.head.neighbours import knn_accuracies, near_duplicates
 from stages.head.params import SgdParams
-from stages.head.sgd import Optimizer
+from stages.head.sgd import Optimizer, fit_sgd
 from tests.unit.head_data import digests_of, write_features
 
 FOLDS = 3
@@ -125,7 +128,8 @@ def test_the_logistic_solution_equals_scikit_learns(
     design = designs.without(None)
     mean, scale = standardised(x.astype(np.float64), weights)
     oracle = LogisticRegression(C=c, max_iter=10_000, tol=1e-10).fit((x - mean) / scale, classes, weights)
-    for start in (design.ridge.fit(c), design.ridge.fit(100 * c)):
+    near = design.ridge.fit(c)
+    for start in (near, design.ridge.fit(100 * c), Linear(near.weight * 50, near.bias * 50)):
         done = fit_logistic(design, designs.targets, c, start, 1000, tol=1e-7, machine=MACHINE)
         fit = design.on_embeddings(done.fit)
         probabilities = softmax(x.astype(np.float64) @ fit.weight.T + fit.bias, axis=1)
@@ -213,6 +217,86 @@ def test_what_a_fold_holds_out_reaches_none_of_its_fits(designs_of: DesignsOf) -
         x = np.where((designs.rows.folds == 1)[:, None], np.float32(5), x)
     for one, other in zip(*fits, strict=True):
         assert np.allclose(one.weight, other.weight, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("hidden", [1, 2], ids=["held out", "inner validation"])
+def test_sgd_trains_on_no_row_that_it_is_to_be_judged_by(designs_of: DesignsOf, hidden: int) -> None:
+    """With the rows of the held-out fold, or of the inner validation, made into something else, the weights stay."""
+    recipe = SgdParams(optimizer="sgd", learning_rate=0.01, momentum=0.9, step_epochs=7, gamma=0.1, batch=16, epochs=1)
+    x, classes = clusters(90, 12, 3)
+    fits = []
+    for _ in range(2):
+        designs = designs_of(x, Targets(classes, np.ones(90), 3))
+        fits.append(fit_sgd(designs.rows, designs.targets, 1, recipe, 0))
+        x = np.where((designs.rows.folds == hidden)[:, None], np.float32(5), x)
+
+    assert np.allclose(fits[0].weight, fits[1].weight, rtol=1e-6, atol=1e-9)
+    assert np.ptp(fits[0].weight) > 0
+
+
+def test_the_length_of_the_start_costs_no_passes(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts that differ by a factor alone need the same number of passes through the rows."""
+    x, classes = clusters(300, 12, 5)
+    designs = designs_of(x, Targets(classes, np.ones(300), 5))
+    design = designs.without(None)
+    passes: list[Sums] = []
+
+    def counted(*given: Any) -> Sums:
+        passes.append(sums_of(*given))
+        return passes[-1]
+
+    monkeypatch.setattr(logistic, "sums_of", counted)
+    start, counts = design.ridge.fit(0.1), []
+    for factor in (1.0, 30.0):
+        longer = Linear(start.weight * factor, start.bias * factor)
+        fit_logistic(design, designs.targets, 0.1, longer, 1000, tol=1e-2, machine=MACHINE)
+        counts.append(len(passes))
+
+    assert counts[1] == 2 * counts[0]
+
+
+def test_a_fit_leaves_no_matrices_behind(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fit worked with goes when it ends, not when Python next looks for cycles: many fits, one fit's memory."""
+    problems: list[weakref.ref[Any]] = []
+
+    class Watched(logistic._Problem):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            problems.append(weakref.ref(self))
+
+    monkeypatch.setattr(logistic, "_Problem", Watched)
+    x, classes = clusters(90, 12, 3)
+    designs = designs_of(x, Targets(classes, np.ones(90), 3))
+    design = designs.without(None)
+    gc.disable()
+    try:
+        fit_logistic(design, designs.targets, 0.1, design.ridge.fit(0.1), 100, tol=1e-7, machine=MACHINE)
+
+        assert [problem() for problem in problems] == [None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("memory", [0, 2**30], ids=["read again", "kept"])
+def test_every_block_is_of_one_fold(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    """In any number of passes, and after the memory was given back, each row is there once, among rows of its fold."""
+    monkeypatch.setattr("stages.core.linear.rows.STRETCH_BYTES", 12 * 4 * 20)
+    x, classes = clusters(90, 12, 3)
+    rows = designs_of(x, Targets(classes, np.ones(90), 3), memory).rows
+    for _ in range(2):
+        for chosen in (None, rows.folds != 1):
+            blocks = list(rows.blocks(chosen))
+            positions = np.concatenate([block.positions for block in blocks])
+
+            assert sorted(positions) == list(range(90) if chosen is None else np.flatnonzero(chosen))
+            assert all(len(set(rows.folds[block.positions])) == 1 for block in blocks)
+            assert all(np.array_equal(block.x, x[block.positions]) for block in blocks)
+        first = weakref.ref(next(rows.blocks()).x)
+        del blocks
+        rows.forget()
+
+        assert first() is None
+        rows.keep()
 
 
 def test_rows_beyond_the_memory_give_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
