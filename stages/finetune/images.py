@@ -83,6 +83,12 @@ def part_images(
             f"data/split.csv: {sizes[0]} training images, {sizes[1]} for inner validation (finetune.folds), {sizes[2]} "
             "reported; expected some of each, and training images of two classes"
         )
+    unseen = sorted({image.label for image in parts.validation} - {image.label for image in parts.training})
+    if unseen:
+        print(
+            f"finetune: WARNING: no image of {unseen} is trained on: all but reported ones are for inner validation",
+            flush=True,
+        )
     return parts
 
 

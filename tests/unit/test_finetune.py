@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch._dynamo
 import torchvision
 from ruamel.yaml import YAML
 from torch import multiprocessing, nn
@@ -43,7 +45,9 @@ CLASSES = sorted(COLOURS)
 Tune = Callable[..., FineTuned]
 
 
-def finetune_params(photos: Path, backbone: BackboneParams, workers: int = 2, **changes: Any) -> Params:
+def finetune_params(
+    photos: Path, backbone: BackboneParams, runtime: Mapping[str, Any] | None = None, **changes: Any
+) -> Params:
     """Return the params as shipped, small enough for a dozen photos, with changes (of nested sections by dots)."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     section = content["finetune"] | {"folds": 3, "epochs": 2, "batch": 4, "precision": "float32"}
@@ -58,7 +62,7 @@ def finetune_params(photos: Path, backbone: BackboneParams, workers: int = 2, **
         data={"path": str(photos)},
         backbone=backbone.model_dump(),
         finetune=section,
-        runtime=content["runtime"] | {"device": "cpu", "workers": workers, "processes": 1},
+        runtime=content["runtime"] | {"device": "cpu", "workers": 2, "processes": 1} | dict(runtime or {}),
     )
 
 
@@ -99,7 +103,7 @@ def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
         watch: Callable[[Sequence[Epoch]], None] = lambda _: None,
         change_row: Callable[[SplitRow], SplitRow] = lambda row: row,
         backbone: BackboneParams = tiny_backbone,
-        workers: int = 2,
+        runtime: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> FineTuned:
         index, split = rows_of(project)
@@ -110,7 +114,7 @@ def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
                 [change_row(row) for row in split],
                 classes=CLASSES,
                 split_sha256="s",
-                params=finetune_params(project / "photos", backbone, workers, **changes),
+                params=finetune_params(project / "photos", backbone, runtime, **changes),
                 watch=watch,
             )
         assert tuned is not None
@@ -279,6 +283,33 @@ def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, An
     assert (resumed.predictions.logits == whole.predictions.logits).all()
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.usefixtures("keep_last")
+def test_half_precision_learns_nearly_the_same(tune: Tune, precision: str) -> None:
+    """Forward passes in half precision, with weights in full, end near those in full, and not on the same bits."""
+    full, half = (tensors_of(tune(precision=name, augmentation__kind="none")) for name in ("float32", precision))
+    for name in differing(full, half):
+        assert half[name].dtype == full[name].dtype
+        assert np.abs(half[name] - full[name]).max() < 0.05 * max(np.abs(full[name]).max(), 0.1), name
+
+    assert differing(full, half)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.usefixtures("keep_last")
+def test_a_compiled_network_learns_the_same(tune: Tune) -> None:
+    """`runtime.compile` compiles the network, and changes no result beyond rounding."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    eager = tune(augmentation__kind="none")
+    eager.checkpoint.remove()
+    compiled = tensors_of(tune(runtime={"compile": True}, augmentation__kind="none"))
+    for name in differing(tensors_of(eager), compiled):
+        assert np.allclose(tensors_of(eager)[name], compiled[name], rtol=1e-3, atol=1e-4), name
+
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
 def test_two_runs_give_the_same_bits(tune: Tune, project: Path) -> None:
     """The same inputs give the same files, and so the same lock."""
     for name in ("one", "two"):
@@ -294,7 +325,7 @@ def test_results_do_not_depend_on_the_threads_that_load(tune: Tune) -> None:
     """One loading thread or three: what is drawn for an image depends on the image, the epoch and the seed alone."""
     logits = []
     for workers in (1, 3):
-        tuned = tune(workers=workers, augmentation__kind="crop")
+        tuned = tune(runtime={"workers": workers}, augmentation__kind="crop")
         tuned.checkpoint.remove()
         logits.append(tuned.predictions.logits)
 
@@ -391,6 +422,14 @@ def test_a_given_val_split_is_the_inner_validation(tune: Tune) -> None:
     tuned = tune(epochs=0, change_row=lambda row: replace(row, split="val") if row.path.endswith("2.jpg") else row)
 
     assert [image.row.path[-5:] for image in tuned.images.validation] == ["2.jpg"] * 3
+
+
+def test_a_class_that_only_validates_is_told(tune: Tune, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a group is a whole class and falls to the inner validation, a warning names the class."""
+    one = CLASSES[0]
+    tune(init="random", folds=2, change_row=lambda row: replace(row, group=one if row.label == one else row.group))
+
+    assert f"no image of ['{one}'] is trained on" in capsys.readouterr().out
 
 
 def test_groups_are_not_divided_between_training_and_inner_validation(tune: Tune) -> None:
