@@ -1,4 +1,4 @@
-"""Costs: what the tracks took on this machine. Only printed: they differ from run to run, and outputs must not."""
+"""Costs: what the tracks took when they last ran. Only printed: they differ from run to run, and outputs must not."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,18 @@ from stages.core.files import read_metrics
 def describe_costs(folder: Path) -> str:
     """Return the costs of both tracks in a line, from the timings of the last runs, so far as they are there.
 
+    Timings are in git and no stage's outputs: where DVC restored a result, or nothing was left to embed, they are those
+    of an earlier run, perhaps with other data or on another machine. So the line says no more than that.
+
     Args:
         folder: Of the metrics.
     """
     extract, head, finetune = (_timings(folder, room) for room in ("extract", "head", "finetune"))
     return (
-        f"the head trained in {_number(head, 'training_seconds', 's')} and predicts as fast as images are embedded, "
+        "when they last ran (metrics/*_timings.json), the head trained in "
+        f"{_number(head, 'training_seconds', 's')} and predicted as fast as images are embedded, "
         f"{_number(extract, 'images_per_second', 'images/s')}; fine-tuning took "
-        f"{_number(finetune, 'training_seconds', 's')} and predicts "
+        f"{_number(finetune, 'training_seconds', 's')} and predicted "
         f"{_number(finetune, 'prediction_images_per_second', 'images/s')}"
     )
 
@@ -28,4 +32,4 @@ def _timings(folder: Path, room: str) -> Mapping[str, Any]:
 
 
 def _number(timings: Mapping[str, Any], name: str, unit: str) -> str:
-    return f"{timings[name]:.3g} {unit}" if name in timings else f"(not measured here) {unit}"
+    return f"{timings[name]:.3g} {unit}" if name in timings else f"(not measured) {unit}"

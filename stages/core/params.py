@@ -134,8 +134,9 @@ def _explain(name: str, model: type[Section], raw: object, error: ValidationErro
                 text, seen = "a value", "nothing"
             case "extra_forbidden":
                 text, seen = "no such key", f"{value!r}{_near(keys[-1], model.model_fields)}"
-            case "value_error":  # of a whole section: what was found is not one value
-                text, seen = str(item["ctx"]["error"]), repr(value) if keys else "otherwise"
+            case "value_error":  # of a whole section: what was found is not one value, but the error may name it
+                text, _, seen = str(item["ctx"]["error"]).partition("; found ")
+                seen = seen or (repr(value) if keys else "otherwise")
             case _:
                 text, seen = item["msg"].removeprefix("Input should be "), repr(value)
         expected.setdefault(place, []).append(text)

@@ -18,7 +18,7 @@ Weight = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 def _names_in_quotes(value: object) -> object:
     if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-        raise ValueError("names of classes in quotes, as in {'1': 2.0}")
+        raise ValueError("names of classes in quotes, as in {'1': 2.0}, in the file (-S takes no numbers as names)")
     return value
 
 

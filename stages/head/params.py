@@ -38,7 +38,7 @@ class HeadParams(Section):
     @model_validator(mode="after")
     def _strength_is_used(self) -> "HeadParams":
         if self.kind == "sgd" and self.c != "auto":
-            raise ValueError("c auto where kind is sgd, which has no such strength")
+            raise ValueError(f"c auto where kind is sgd, which has no such strength; found {self.c:g} (-S head.c=auto)")
         return self
 
     @model_validator(mode="after")

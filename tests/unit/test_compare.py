@@ -232,10 +232,11 @@ def test_suggested_commands_are_valid(tmp_path: Path) -> None:
 
 
 def test_costs_are_told_so_far_as_they_were_measured(tmp_path: Path) -> None:
-    """Timings of rooms that did not run on this machine are said to be missing, not made up."""
+    """Timings that are not there are said to be missing, not made up, and the others to be of an earlier run."""
     write_metrics(tmp_path / "head_timings.json", "head_timings", {"training_seconds": 1.84})
     write_metrics(tmp_path / "finetune_timings.json", "finetune_timings", {"prediction_images_per_second": 512.3})
     told = describe_costs(tmp_path)
 
+    assert told.startswith("when they last ran")
     assert "the head trained in 1.84 s" in told
-    assert "embedded, (not measured here) images/s; fine-tuning took (not measured here) s and predicts 512" in told
+    assert "embedded, (not measured) images/s; fine-tuning took (not measured) s and predicted 512" in told
