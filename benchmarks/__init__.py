@@ -1,1 +1,1 @@
-"""Measurements against rivals, each in one run with its rival. Results and commands: docs/benchmarks.md."""
+"""Measurements against rivals, each in one run with its rival. Results and commands: docs/explanation/benchmarks.md."""

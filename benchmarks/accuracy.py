@@ -17,10 +17,12 @@ from torch.utils.data import DataLoader
 
 from benchmarks.finetune import VALIDATE, Photos, Tutorial
 from benchmarks.rounds import machine, seconds_of
-from stages.core.backbones import build_backbone
-from stages.core.params import load_params
-from stages.core.tables import SplitRow, read_predictions, read_rows
+from headstart.backbone.build import build_backbone
+from headstart.tables.predictions import read_predictions
+from headstart.tables.rows import read_rows
+from headstart.tables.split import SplitRow
 from stages.finetune.params import Params
+from stages.params import load_params
 
 BATCH, STEP_EPOCHS, GAMMA = 4, 7, 0.1  # the tutorial's
 

@@ -16,9 +16,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.rounds import machine, seconds_of
-from stages.core.clock import peak_memory_bytes
-from stages.core.features import create_features
-from stages.extract.store.shards import SHARD_BYTES, SHARD_PATTERN, Store, unpack, write_shard
+from headstart.artifacts.features import create_features
+from headstart.imaging.clock import peak_memory_bytes
+from headstart.store.shards import SHARD_BYTES, SHARD_PATTERN, Store, unpack, write_shard
 
 CANARY = "00" * 32
 

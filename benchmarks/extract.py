@@ -19,14 +19,14 @@ from torchvision.datasets.folder import default_loader
 
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
-from stages.core.backbones import build_backbone
-from stages.core.clock import Clock
-from stages.core.files import sha256_file
-from stages.core.sections import BackboneParams
-from stages.core.tables import IndexRow
+from headstart.backbone.build import build_backbone
+from headstart.backbone.params import BackboneParams
+from headstart.base.files import sha256_file
+from headstart.imaging.clock import Clock
+from headstart.tables.index import IndexRow
+from stages.extract.embedder import make_recipe
 from stages.extract.extraction import extract
 from stages.extract.params import Params
-from stages.extract.recipe import make_recipe
 
 BACKBONES = ("efficientnet_lite0", "resnet18", "resnet50")
 RIVAL = "tutorial loop"

@@ -19,13 +19,14 @@ from torchvision.datasets.folder import default_loader
 from benchmarks.extract import params_of
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
-from stages.core.backbones import build_backbone
-from stages.core.features import open_features
-from stages.core.tables import IndexRow, SplitRow
-from stages.core.taps import stages_of
+from headstart.artifacts.features import open_features
+from headstart.backbone.build import build_backbone
+from headstart.backbone.layers import stages_of
+from headstart.tables.index import IndexRow
+from headstart.tables.split import SplitRow
 from stages.extract.extraction import extract
+from stages.finetune.launch import fine_tune
 from stages.finetune.params import Params
-from stages.finetune.tuning import fine_tune
 
 BACKBONES = ("efficientnet_lite0", "resnet18")
 RIVAL = "tutorial loop"

@@ -25,10 +25,11 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.memory import memory_bytes
 from benchmarks.rounds import machine
-from stages.core.features import create_features, open_features
-from stages.core.linear.folds import make_folds
-from stages.core.tables import SplitRow, read_rows, write_rows
-from stages.head.fitting import fit_head
+from headstart.artifacts.features import create_features, open_features
+from headstart.linear.folds import make_folds
+from headstart.tables.rows import read_rows, write_rows
+from headstart.tables.split import SplitRow
+from stages.head.fit import fit_head
 from stages.head.params import Params
 from stages.head.train import train_head
 

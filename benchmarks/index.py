@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from benchmarks.memory import peak_bytes
 from benchmarks.photo_set import photo_bytes
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
-from stages.core.tables import IndexRow, read_rows
-from tests.source import ROOT
+from headstart.tables.index import IndexRow
+from headstart.tables.rows import read_rows
+from tests.support.source import ROOT
 
 NUM_FOLDERS = 100
 

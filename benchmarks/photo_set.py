@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.core.tables import IndexRow
-from stages.index.ledger import build_ledger
-from stages.index.listing import list_files
+from headstart.sources.folder import list_files
+from headstart.tables.index import IndexRow
+from stages.index.build import build_ledger
 from stages.index.params import IndexParams
 
 INDEX = IndexParams(

@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks.extract import params_of
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
-from stages.core.bundle import Bundle, write_bundle
-from stages.core.features import open_features
-from stages.core.references import make_references
+from headstart.artifacts.bundle import Bundle, write_bundle
+from headstart.artifacts.features import open_features
+from headstart.artifacts.references import make_references
+from headstart.predict.model import load
 from stages.extract.extraction import extract
-from stages.predict.model import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,7 +89,7 @@ def main() -> None:
         starts = take_turns(
             {
                 "import torch, timm": lambda: run("-c", "import torch, timm"),
-                "predict one photo": lambda: run("-m", "stages.predict", str(root / "head"), str(paths[0])),
+                "predict one photo": lambda: run("-m", "headstart", "predict", str(root / "head"), str(paths[0])),
             },
             given.rounds,
         )

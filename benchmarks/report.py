@@ -9,9 +9,9 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from benchmarks.photo_set import make_photo_set
-from stages.core.tables import SplitRow
-from tests.browser.workspace import run_room, write_results
-from tests.source import ROOT
+from headstart.tables.split import SplitRow
+from tests.support.source import ROOT
+from tests.support.workspace import run_main, write_results
 
 NUM_CLASSES = 20
 
@@ -34,7 +34,7 @@ def main() -> None:
         ]
         write_results(root, index, split, classes, "middle", num_suspects=500)
         start = time.monotonic()
-        run_room(root, "report")
+        run_main(root, "report")
         seconds = time.monotonic() - start
         page = root / "reports/index.html"
         print(f"{arguments.num} images: made in {seconds:.1f} s, {page.stat().st_size / 1e6:.1f} MB")

@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks.memory import memory_bytes
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
-from stages.predict.engines import MANY_IMAGES
-from stages.predict.model import load
-from stages.predict.server.limits import PREDICT
-from tests.source import ROOT
+from headstart.predict.engine import MANY_IMAGES
+from headstart.predict.model import load
+from headstart.predict.server.limits import PREDICT
+from tests.support.source import ROOT
 
 BOUNDARY = b"benchmark"
 HEADERS = {"Content-Type": "multipart/form-data; boundary=benchmark"}
@@ -28,7 +28,7 @@ HEADERS = {"Content-Type": "multipart/form-data; boundary=benchmark"}
 @contextmanager
 def serving(bundle: Path) -> Iterator[tuple[int, int]]:
     """Start the server, and give its port and its process."""
-    command = [sys.executable, "-m", "stages.predict.serve", str(bundle), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None

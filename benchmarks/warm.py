@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import machine
-from stages.core.tables import IndexRow, write_rows
+from headstart.tables.index import IndexRow
+from headstart.tables.rows import write_rows
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,13 +12,13 @@ from hypothesis import settings
 from PIL import Image
 from safetensors.torch import save_file
 
-from stages.core.files import sha256_file
-from stages.core.sections import BackboneParams
-from stages.core.tables import IndexRow
-from stages.extract.kept import engine_key, export_in_a_process
+from headstart.backbone.params import BackboneParams
+from headstart.base.files import sha256_file
+from headstart.engines.export_process import export_backbone
+from headstart.sources.folder import list_files
+from headstart.tables.index import IndexRow
 from stages.extract.params import Params
-from stages.index.ledger import build_ledger
-from stages.index.listing import list_files
+from stages.index.build import build_ledger
 from stages.index.params import IndexParams
 
 TINY = "timm/test_resnet"  # 0.5 M parameters, BatchNorm, 96 numbers per image
@@ -132,7 +132,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
 def engines(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Path:
     """A store that has nothing but the tiny network, exported for ONNX Runtime at 64 px: exporting takes seconds."""
     root = tmp_path_factory.mktemp("engines")
-    export_in_a_process(tiny_backbone, 64, 64, root / "engines", engine_key(tiny_backbone))
+    export_backbone(tiny_backbone, 64, 64, root / "engines")
     return root
 
 

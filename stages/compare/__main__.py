@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Compare the tracks on the same images, and say which one to use and what to try next."""
+    from headstart.tables.compare import write_advice
+    from headstart.tables.metrics import write_metrics
+    from headstart.tables.names import TRACKS
+    from headstart.tables.predictions import read_predictions
     from stages.compare.advice import advise, summary
     from stages.compare.costs import describe_costs
     from stages.compare.evidence import read_evidence
     from stages.compare.paired import compare
     from stages.compare.params import Params
-    from stages.core.files import write_metrics
-    from stages.core.params import load_params
-    from stages.core.tables import TRACKS, read_predictions
-    from stages.core.verdicts import write_advice
+    from stages.params import load_params
 
     load_params(Params)
     head, finetune = (read_predictions(Path(f"predictions/{track}.csv")) for track in TRACKS)
@@ -28,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("compare", main)
+    run_main("compare", main)

@@ -7,11 +7,11 @@ and where the rule and the measurement disagree, both are said.
 
 from collections.abc import Sequence
 
+from headstart.base.errors import TableError
+from headstart.tables.compare import Advice, Suggestion, Verdict
+from headstart.tables.head import TapScore
+from headstart.tables.names import LAST_TAP
 from stages.compare.evidence import Evidence
-from stages.core.errors import TableError
-from stages.core.features import LAST_TAP
-from stages.core.findings import TapScore
-from stages.core.verdicts import Advice, Suggestion, Verdict
 
 # Twice as many images are worth collecting if they add half a point.
 _WORTH = 0.005

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.core.files import read_metrics
+from headstart.tables.metrics import read_metrics
 
 
 def describe_costs(folder: Path) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.tables.head import LabelSuspect, TapScore
+from headstart.tables.metrics import read_metrics
+from headstart.tables.predictions import Predictions
+from headstart.tables.rows import read_rows
 from stages.compare.paired import Comparison
-from stages.core.files import read_metrics
-from stages.core.findings import LabelSuspect, TapScore
-from stages.core.tables import Predictions, read_rows
 
 
 @dataclass(frozen=True)

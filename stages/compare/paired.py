@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr, ndtri
 
-from stages.core.errors import TableError
-from stages.core.intervals import CONFIDENCE
-from stages.core.tables import Predictions
+from headstart.base.errors import TableError
+from headstart.tables.intervals import CONFIDENCE
+from headstart.tables.predictions import Predictions
 
 
 @dataclass(frozen=True)

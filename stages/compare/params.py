@@ -1,7 +1,7 @@
 """What room `compare` reads from params.yaml: nothing of its own, but the whole file is checked all the same."""
 
-from stages.core.params import RoomParams
+from stages.params import StageParams
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""

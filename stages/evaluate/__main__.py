@@ -3,21 +3,23 @@
 import sys
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Score the track named on the command line."""
     import numpy as np
 
-    from stages.core.errors import HeadstartError
-    from stages.core.files import write_metrics
-    from stages.core.findings import NearDuplicate
-    from stages.core.params import load_params
-    from stages.core.tables import TRACKS, read_predictions, read_rows
+    from headstart.base.errors import HeadstartError
+    from headstart.tables.head import NearDuplicate
+    from headstart.tables.metrics import write_metrics
+    from headstart.tables.names import TRACKS
+    from headstart.tables.predictions import read_predictions
+    from headstart.tables.rows import read_rows
     from stages.evaluate import results
     from stages.evaluate.params import Params
     from stages.evaluate.scores import Outcomes, score
+    from stages.params import load_params
 
     intervals = load_params(Params).intervals
     track = " ".join(sys.argv[1:])
@@ -41,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("evaluate", main)
+    run_main("evaluate", main)

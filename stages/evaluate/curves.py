@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.core.findings import CoveragePoint, PrecisionRecallPoint, ReliabilityPoint, RocPoint
-from stages.core.intervals import wilson_interval
-from stages.core.tables import Predictions
+from headstart.tables.evaluate import CoveragePoint, PrecisionRecallPoint, ReliabilityPoint, RocPoint
+from headstart.tables.intervals import wilson_interval
+from headstart.tables.predictions import Predictions
 from stages.evaluate.scores import NUM_BINS, Outcomes, bins_of
 
 _MOST_POINTS = 200

@@ -1,10 +1,21 @@
-"""What room `evaluate` reads from params.yaml."""
+"""The section `intervals` of params.yaml: all that the stage reads."""
 
-from stages.core.params import RoomParams
-from stages.core.sections import IntervalParams
+from typing import Annotated
+
+from pydantic import Field
+
+from headstart.base.params import Section
+from stages.params import StageParams
 
 
-class Params(RoomParams):
-    """The sections of this room."""
+class IntervalParams(Section):
+    """`intervals:` how certain a reported number is."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Params(StageParams):
+    """The sections of this stage."""
 
     intervals: IntervalParams

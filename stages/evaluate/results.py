@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.core import findings
-from stages.core.csv_files import write_table
-from stages.core.tables import Predictions, write_rows
+from headstart.base.csv_files import write_table
+from headstart.tables.evaluate import (
+    ClassScore,
+    CoveragePoint,
+    PrecisionRecallPoint,
+    ReliabilityPoint,
+    RocPoint,
+    ScoreRow,
+)
+from headstart.tables.predictions import Predictions
+from headstart.tables.rows import write_rows
 from stages.evaluate import curves
 from stages.evaluate.scores import Outcomes, Score, class_scores
 
@@ -15,11 +23,11 @@ def write_tables(folder: Path, predictions: Predictions, outcomes: Outcomes) -> 
     roc, precision_recall, areas = curves.two_kinds_of_mistake(predictions)
     pairs = zip(predictions.labels, predictions.predicted, strict=True)
     write_table(folder / "confusion.csv", ["actual", "predicted"], pairs)
-    write_rows(folder / "reliability.csv", curves.reliability(outcomes), findings.ReliabilityPoint)
-    write_rows(folder / "coverage.csv", curves.coverage(outcomes), findings.CoveragePoint)
-    write_rows(folder / "roc.csv", roc, findings.RocPoint)
-    write_rows(folder / "precision_recall.csv", precision_recall, findings.PrecisionRecallPoint)
-    write_rows(folder / "classes.csv", class_scores(outcomes, predictions.classes), findings.ClassScore)
+    write_rows(folder / "reliability.csv", curves.reliability(outcomes), ReliabilityPoint)
+    write_rows(folder / "coverage.csv", curves.coverage(outcomes), CoveragePoint)
+    write_rows(folder / "roc.csv", roc, RocPoint)
+    write_rows(folder / "precision_recall.csv", precision_recall, PrecisionRecallPoint)
+    write_rows(folder / "classes.csv", class_scores(outcomes, predictions.classes), ClassScore)
     return areas
 
 
@@ -29,8 +37,8 @@ def write_scores(
     """Write every score with its interval, on all reported images and on those that look like no training image."""
     scores = {**everywhere, **{name: Score(area, None, None) for name, area in areas.items()}}
     nothing = (None, None, None)
-    rows = [findings.ScoreRow(name, *one, *distinct.get(name, nothing)) for name, one in scores.items()]
-    write_rows(path, rows, findings.ScoreRow)
+    rows = [ScoreRow(name, *one, *distinct.get(name, nothing)) for name, one in scores.items()]
+    write_rows(path, rows, ScoreRow)
 
 
 def numbers(

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from stages.core.findings import ClassScore
-from stages.core.intervals import percentile_interval, resamples, wilson_interval
-from stages.core.tables import Predictions
+from headstart.tables.evaluate import ClassScore
+from headstart.tables.intervals import percentile_interval, resamples, wilson_interval
+from headstart.tables.predictions import Predictions
 
 NUM_BINS = 15
 TOP = 5

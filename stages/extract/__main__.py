@@ -5,22 +5,23 @@ Under torchrun it only fills the store: `torchrun --nproc-per-node=2 -m stages.e
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Embed every image and say how many, how wide, how fast and what held it up."""
-    from stages.core.files import write_metrics
-    from stages.core.params import load_params
-    from stages.core.tables import IndexRow, read_rows
+    from headstart.tables.index import IndexRow
+    from headstart.tables.metrics import write_metrics
+    from headstart.tables.rows import read_rows
     from stages.extract.params import Params
+    from stages.params import load_params
 
     params = load_params(Params)
     index = read_rows(Path("data/index.csv"), IndexRow)
 
-    from stages.core.processes import this_rank, wait_for_others
+    from headstart.base.machine import this_rank, wait_for_others
+    from headstart.store.location import store_root
     from stages.extract.extraction import extract, fill_store
-    from stages.extract.store.location import store_root
 
     root = store_root(params.runtime)
     rank = this_rank()
@@ -37,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("extract", main)
+    run_main("extract", main)

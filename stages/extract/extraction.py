@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.clock import Clock
-from stages.core.errors import StoreError
-from stages.core.processes import Rank, num_processes, run_processes
-from stages.core.specs import transform_of
-from stages.core.tables import IndexRow
+from headstart.backbone.spec import transform_of
+from headstart.base.errors import StoreError
+from headstart.base.machine import Rank, num_processes, run_processes
+from headstart.imaging.clock import Clock
+from headstart.store.location import in_use
+from headstart.tables.index import IndexRow
 from stages.extract.job import Job
 from stages.extract.params import Params
-from stages.extract.store.location import in_use
 
 
 @dataclass(frozen=True)

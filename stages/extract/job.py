@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.clock import Clock, peak_memory_bytes
-from stages.core.errors import DataError, FeatureFileError, StoreError
-from stages.core.features import DIGEST_DTYPE, Features, Rows, create_features, fingerprint, open_features
-from stages.core.processes import Rank
-from stages.core.progress import Progress
-from stages.core.reader import MemoryBudget, Reader
-from stages.core.specs import transform_of
-from stages.core.tables import USABLE, IndexRow
-from stages.core.views import view_of
-from stages.extract.canary import NAME, check_canary, compare
+from headstart.artifacts.features import DIGEST_DTYPE, Features, Rows, create_features, fingerprint, open_features
+from headstart.backbone.spec import transform_of
+from headstart.base.errors import DataError, FeatureFileError, StoreError
+from headstart.base.machine import Rank
+from headstart.base.progress import Progress
+from headstart.imaging.clock import Clock, peak_memory_bytes
+from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.transform import view_of
+from headstart.store.canary import NAME, check_canary, compare
+from headstart.store.shards import Store, tap_spec
+from headstart.tables.index import USABLE, IndexRow
+from stages.extract.embedder import make_recipe
 from stages.extract.params import Params
 from stages.extract.pipeline import Embeddings, embed_files, embed_rows
-from stages.extract.recipe import make_recipe
-from stages.extract.store.seeding import cached_features, is_empty, seed, shared_taps
-from stages.extract.store.shards import Store, tap_spec
+from stages.extract.seeding import cached_features, is_empty, seed, shared_taps
 
 _CANARY_MAX_PIXELS = 10**6
 _NUM_AUDITED = 8
@@ -55,7 +55,7 @@ class Job:
         usable = sorted((row for row in index if row.status in USABLE), key=lambda row: row.digest)
         if not usable:
             raise DataError("data/index.csv: has no usable image. Run: dvc repro index")
-        self.rows = usable if rank is None else rank.part(usable)
+        self.rows = [row for row in usable if rank is None or rank.takes(row.digest)]
         self.clock = Clock()
         median_short_side_px = statistics.median(min(row.width, row.height) for row in usable)
         self.recipe = make_recipe(params, median_short_side_px, root, self.clock)

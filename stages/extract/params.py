@@ -4,8 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.core.params import RoomParams, Section
-from stages.core.sections import BackboneParams, DataParams, RuntimeParams, TransformParams
+from headstart.backbone.params import BackboneParams
+from headstart.base.machine import RuntimeParams
+from headstart.base.params import Section
+from headstart.imaging.params import DataParams, TransformParams
+from stages.params import StageParams
 
 
 class ExtractParams(Section):
@@ -16,7 +19,7 @@ class ExtractParams(Section):
     precision: Literal["float32", "float16"]
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""
 
     data: DataParams

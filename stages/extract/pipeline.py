@@ -4,11 +4,11 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from stages.core.engines.engine import Engine
-from stages.core.features import Rows
-from stages.core.parallel import in_order
-from stages.core.reader import Reader
-from stages.core.tables import IndexRow
+from headstart.artifacts.features import Rows
+from headstart.base.threads import in_order
+from headstart.engines.engine import Engine
+from headstart.imaging.reader import Reader
+from headstart.tables.index import IndexRow
 
 Embeddings = dict[str, Rows]
 

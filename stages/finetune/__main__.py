@@ -5,18 +5,21 @@ Under torchrun it only trains, into its checkpoint: `torchrun --nproc-per-node=2
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Fine-tune the network, say which epoch is kept and why, and write what came out."""
-    from stages.core.bundle import write_bundle
-    from stages.core.features import open_features
-    from stages.core.files import sha256_file
-    from stages.core.params import load_params
-    from stages.core.runtime import wait_asleep
-    from stages.core.tables import IndexRow, SplitRow, read_classes, read_rows, write_predictions
+    from headstart.artifacts.bundle import write_bundle
+    from headstart.artifacts.features import open_features
+    from headstart.base.files import sha256_file
+    from headstart.base.machine import wait_asleep
+    from headstart.tables.index import IndexRow
+    from headstart.tables.predictions import write_predictions
+    from headstart.tables.rows import read_rows
+    from headstart.tables.split import SplitRow, read_classes
     from stages.finetune.params import Params
+    from stages.params import load_params
 
     params = load_params(Params)
     split_path, features_path = Path("data/split.csv"), Path("features/features.h5")
@@ -24,7 +27,7 @@ def main() -> None:
     classes = read_classes(Path("data/classes.json"))
     wait_asleep()
     from stages.finetune import results
-    from stages.finetune.tuning import fine_tune
+    from stages.finetune.launch import fine_tune
 
     with open_features(features_path) as features:
         tuned = fine_tune(
@@ -47,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("finetune", main)
+    run_main("finetune", main)

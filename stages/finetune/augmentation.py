@@ -15,8 +15,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from stages.core.tables import IndexRow
-from stages.core.transforms import Transform
+from headstart.imaging.transform import Transform
+from headstart.tables.index import IndexRow
 
 # The tutorials' crop is torchvision's default but for the least area, which is a param.
 _MILD = {"degrees": 10.0, "translate": (0.08, 0.08), "scale": (0.9, 1.1)}

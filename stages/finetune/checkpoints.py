@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
-from stages.core.errors import TrainingError
-from stages.core.files import atomic_path, code_digests, sha256_json
+from headstart.base.errors import TrainingError
+from headstart.base.files import atomic_path, code_digests, sha256_json
 from stages.finetune.params import Params
 
 _PACKAGES = ("numpy", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
-_CODE = ("core/*.py", "core/linear/*.py", "finetune/*.py")
+_CODE = (
+    *("headstart/artifacts/features.py", "headstart/backbone", "headstart/imaging", "headstart/linear"),
+    "stages/finetune",
+)
 _NAME = "checkpoint.pt"
 
 

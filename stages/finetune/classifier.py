@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.core.linear.moments import Linear
-from stages.core.normalisation import Normalisation
-from stages.core.transforms import Transform
+from headstart.backbone.normalise import Normalisation
+from headstart.imaging.transform import Transform
+from headstart.linear.moments import Linear
 
 
 class Classifier(nn.Module):

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.core.normalisation import Normalisation
-from stages.finetune.front import Front
-from stages.finetune.images import Image, Images
-from stages.finetune.loading import Batch, Loader, even_batches
+from headstart.backbone.normalise import Normalisation
+from stages.finetune.frozen_prefix import Front
+from stages.finetune.loader import Batch, Loader, even_batches
+from stages.finetune.subsets import Image, Images
 
 
 class Inputs(Protocol):

@@ -10,36 +10,38 @@ from typing import Any
 
 import torch
 
-from stages.core.backbones import build_backbone
-from stages.core.bundle import Bundle
-from stages.core.clock import Clock, peak_memory_bytes
-from stages.core.errors import FeatureFileError
-from stages.core.features import LAST_TAP, Features, fingerprint
-from stages.core.images import DECODE_POLICY
-from stages.core.linear.targets import make_targets
-from stages.core.processes import Rank
-from stages.core.reader import MemoryBudget, Reader
-from stages.core.references import References
-from stages.core.runtime import choose_device, make_repeatable
-from stages.core.specs import transform_of
-from stages.core.tables import IndexRow, Predictions, SplitRow
-from stages.core.taps import stages_of
-from stages.core.views import view_of
+from headstart.artifacts.bundle import Bundle
+from headstart.artifacts.features import Features, fingerprint
+from headstart.artifacts.references import References
+from headstart.backbone.build import build_backbone
+from headstart.backbone.layers import stages_of
+from headstart.backbone.spec import transform_of
+from headstart.base.errors import FeatureFileError
+from headstart.base.machine import Rank, choose_device, make_repeatable
+from headstart.imaging.clock import Clock, peak_memory_bytes
+from headstart.imaging.decode import DECODE_POLICY
+from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.transform import view_of
+from headstart.linear.targets import make_targets
+from headstart.tables.index import IndexRow
+from headstart.tables.names import LAST_TAP
+from headstart.tables.predictions import Predictions
+from headstart.tables.split import SplitRow
 from stages.finetune.augmentation import Augmentation, choose_augmentation
 from stages.finetune.checkpoints import Checkpoint, run_key
 from stages.finetune.classifier import Classifier
-from stages.finetune.freezing import Freezing, depths, order_of_layers
-from stages.finetune.front import Front, find_front
-from stages.finetune.images import Images, numbers_of, part_images
+from stages.finetune.epochs import Epoch, Timings, Trainer, best_epoch
+from stages.finetune.freeze import Freezing, depths, order_of_layers
+from stages.finetune.frozen_prefix import Front, find_front
 from stages.finetune.inputs import Activations, Inputs, Pictures
-from stages.finetune.loading import Loader
-from stages.finetune.optimizing import make_groups, make_optimizer
+from stages.finetune.loader import Loader
+from stages.finetune.optimizer import make_groups, make_optimizer
 from stages.finetune.outcome import Outcome
 from stages.finetune.params import Params
 from stages.finetune.probe import fit_probe
 from stages.finetune.ranks import Ranks
-from stages.finetune.stepping import Stepper
-from stages.finetune.training import Epoch, Timings, Trainer, best_epoch
+from stages.finetune.step import Stepper
+from stages.finetune.subsets import Images, numbers_of, part_images
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,19 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.core.bundle import Bundle
-from stages.core.references import MOST_HELD_OUT, MOST_REFERENCES, References, make_references, nearest_similarity
-from stages.core.tables import Predictions
+from headstart.artifacts.bundle import Bundle
+from headstart.artifacts.references import (
+    MOST_HELD_OUT,
+    MOST_REFERENCES,
+    References,
+    make_references,
+    nearest_similarity,
+)
+from headstart.tables.predictions import Predictions
 from stages.finetune.classifier import Classifier
-from stages.finetune.images import Image
 from stages.finetune.inputs import views_of
-from stages.finetune.loading import Loader, even_batches
+from stages.finetune.loader import Loader, even_batches
+from stages.finetune.subsets import Image
 
 
 class Outcome:

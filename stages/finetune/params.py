@@ -4,8 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.core.params import RoomParams, Section
-from stages.core.sections import BackboneParams, ClassWeights, DataParams, Name, Positive, RuntimeParams, Strength
+from headstart.backbone.params import BackboneParams
+from headstart.base.machine import RuntimeParams
+from headstart.base.params import Name, Positive, Section
+from headstart.imaging.params import DataParams
+from headstart.linear.params import ClassWeights, Strength
+from stages.params import StageParams
 
 Rate = Annotated[float, Field(ge=0, le=10)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -73,7 +77,7 @@ class FinetuneParams(Section):
         return self
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""
 
     data: DataParams

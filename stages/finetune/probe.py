@@ -8,16 +8,17 @@ from collections.abc import Sequence
 
 from threadpoolctl import threadpool_limits
 
-from stages.core.errors import FeatureFileError
-from stages.core.features import LAST_TAP, Features
-from stages.core.linear.designs import Designs, Machine
-from stages.core.linear.folds import make_folds
-from stages.core.linear.moments import Linear
-from stages.core.linear.rows import ROWS_FRACTION, Rows
-from stages.core.linear.selection import LOGISTIC_FACTOR, default_tolerance, refit_logistic, score_ridge
-from stages.core.linear.targets import make_targets
-from stages.finetune.images import Image
+from headstart.artifacts.features import Features
+from headstart.base.errors import FeatureFileError
+from headstart.linear.designs import Designs, Machine
+from headstart.linear.folds import make_folds
+from headstart.linear.moments import Linear
+from headstart.linear.rows import ROWS_FRACTION, Rows
+from headstart.linear.selection import LOGISTIC_FACTOR, default_tolerance, refit_logistic, score_ridge
+from headstart.linear.targets import make_targets
+from headstart.tables.names import LAST_TAP
 from stages.finetune.params import Params
+from stages.finetune.subsets import Image
 
 _MAX_ITER = 1000
 

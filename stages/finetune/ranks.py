@@ -6,10 +6,10 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stages.core.errors import ParamsError
-from stages.core.processes import Rank
-from stages.finetune.freezing import has_batch_norm
-from stages.finetune.loading import Batch
+from headstart.base.errors import ParamsError
+from headstart.base.machine import Rank
+from stages.finetune.freeze import has_batch_norm
+from stages.finetune.loader import Batch
 
 
 class Ranks:

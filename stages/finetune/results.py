@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stages.core.files import write_metrics
-from stages.core.findings import EpochPoint
-from stages.core.tables import write_rows
+from headstart.tables.finetune import EpochPoint
+from headstart.tables.metrics import write_metrics
+from headstart.tables.rows import write_rows
+from stages.finetune.epochs import Epoch, best_epoch
 from stages.finetune.job import FineTuned
 from stages.finetune.params import FinetuneParams
-from stages.finetune.training import Epoch, best_epoch
 
 CURVE_PATH = Path("plots/finetune_training/curve.csv")
 

@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Train the head, say what was chosen, and write what the folds tell besides."""
-    from stages.core.bundle import write_bundle
-    from stages.core.features import open_features
-    from stages.core.files import sha256_file, write_metrics
-    from stages.core.findings import LabelSuspect, LearningPoint, NearDuplicate, TapScore
-    from stages.core.params import load_params
-    from stages.core.tables import SplitRow, read_classes, read_rows, write_predictions, write_rows
+    from headstart.artifacts.bundle import write_bundle
+    from headstart.artifacts.features import open_features
+    from headstart.base.files import sha256_file
+    from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+    from headstart.tables.metrics import write_metrics
+    from headstart.tables.predictions import write_predictions
+    from headstart.tables.rows import read_rows, write_rows
+    from headstart.tables.split import SplitRow, read_classes
     from stages.head.params import Params
+    from stages.params import load_params
 
     params = load_params(Params)
     split = read_rows(Path("data/split.csv"), SplitRow)
@@ -47,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("head", main)
+    run_main("head", main)

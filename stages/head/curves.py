@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from stages.core.findings import LearningPoint
-from stages.core.intervals import CONFIDENCE, wilson_interval
-from stages.core.linear.designs import Designs
-from stages.core.linear.moments import Array
-from stages.core.linear.rows import Mask
+from headstart.linear.designs import Designs
+from headstart.linear.moments import Array
+from headstart.linear.rows import Mask
+from headstart.tables.head import LearningPoint
+from headstart.tables.intervals import CONFIDENCE, wilson_interval
 
 NUM_SIZES = 7
 _FEWEST_SIZES = 3

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.linear.designs import Designs
-from stages.core.linear.rows import Block, Rows, merged
-from stages.core.parallel import in_order
-from stages.core.references import unit_length
+from headstart.artifacts.references import unit_length
+from headstart.base.threads import in_order
+from headstart.linear.designs import Designs
+from headstart.linear.rows import Block, Rows, merged
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512

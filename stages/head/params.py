@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.core.params import RoomParams, Section
-from stages.core.sections import ClassWeights, Name, RuntimeParams, Strength
+from headstart.base.machine import RuntimeParams
+from headstart.base.params import Name, Section
+from headstart.linear.params import ClassWeights, Strength
+from stages.params import StageParams
 
 
 class SgdParams(Section):
@@ -48,7 +50,7 @@ class HeadParams(Section):
         return self
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""
 
     head: HeadParams

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import softmax
 
-from stages.core.findings import LabelSuspect, NearDuplicate, TapScore
-from stages.core.intervals import wilson_interval
-from stages.core.linear.selection import Scored
-from stages.core.tables import Predictions, SplitRow
+from headstart.linear.selection import Scored
+from headstart.tables.head import LabelSuspect, NearDuplicate, TapScore
+from headstart.tables.intervals import wilson_interval
+from headstart.tables.predictions import Predictions
+from headstart.tables.split import SplitRow
 from stages.head.neighbours import Pair
 from stages.head.train import TrainedHead
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.core.linear.moments import Array, Linear, floored_scale
-from stages.core.linear.rows import Mask, Rows, merged
-from stages.core.linear.targets import Targets
+from headstart.linear.moments import Array, Linear, floored_scale
+from headstart.linear.rows import Mask, Rows, merged
+from headstart.linear.targets import Targets
 from stages.head.params import SgdParams
 
 _RMSPROP_DECAY, _RMSPROP_EPSILON = 0.99, 1e-8  # torch's

@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from stages.core.bundle import Bundle
-from stages.core.errors import DataError
-from stages.core.features import Features, check_finite, fingerprint
-from stages.core.linear.moments import Array
-from stages.core.linear.rows import ROWS_FRACTION, STRETCH_BYTES, Rows
-from stages.core.linear.selection import held_out_logits
-from stages.core.references import (
+from headstart.artifacts.bundle import Bundle
+from headstart.artifacts.features import Features, check_finite, fingerprint
+from headstart.artifacts.references import (
     MOST_HELD_OUT,
     MOST_REFERENCES,
     References,
     make_references,
     nearest_similarity,
 )
-from stages.core.tables import Predictions, SplitRow
+from headstart.base.errors import DataError
+from headstart.linear.moments import Array
+from headstart.linear.rows import ROWS_FRACTION, STRETCH_BYTES, Rows
+from headstart.linear.selection import held_out_logits
+from headstart.tables.predictions import Predictions
+from headstart.tables.split import SplitRow
 from stages.head.curves import LearningCurve, learning_curve
-from stages.head.fitting import Fitted, fit_head
+from stages.head.fit import Fitted, fit_head
 from stages.head.neighbours import Pair, knn_accuracies, near_duplicates
 from stages.head.params import Params
 

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Write the ledger and the user's labels, and say the sums and what was left out."""
     import gc
 
-    from stages.core.params import load_params
-    from stages.core.tables import IndexRow, LabelRow, write_rows
-    from stages.index.completeness import check_complete
-    from stages.index.ledger import build_ledger, check_bad, describe
-    from stages.index.listing import list_files
+    from headstart.sources.folder import list_files
+    from headstart.sources.label_table import check_listed, read_table
+    from headstart.tables.index import IndexRow, LabelRow
+    from headstart.tables.rows import write_rows
+    from stages.index.build import build_ledger, check_bad, check_complete, describe
     from stages.index.params import Params
     from stages.index.record import Record
-    from stages.index.table import check_listed, read_table
+    from stages.params import load_params
 
     gc.disable()  # nothing here is cyclic, and looking at every row again and again takes a third of a second run
     params = load_params(Params)
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("index", main)
+    run_main("index", main)

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from stages.core.params import RoomParams, Section
-from stages.core.sections import DataParams, RuntimeParams
+from headstart.base.machine import RuntimeParams
+from headstart.base.params import Section
+from headstart.imaging.params import DataParams
+from stages.params import StageParams
 
 
 class IndexParams(Section):
@@ -27,7 +29,7 @@ class IndexParams(Section):
         return table
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""
 
     data: DataParams

@@ -12,9 +12,9 @@ from typing import Any
 
 import PIL
 
-from stages.core.files import code_digests, sha256_json, write_bytes
-from stages.core.tables import STATUSES, IndexRow
-from stages.index.listing import Stamp
+from headstart.base.files import code_digests, sha256_json, write_bytes
+from headstart.sources.folder import Stamp
+from headstart.tables.index import STATUSES, IndexRow
 
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
@@ -37,7 +37,7 @@ class Record:
     def __init__(self, folder: Path, max_pixels: int) -> None:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
         self.path = Path(os.environ.get("DVC_ROOT", ".")) / ".cache" / "index" / f"{name}.json"
-        code = code_digests("core/images.py", "index/examining.py")
+        code = code_digests("headstart/imaging/decode.py", "stages/index/examination.py")
         self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
         self._known = self._read()
         self._rows: dict[str, tuple[Any, ...]] = {}

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Lay the embeddings out in two dimensions."""
-    from stages.core.features import open_features
-    from stages.core.findings import ProjectedImage
-    from stages.core.params import load_params
-    from stages.core.tables import write_rows
+    from headstart.artifacts.features import open_features
+    from headstart.tables.projection import ProjectedImage
+    from headstart.tables.rows import write_rows
+    from stages.params import load_params
     from stages.projection.params import Params
 
     params = load_params(Params).projection
 
-    from stages.projection.projecting import project
+    from stages.projection.project import project
 
     with open_features(Path("features/features.h5")) as features:
         digests = [digest.decode() for digest in features.digests]
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("projection", main)
+    run_main("projection", main)

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.core.params import RoomParams, Section
+from headstart.base.params import Section
+from stages.params import StageParams
 
 
 class ProjectionParams(Section):
@@ -15,7 +16,7 @@ class ProjectionParams(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""
 
     projection: ProjectionParams

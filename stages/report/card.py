@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jinja2
 
-from stages.core.errors import BundleError
-from stages.report.sources import Sources, Track
+from headstart.base.errors import BundleError
+from stages.report.content import Sources, Track
 
 _MOST_WEAK = 5
 

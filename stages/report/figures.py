@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.tables import TRACKS, Predictions, Row
+from headstart.tables.names import TRACKS
+from headstart.tables.predictions import Predictions
+from headstart.tables.rows import Row
 from stages.report.charts import Axis, Chart, Series, line_chart
-from stages.report.sources import Sources
+from stages.report.content import Sources
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.report.sources import Track
+from stages.report.content import Track
 
 # Below it a prediction is called unsure.
 UNSURE = 0.8

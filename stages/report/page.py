@@ -8,14 +8,14 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from stages.core.csv_files import csv_line
-from stages.core.findings import LabelSuspect
-from stages.core.states import count_states
+from headstart.base.csv_files import csv_line
+from headstart.imaging.thumbnails import Thumbnails
+from headstart.tables.head import LabelSuspect
+from headstart.tables.index import count_states
 from stages.report import figures
+from stages.report.content import Sources
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams
-from stages.report.sources import Sources
-from stages.report.thumbnails import Thumbnails
 
 _MAP_PX = 48
 _MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12

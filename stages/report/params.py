@@ -4,8 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.core.params import RoomParams, Section
-from stages.core.sections import DataParams, Name, RuntimeParams
+from headstart.base.machine import RuntimeParams
+from headstart.base.params import Name, Section
+from headstart.imaging.params import DataParams
+from stages.params import StageParams
 
 
 class ReportParams(Section):
@@ -16,7 +18,7 @@ class ReportParams(Section):
     thumbnail_px: Annotated[int, Field(ge=32, le=256)]
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room; of the others it only shows what stands there."""
 
     data: DataParams

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from stages.core.entry import run_room
+from headstart.base.entry import run_main
 
 
 def main() -> None:
     """Write labels, splits and classes, and say how many images of each there are."""
-    from stages.core.files import write_metrics
-    from stages.core.params import load_params
-    from stages.core.tables import IndexRow, LabelRow, SplitRow, read_rows, write_classes, write_rows
+    from headstart.tables.index import IndexRow, LabelRow
+    from headstart.tables.metrics import write_metrics
+    from headstart.tables.rows import read_rows, write_rows
+    from headstart.tables.split import SplitRow, write_classes
+    from stages.params import load_params
     from stages.split import results
     from stages.split.fixes import apply_fixes, read_fixes
     from stages.split.layout import read_layout
@@ -29,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_room("split", main)
+    run_main("split", main)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stages.core.csv_files import read_foreign_csv
-from stages.core.errors import DataError
-from stages.core.tables import IndexRow
+from headstart.base.csv_files import read_foreign_csv
+from headstart.base.errors import DataError
+from headstart.tables.index import IndexRow
 from stages.split.layout import LABELLED, LabelledImage
 
 DROP = "drop"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from stages.core.errors import DataError
-from stages.core.tables import SPLIT_NAMES, USABLE, IndexRow, LabelRow
+from headstart.base.errors import DataError
+from headstart.tables.index import USABLE, IndexRow, LabelRow
+from headstart.tables.names import SPLIT_NAMES
 from stages.split.params import SplitParams
 
 # A copy is looked at too: it may lie in another split, or under another label.

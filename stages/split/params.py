@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.core.params import RoomParams, Section
+from headstart.base.params import Section
+from stages.params import StageParams
 
 
 class SplitParams(Section):
@@ -44,7 +45,7 @@ class SplitParams(Section):
         return self
 
 
-class Params(RoomParams):
+class Params(StageParams):
     """The sections of this room."""
 
     split: SplitParams

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.core.errors import DataError
-from stages.core.tables import SplitRow
-from stages.split.drawing import draw_by_hash, draw_groups, draw_images
+from headstart.base.errors import DataError
+from headstart.tables.split import SplitRow
+from stages.split.draw import draw_by_hash, draw_groups, draw_images
 from stages.split.layout import LabelledImage
 from stages.split.params import SplitParams
 

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from stages.core.tables import SPLITS, STATUSES, IndexRow, SplitRow
+from headstart.tables.index import STATUSES, IndexRow
+from headstart.tables.names import SPLITS
+from headstart.tables.split import SplitRow
 from stages.split.fixes import Fixed
 from stages.split.layout import LABELLED
 from stages.split.partition import Partition

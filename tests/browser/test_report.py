@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from stages.core.files import sha256_file, write_metrics
-from stages.core.tables import IndexRow, SplitRow
-from tests.browser.workspace import run_room, write_results
-from tests.source import ROOT
+from headstart.base.files import sha256_file
+from headstart.tables.index import IndexRow
+from headstart.tables.metrics import write_metrics
+from headstart.tables.split import SplitRow
+from tests.support.source import ROOT
+from tests.support.workspace import run_main, write_results
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 LONG = "00000_Animalia_Arthropoda_Insecta_Lepidoptera_Nymphalidae_Danaus_plexippus"
@@ -58,7 +60,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index += [IndexRow(f"copy {place}.png", "", "", 0, 0, "duplicate", index[place].path) for place in range(2)]
     index.append(IndexRow("notes.txt", "", "", 0, 0, "skipped", "extension"))
     write_results(root, index, split, CLASSES, "features.3.block.1 <b>", num_suspects=3)
-    run_room(root, "report")
+    run_main(root, "report")
     return root
 
 
@@ -416,7 +418,7 @@ def test_the_same_inputs_give_the_same_page(workspace: Path) -> None:
     path = workspace / "reports/index.html"
     before = path.read_bytes()
     write_metrics(workspace / "metrics/finetune_timings.json", "finetune_timings", {"training_seconds": 9000.0})
-    run_room(workspace, "report")
+    run_main(workspace, "report")
 
     assert path.read_bytes() == before
     assert b"2 epochs of 16 images, 32 passes" in before
@@ -429,7 +431,7 @@ def test_photos_that_are_not_there_are_told(workspace: Path, tmp_path: Path) -> 
     for file in gone[:30]:
         file.unlink()
     gone[-1].write_bytes(b"something else")
-    printed = run_room(tmp_path / "copy", "report")
+    printed = run_main(tmp_path / "copy", "report")
     page = (tmp_path / "copy/reports/index.html").read_text(encoding="utf-8")
 
     assert "report: WARNING: 31 photos are not there, or changed" in printed

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from stages.core.sections import BackboneParams
-from stages.predict.model import load
-from tests.bundles import make_bundle, written
+from headstart.backbone.params import BackboneParams
+from headstart.predict.model import load
 from tests.conftest import write_photos
-from tests.source import ROOT
+from tests.support.bundles import make_bundle, written
+from tests.support.source import ROOT
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = ("red", "green", "<b>blue</b>")
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
 @pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
     """Start the server, and stop it at the end."""
-    command = [sys.executable, "-m", "stages.predict.serve", str(bundle), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [*command, "--max-bytes", "20000"], cwd=bundle, env=environment, stderr=subprocess.PIPE, text=True

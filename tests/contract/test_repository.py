@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from headstart.predict import command as command_of_predict
+from headstart.predict import export_command
+from headstart.predict.server import command as command_of_serve
 from stages.finetune.params import FinetuneParams
-from stages.predict import command as command_of_predict
-from stages.predict import export
-from stages.predict.server import running
-from tests.source import ROOT, imported_modules, tracked_files
+from tests.support.source import ROOT, imported_modules, modules, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COMMANDS = [
     line.split("  #")[0].strip()
-    for text in (README, (ROOT / "docs" / "predict.md").read_text(encoding="utf-8"))
+    for text in (README, (ROOT / "docs" / "how-to" / "predict-and-serve.md").read_text(encoding="utf-8"))
     for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
@@ -42,10 +42,10 @@ EXECUTED = {
     "stage list",
     "artifacts get",
 }
-PREDICTING: dict[str, Callable[[list[str]], object]] = {
-    "stages.predict": command_of_predict.parse,
-    "stages.predict.export": export.parse,
-    "stages.predict.serve": running.parse,
+PARSERS: dict[str, Callable[[list[str]], object]] = {
+    "predict": command_of_predict.parse,
+    "export": export_command.parse,
+    "serve": command_of_serve.parse,
 }
 
 
@@ -66,12 +66,11 @@ def test_commands_of_the_readme_exist(command: str) -> None:
         case "dvc":
             assert any(command.startswith(f"dvc {known}") for known in EXECUTED)
         case "python":
-            assert words[1] == "-m"
-            if words[2] in PREDICTING:
-                PREDICTING[words[2]](words[3:])  # exits if it does not know the words
-                return
-            assert (ROOT / Path(*words[2].split(".")) / "__main__.py").is_file()
-            assert words[3] in ("stat", "verify", "gc", "prune")  # run by the tests of the store
+            assert words[1:3] == ["-m", "headstart"]
+            if words[3] == "store":
+                assert words[4] in ("stat", "verify", "gc", "prune")  # run by the tests of the store
+            else:
+                PARSERS[words[3]](words[4:])  # exits if it does not know the words
         case "torchrun":
             assert words[-1] in ("stages.extract", "stages.finetune")  # run by the tests of several processes
         case _:
@@ -176,7 +175,7 @@ def test_results_and_caches_are_ignored_by_git() -> None:
 
 def test_no_unsafe_loading() -> None:
     """No module that runs code from data is imported, and torch.load is told weights_only wherever it is called."""
-    for file in sorted((ROOT / "stages").rglob("*.py")):
+    for file in modules():
         assert not {"pickle", "joblib", "dill", "marshal", "shelve"} & set(imported_modules(file)), file
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core.tables import IndexRow, read_rows
-from tests.pipeline.project import Project
-from tests.source import ROOT
+from headstart.tables.index import IndexRow
+from headstart.tables.rows import read_rows
+from tests.support.project import Project
+from tests.support.source import ROOT
 
 NUM = 20_000
 MAX_PIXELS = 4_000_000

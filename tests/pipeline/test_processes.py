@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from stages.core.sections import BackboneParams
-from stages.extract.store.shards import SHARD_PATTERN, unpack
+from headstart.backbone.params import BackboneParams
+from headstart.store.shards import SHARD_PATTERN, unpack
 from tests.conftest import write_photos
-from tests.pipeline.project import Project, clone_project
+from tests.support.project import Project, clone_project
 
 NUM_PHOTOS = 240
 # What each process of the clone finds at its start: small shards and a slow disk, so that there is a middle.
 SITE = """
 import time
-from stages.core import reader
-from stages.extract.store import shards
+from headstart.imaging import reader
+from headstart.store import shards
 shards.SHARD_BYTES = 4 * 96 * 4
 pixels = reader.Reader.pixels
 reader.Reader.pixels = lambda *given: time.sleep(0.02) or pixels(*given)

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from stages.core.csv_files import csv_line
-from stages.core.features import open_features
-from stages.core.files import sha256_file
-from stages.core.params import load_params
-from stages.index.ledger import build_ledger
-from stages.index.listing import list_files
-from stages.index.table import read_table
+from headstart.artifacts.features import open_features
+from headstart.base.csv_files import csv_line
+from headstart.base.files import sha256_file
+from headstart.sources.folder import list_files
+from headstart.sources.label_table import read_table
+from stages.index.build import build_ledger
+from stages.params import load_params
 from stages.split.layout import read_layout
 from stages.split.params import Params as SplitParams
 from stages.split.partition import partition
 from tests.conftest import index_params
-from tests.pipeline.project import Project, clone_project, stages_run
-from tests.source import ROOT
+from tests.support.project import Project, clone_project, stages_run
+from tests.support.source import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from stages.core.backbones import build_embedding_network
-from stages.core.bundle import read_bundle
-from stages.core.csv_files import csv_line
-from stages.core.features import open_features
-from stages.core.images import decode
-from stages.core.params import load_params
-from stages.core.sections import BackboneParams
-from stages.core.specs import transform_of
-from stages.core.tables import SplitRow, read_predictions, read_rows
+from headstart.artifacts.bundle import read_bundle
+from headstart.artifacts.features import open_features
+from headstart.backbone.build import build_embedding_network
+from headstart.backbone.params import BackboneParams
+from headstart.backbone.spec import transform_of
+from headstart.base.csv_files import csv_line
+from headstart.imaging.decode import decode
+from headstart.predict.model import load
+from headstart.tables.predictions import read_predictions
+from headstart.tables.rows import read_rows
+from headstart.tables.split import SplitRow
 from stages.extract.params import Params as ExtractParams
-from stages.predict.model import load
+from stages.params import load_params
 from tests.conftest import backbone_params
-from tests.pipeline.project import Project, clone_project, stages_run
+from tests.support.project import Project, clone_project, stages_run
 
 TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "report"}
 ALL = {"index", "split", "extract", "projection", *TRACKS}

@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from stages.core.sections import BackboneParams
+from headstart.backbone.params import BackboneParams
 from tests.conftest import write_photos
-from tests.pipeline.project import Project, clone_project, stages_run
+from tests.support.project import Project, clone_project, stages_run
 
 
 def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(

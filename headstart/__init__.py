@@ -1,0 +1,1 @@
+"""Headstart: image classification by transfer learning. The library; nothing in it knows dvc.yaml."""

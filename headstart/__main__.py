@@ -1,0 +1,31 @@
+"""`python -m headstart COMMAND`, which the wheel installs as `headstart COMMAND`."""
+
+import importlib
+import sys
+
+from headstart.base.entry import run_main
+
+# The module of each command, and what it does.
+COMMANDS = {
+    "predict": ("headstart.predict.command", "say what is in images"),
+    "serve": ("headstart.predict.server.command", "answer over HTTP, with a page to try the model on"),
+    "export": ("headstart.predict.export_command", "write a model for other runtimes, or with all that it needs"),
+    "store": ("headstart.store.command", "look after the stored embeddings"),
+}
+
+
+def main() -> None:
+    """Run the command that the first word names."""
+    name, *words = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        lines = [f"  {command:<8} {meaning}" for command, (_, meaning) in COMMANDS.items()]
+        print("usage: headstart COMMAND ...", "", *lines, "", "headstart COMMAND --help lists its options.", sep="\n")
+        return
+    if name not in COMMANDS:
+        print(f"headstart: {name!r} is not a command; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    run_main(name, lambda: importlib.import_module(COMMANDS[name][0]).main(words))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Artifacts: tensors on disk. Features (HDF5), bundles, references."""

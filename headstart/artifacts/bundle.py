@@ -1,0 +1,196 @@
+"""Bundles: everything needed to predict, in one folder, without pickle.
+
+    config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
+                        what it was trained on, digest of the other file
+    model.safetensors   head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also backbone.<name>,
+                        its own tensors; as metadata, digest of the rest of config.json
+    references.safetensors   training images to compare new ones with (`artifacts.references`)
+
+config.json holds the others' digests and model.safetensors that of config.json, so that an edit by hand is noticed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from headstart.artifacts.references import References, from_tensors, to_tensors
+from headstart.base.errors import BundleError
+from headstart.base.files import sha256_file, sha256_json, write_bytes, write_json
+from headstart.tables.names import TRACKS
+
+SCHEMA = "headstart.bundle/2"
+CONFIG_NAME = "config.json"
+TENSORS_NAME = "model.safetensors"
+REFERENCES_NAME = "references.safetensors"
+_BACKBONE = "backbone."
+_CONFIG_KEYS = {
+    "track": str,
+    "classes": list,
+    "spec": dict,
+    "tap": str,
+    "calibration": dict,
+    "trained_on": dict,
+    "model_sha256": str,
+    "references_sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained classifier on embeddings.
+
+    Attributes:
+        track: `head` or `finetune`.
+        classes: (C,) in the order of the logits.
+        spec: Recipe of the embeddings (backbone, weights digest, transform, decode policy, ...).
+        tap: Which of the spec's taps the head reads.
+        temperature: Logits are divided by it; greater than 0.
+        trained_on: What it was trained on, by digest.
+        weight: float32 (C, dim); any standardisation of the embeddings is folded in.
+        bias: float32 (C,).
+        references: Training images, in the space that the head reads.
+        backbone: The backbone's own parameters and buffers by name; empty where they are the spec's.
+    """
+
+    track: str
+    classes: Sequence[str]
+    spec: Mapping[str, Any]
+    tap: str
+    temperature: float
+    trained_on: Mapping[str, str | int]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    references: References
+    backbone: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return calibrated logits (N, C) of embeddings (N, views, dim): the mean over the views."""
+        mean_ND = embeddings.mean(axis=1, dtype=np.float64)
+        return (mean_ND @ self.weight.T.astype(np.float64) + self.bias) / self.temperature
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write a bundle; equal bundles give equal bytes."""
+    config = {
+        "schema": SCHEMA,
+        "track": bundle.track,
+        "classes": list(bundle.classes),
+        "spec": dict(bundle.spec),
+        "tap": bundle.tap,
+        "calibration": {"temperature": bundle.temperature},
+        "trained_on": dict(bundle.trained_on),
+    }
+    references = to_tensors(bundle.references)
+    write_bytes(folder / REFERENCES_NAME, save({name: np.ascontiguousarray(rows) for name, rows in references.items()}))
+    config["references_sha256"] = sha256_file(folder / REFERENCES_NAME)
+    tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
+    tensors |= {f"{_BACKBONE}{name}": values.copy(order="C") for name, values in bundle.backbone.items()}
+    # One key: with two or more the file's bytes are not deterministic (huggingface/safetensors#584).
+    write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"config_sha256": sha256_json(config)}))
+    write_json(folder / CONFIG_NAME, config | {"model_sha256": sha256_file(folder / TENSORS_NAME)})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a bundle's `config.json` alone: what the model is, without its numbers.
+
+    Raises:
+        BundleError: It is missing or damaged.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: is missing. A bundle is a folder such as models/head") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: is damaged ({error}). Run: dvc checkout, or dvc repro") from error
+    schema = config.get("schema") if isinstance(config, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}")
+    missing = [name for name, kind in _CONFIG_KEYS.items() if not isinstance(config.get(name), kind)]
+    if missing:
+        raise BundleError(f"{path}: {', '.join(missing)}: missing or damaged. Run: dvc checkout, or dvc repro")
+    return config
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read what `write_bundle` wrote.
+
+    Raises:
+        BundleError: A file is missing or damaged, or either file is not the one that the other was written with.
+    """
+    config = read_config(folder)
+    try:
+        digests = {TENSORS_NAME: config.pop("model_sha256"), REFERENCES_NAME: config["references_sha256"]}
+        for name, wanted in digests.items():
+            found = sha256_file(folder / name)
+            if found != wanted:
+                raise BundleError(
+                    f"{folder / name}: sha256 is {found}, {CONFIG_NAME} says {wanted}. Run: dvc checkout, or dvc repro"
+                )
+        with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
+            if file.metadata()["config_sha256"] != sha256_json(config):
+                raise BundleError(f"{folder / CONFIG_NAME}: is not as it was written. Run: dvc checkout, or dvc repro")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        bundle = Bundle(
+            track=config["track"],
+            classes=config["classes"],
+            spec=config["spec"],
+            tap=config["tap"],
+            temperature=config["calibration"]["temperature"],
+            trained_on=config["trained_on"],
+            weight=tensors["head.weight"],
+            bias=tensors["head.bias"],
+            references=from_tensors(load_file(folder / REFERENCES_NAME)),
+            backbone={
+                name.removeprefix(_BACKBONE): values for name, values in tensors.items() if name.startswith(_BACKBONE)
+            },
+        )
+    except FileNotFoundError as error:
+        raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise BundleError(f"{folder}: is damaged ({error!r}). Run: dvc checkout, or dvc repro") from error
+    problem = _problem(bundle)
+    if problem:
+        raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
+    return bundle
+
+
+def _problem(bundle: Bundle) -> str:
+    """Return what is wrong with a bundle whose digests agree: somebody may have written them anew."""
+    if bundle.track not in TRACKS:
+        return f"track is {bundle.track!r}; expected one of {TRACKS}"
+    num_classes = len(bundle.classes)
+    are_names = all(isinstance(name, str) for name in bundle.classes)
+    if not are_names or num_classes < 2 or len(set(bundle.classes)) < num_classes:
+        return f"classes are {bundle.classes}; expected at least 2 different names"
+    shapes = bundle.weight.shape, bundle.bias.shape
+    if len(shapes[0]) != 2 or shapes[0][0] != num_classes or shapes[1] != (num_classes,):
+        return f"head.weight and head.bias have shapes {shapes}; expected ({num_classes}, dim) and ({num_classes},)"
+    if bundle.references.embeddings.shape[1:] != shapes[0][1:]:
+        return f"references have shape {bundle.references.embeddings.shape}; expected (M, {shapes[0][1]})"
+    numbers: dict[str, NDArray[Any]] = {
+        "head.weight": bundle.weight,
+        "head.bias": bundle.bias,
+        "held_out": bundle.references.held_out,
+    }
+    odd = [name for name, values in numbers.items() if values.dtype != np.float32]
+    if odd:
+        return f"{odd[0]} is {numbers[odd[0]].dtype}; expected float32"
+    numbers |= {"references": bundle.references.embeddings, **bundle.backbone}
+    odd = [name for name, values in numbers.items() if not np.isfinite(values).all()]
+    if odd:
+        return f"{odd[0]} has numbers that are not finite"
+    if not len(bundle.references.embeddings) or not len(bundle.references.held_out):
+        return "it has no references; expected some training images and how held-out ones fared"
+    if not isinstance(bundle.temperature, float) or not 0 < bundle.temperature < np.inf:
+        return f"calibration.temperature is {bundle.temperature!r}; expected a number above 0"
+    if bundle.tap not in bundle.spec.get("taps", []):
+        return f"tap is {bundle.tap!r}; expected one of {bundle.spec.get('taps')}"
+    return ""

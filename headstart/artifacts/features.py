@@ -1,0 +1,256 @@
+"""Features: the HDF5 file of embeddings, written so that equal content is equal bytes, read without guessing.
+
+Layout, schema `headstart.features/1`:
+
+    /digest        (N,)             S64       sha256 of each image's bytes, ascending, unique
+    /taps/<name>   (N, views, dim)  float32   embeddings, one dataset per tap (float16 if that is the spec's precision)
+    attributes     fingerprint, schema, spec  the spec is what the rows depend on besides the bytes, as JSON
+
+No labels, no paths, no versions, no dates: a relabel or a renamed file changes nothing here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.base.errors import FeatureFileError
+from headstart.base.files import atomic_path, canonical_json, sha256_json, temporary_prefix
+
+SCHEMA = "headstart.features/1"
+REMEDY = "Run: dvc repro extract"
+DIGEST_DTYPE = "S64"
+Rows = NDArray[np.floating[Any]]  # float32 or float16
+
+
+def fingerprint(spec: Mapping[str, Any]) -> str:
+    """Return the sha256 of a spec's canonical JSON, 64 hex digits: the key of all rows made by one recipe."""
+    return sha256_json(spec)
+
+
+def check_finite(digests: Sequence[str], tap: str, rows: Rows) -> None:
+    """Refuse embeddings that are no numbers.
+
+    Args:
+        digests: (B,) the images.
+        tap: For the message.
+        rows: (B, views, dim).
+
+    Raises:
+        FeatureFileError: A value is not finite (the precision's range was exceeded, or the weights are damaged).
+    """
+    finite = np.isfinite(rows).all(axis=(1, 2))
+    if not finite.all():
+        raise FeatureFileError(
+            f"tap {tap!r}: the embedding of image {digests[int(np.argmin(finite))]} (data/index.csv has its path) "
+            f"is not finite in {rows.dtype}; expected finite numbers. Check the weights, or set extract.precision to "
+            "float32."
+        )
+
+
+class FeatureWriter:
+    """Fills the taps of a new features file, each from its first row to its last; get one from `create_features`.
+
+    Args:
+        taps: The datasets to fill, each (N, views, dim).
+    """
+
+    def __init__(self, taps: Mapping[str, h5py.Dataset]) -> None:
+        self._taps = taps
+        self._num_written = dict.fromkeys(taps, 0)
+
+    def append(self, tap: str, rows: Rows) -> None:
+        """Write the next rows of a tap, finite, (B, views, dim), in the order of the digests."""
+        start = self._num_written[tap]
+        self._taps[tap][start : start + len(rows)] = rows
+        self._num_written[tap] = start + len(rows)
+
+    def check_complete(self, path: Path, num_rows: int) -> None:
+        """Refuse a file with a tap that has not all rows."""
+        for tap, num_written in self._num_written.items():
+            if num_written != num_rows:
+                raise FeatureFileError(f"{path}: tap {tap!r}: {num_written} of {num_rows} rows were written")
+
+
+@contextmanager
+def create_features(
+    path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int]
+) -> Iterator[FeatureWriter]:
+    """Create a features file; it appears at `path` only when all rows are written and it opens again.
+
+    Memory does not grow with N: rows go to disk as they come.
+
+    Args:
+        path: The file.
+        digests: (N,) ascending, unique.
+        spec: What the rows depend on, for JSON.
+        dims: Width of each of the spec's taps.
+
+    Raises:
+        FeatureFileError: Digests out of order, or the block ended before every row was written.
+    """
+    packed = np.array(digests, dtype=DIGEST_DTYPE)
+    if not (packed[1:] > packed[:-1]).all():
+        raise FeatureFileError(f"{path}: digests must be ascending and unique")
+    for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
+        leftover.unlink()  # of a run that was killed; DVC lets one writer at a time at this file
+    with atomic_path(path) as temporary:
+        # Contiguous datasets in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
+        with h5py.File(temporary, "w") as file:
+            file.create_dataset("digest", data=packed)
+            group = file.create_group("taps")
+            num_views, dtype = len(spec["views"]), np.dtype(spec["precision"])
+            datasets = {
+                name: group.create_dataset(name, shape=(len(packed), num_views, dims[name]), dtype=dtype)
+                for name in spec["taps"]
+            }
+            for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", canonical_json(spec))):
+                file.attrs[name] = value
+            writer = FeatureWriter(datasets)
+            yield writer
+            writer.check_complete(path, len(packed))
+        with open_features(temporary, spec):
+            pass
+
+
+class Features:
+    """An open features file; get one from `open_features`.
+
+    Attributes:
+        spec: The recipe of the rows.
+        digests: (N,) S64, ascending.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
+        self._path, self._file = path, file
+        self.spec = spec
+        self.digests: NDArray[np.bytes_] = file["digest"][:]
+
+    def read(self, tap: str, digests: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of some images, float32 (len(digests), views, dim), in the order asked for.
+
+        Raises:
+            FeatureFileError: No such tap, or an image has no row.
+        """
+        dataset, rows = self._dataset(tap), self.rows(digests)
+        ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
+        selected: NDArray[np.float32] = dataset[ascending].astype(np.float32, copy=False)
+        return selected[position]
+
+    def dim(self, tap: str) -> int:
+        """Return the width of a tap.
+
+        Raises:
+            FeatureFileError: No such tap.
+        """
+        return int(self._dataset(tap).shape[2])
+
+    def pieces(
+        self, tap: str, rows: NDArray[np.intp], num_bytes: int
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """Give the embeddings of many images, a piece of the file at a time, in constant memory.
+
+        Args:
+            tap: Which layer.
+            rows: (N,) of the file, ascending (see `rows`).
+            num_bytes: About what a piece of the file may take; at least one row.
+
+        Yields:
+            Positions (B,) in `rows`, and float32 (B, views, dim).
+
+        Raises:
+            FeatureFileError: No such tap.
+        """
+        dataset = self._dataset(tap)
+        step = max(1, num_bytes // (4 * dataset.shape[1] * dataset.shape[2]))
+        for start in range(0, len(dataset), step):
+            first, last = np.searchsorted(rows, [start, start + step])
+            if first < last:
+                piece: NDArray[np.float32] = dataset[start : start + step].astype(np.float32, copy=False)
+                yield np.arange(first, last), piece[rows[first:last] - start]
+
+    def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
+        """Return where in the file some images are, (len(digests),).
+
+        Raises:
+            FeatureFileError: An image has no row.
+        """
+        wanted = np.array(digests, dtype=DIGEST_DTYPE)
+        rows = np.searchsorted(self.digests, wanted)
+        found = rows < len(self.digests)
+        found[found] = self.digests[rows[found]] == wanted[found]
+        if not found.all():
+            raise FeatureFileError(
+                f"{self._path}: no row for {(~found).sum()} of {len(digests)} images, the first "
+                f"{digests[int(np.argmin(found))]}. {REMEDY}"
+            )
+        return rows
+
+    def blocks(self, tap: str, num_bytes: int) -> Iterator[Rows]:
+        """Give all rows of a tap in order, as many at a time as `num_bytes` hold, at least one."""
+        dataset = self._file["taps"][tap]
+        _, num_views, dim = dataset.shape
+        step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
+        for start in range(0, len(dataset), step):
+            yield dataset[start : start + step]
+
+    def _dataset(self, tap: str) -> h5py.Dataset:
+        if tap not in self._file["taps"]:
+            raise FeatureFileError(f"{self._path}: no tap {tap!r}; it has {sorted(self._file['taps'])}. {REMEDY}")
+        return self._file["taps"][tap]
+
+
+@contextmanager
+def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iterator[Features]:
+    """Open a features file for reading and check that it is whole.
+
+    Args:
+        path: The file.
+        expected: The spec that this run would have written, where the caller knows it.
+
+    Raises:
+        FeatureFileError: Missing, damaged, of another schema, or made by another recipe than `expected`; the message
+            names the first key that differs, with both values.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        what = "is missing" if not path.exists() else f"is not a readable HDF5 file ({error})"
+        raise FeatureFileError(f"{path}: {what}. {REMEDY}") from error
+    with file:
+        schema = file.attrs.get("schema")
+        if schema != SCHEMA:
+            raise FeatureFileError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}. {REMEDY}")
+        try:
+            spec = json.loads(file.attrs["spec"])
+            shapes = {name: dataset.shape for name, dataset in file["taps"].items()}
+            dtypes = {name: dataset.dtype for name, dataset in file["taps"].items()}
+            digest = file["digest"]
+            whole = (
+                file.attrs["fingerprint"] == fingerprint(spec)
+                and sorted(shapes) == sorted(spec["taps"])
+                and digest.dtype == np.dtype(DIGEST_DTYPE)
+                and all(len(shape) == 3 and shape[0] == len(digest) for shape in shapes.values())
+                and all(dtype == np.dtype(spec["precision"]) for dtype in dtypes.values())
+            )
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise FeatureFileError(f"{path}: is damaged ({error}). {REMEDY}") from error
+        if not whole:
+            raise FeatureFileError(f"{path}: is damaged: attributes and datasets do not agree. {REMEDY}")
+        if expected is not None:
+            for key, found, wanted in _differences(spec, expected):
+                raise FeatureFileError(f"{path}: {key} is {found!r}, this run expects {wanted!r}. {REMEDY}")
+        yield Features(path, file, spec)
+
+
+def _differences(found: object, expected: object, path: str = "") -> Iterator[tuple[str, object, object]]:
+    if isinstance(found, dict) and isinstance(expected, Mapping):
+        for key in sorted({*found, *expected}):
+            yield from _differences(found.get(key), expected.get(key), f"{path}.{key}" if path else key)
+    elif found != expected:
+        yield path, found, expected

@@ -1,0 +1,1 @@
+"""Backbone: the frozen, pretrained network."""

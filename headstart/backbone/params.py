@@ -1,0 +1,35 @@
+"""The section `backbone` of params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from headstart.base.params import Section
+
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+class BackboneParams(Section):
+    """`backbone:` which pretrained network."""
+
+    name: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    taps: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | Literal["auto"]
+    pooling: Literal["mean", "token"]
+
+    @property
+    def weights_is_file(self) -> bool:
+        """Whether `weights` is a path or an address, and not the name of published weights."""
+        return "://" in self.weights or self.weights.lower().endswith(WEIGHTS_SUFFIXES)
+
+    @model_validator(mode="after")
+    def _file_has_digest(self) -> "BackboneParams":
+        if self.weights_is_file and self.weights_sha256 is None:
+            raise ValueError(
+                "weights_sha256 beside weights that are a file, because DVC sees params.yaml and not the file "
+                f"(`sha256sum {self.weights}` prints it)"
+            )
+        if not self.weights_is_file and self.weights_sha256 is not None:
+            raise ValueError("weights_sha256 only beside weights that are a file; else null")
+        return self

@@ -1,0 +1,129 @@
+"""Specs: all that an embedding depends on besides the image's bytes. No torch: known without building the network."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headstart.base.errors import BackboneError
+from headstart.imaging.decode import DECODE_POLICY
+from headstart.imaging.transform import Transform, View, choose_px
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What is to know about a backbone without its tensors.
+
+    Attributes:
+        name: As in params.yaml.
+        weights_sha256: Of the file that the parameters came from.
+        transform: What these weights want to see, at the side that they were trained or evaluated at.
+        min_px: Smallest side that the network takes.
+        fixed_px: Whether it takes no other side than the transform's.
+    """
+
+    name: str
+    weights_sha256: str
+    transform: Transform
+    min_px: int
+    fixed_px: bool
+
+    def transform_for(self, px: int | str, median_short_side_px: float) -> Transform:
+        """Return the transform at the side that `transform.px` asks for.
+
+        Args:
+            px: A number, or `auto` (see `choose_px`).
+            median_short_side_px: Median over the images of the shorter side.
+
+        Raises:
+            BackboneError: The network does not take this side.
+        """
+        native_px = self.transform.crop_px
+        if px == "auto":
+            chosen = native_px if self.fixed_px else choose_px(native_px, self.min_px, median_short_side_px)
+        else:
+            chosen = int(px)
+        if self.fixed_px and chosen != native_px:
+            raise BackboneError(f"transform.px: found {chosen}; {self.name} takes {native_px} only (or auto)")
+        if chosen < self.min_px:
+            raise BackboneError(f"transform.px: found {chosen}; {self.name} needs at least {self.min_px}")
+        return self.transform.at(chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts ready for JSON."""
+        return asdict(self) | {"transform": _transform_spec(self.transform)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "BackboneFacts":
+        """Return the facts that `to_json` wrote down."""
+        return cls(**{**content, "transform": transform_of(content)})
+
+
+def make_spec(
+    facts: BackboneFacts,
+    transform: Transform,
+    taps: Sequence[str],
+    *,
+    pooling: str,
+    views: Sequence[View],
+    precision: str,
+) -> dict[str, Any]:
+    """Return the spec, ready for JSON. Device, engine, batch and workers are not in it.
+
+    Args:
+        facts: The backbone.
+        transform: Resolved.
+        taps: Resolved, in the network's order.
+        pooling: How maps and tokens become one vector.
+        views: How each image is looked at.
+        precision: `float32` or `float16`.
+    """
+    return {
+        "backbone": facts.name,
+        "weights_sha256": facts.weights_sha256,
+        "transform": _transform_spec(transform),
+        "decode": DECODE_POLICY,
+        "taps": list(taps),
+        "pooling": pooling,
+        "views": [view.spec() for view in views],
+        "precision": precision,
+    }
+
+
+def find_problem(spec: Mapping[str, Any]) -> str:
+    """Return what is wrong with a spec from a file that somebody may have edited; empty if nothing is."""
+    try:
+        transform = _Spec.model_validate_json(json.dumps(spec)).transform
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}; found {first['input']!r:.80}"
+    if not (1 <= transform.crop_px <= transform.resize_px and all(0 < value < math.inf for value in transform.std)):
+        return f"spec.transform: found {transform}; expected 1 <= crop_px <= resize_px and std above 0"
+    return ""
+
+
+class _Spec(BaseModel):
+    """What `make_spec` writes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    backbone: str
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    transform: Transform
+    decode: str
+    taps: Annotated[list[str], Field(min_length=1)]
+    pooling: Literal["mean", "token"]
+    views: Annotated[list[View], Field(min_length=1)]
+    precision: Literal["float32", "float16"]
+
+
+def transform_of(spec: Mapping[str, Any]) -> Transform:
+    """Return the transform that a spec writes down."""
+    content = spec["transform"]
+    return Transform(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+
+
+def _transform_spec(transform: Transform) -> dict[str, Any]:
+    return asdict(transform) | {"mean": list(transform.mean), "std": list(transform.std)}

@@ -1,0 +1,1 @@
+"""Base: errors, files, params, threads, progress, downloads, the machine. Knows no subject of this project."""

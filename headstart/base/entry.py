@@ -1,0 +1,40 @@
+"""How a room's `__main__` is run: mistakes of the user or of the set-up become one clear message.
+
+Imports nothing outside the standard library, so that it can speak when the environment is the wrong one.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+
+
+def run_main(room: str, main: Callable[[], None]) -> None:
+    """Run a room's `main` and exit with 1 and a message for every error that the user can mend.
+
+    A bug still shows its stack trace. `main` does its own imports, so that a wrong Python is caught here. A polite
+    request to stop (SIGTERM) unwinds the stack, so that no temporary file stays behind.
+
+    Args:
+        room: The room's name, which begins every message.
+        main: Does the room's work.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        from headstart.base.errors import HeadstartError
+
+        main()
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("headstart", "stages"):
+            raise
+        sys.exit(
+            f"{room}: {sys.executable} (Python {sys.version.split()[0]}) has no module {error.name!r}: it is not the "
+            "project's Python. Run through `make`, or `source .venv/bin/activate` first."
+        )
+    except HeadstartError as error:
+        sys.exit(f"{room}: {error}")
+    except MemoryError:
+        sys.exit(f"{room}: out of memory. Lower runtime.batch, runtime.workers or runtime.memory.")
+    except OSError as error:  # disk full, permission denied, ...: the system's own words name the file
+        sys.exit(f"{room}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,118 @@
+"""Files: digests, and writing so that a file is either whole or not there."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as 64 lower-case hex digits, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digests(*places: str) -> dict[str, str]:
+    """Return the sha256 of our own modules by path, for the key of something that this code makes.
+
+    Args:
+        places: Packages or modules, relative to the folder that holds `headstart`: `headstart/backbone`, `stages/head`.
+    """
+    root, files = Path(__file__).parents[2], set[Path]()
+    for place in places:
+        files |= {root / place} if place.endswith(".py") else set((root / place).rglob("*.py"))
+    return {file.relative_to(root).as_posix(): sha256_file(file) for file in sorted(files)}
+
+
+def temporary_prefix(path: Path) -> str:
+    """Return how the names of temporary files for `path` begin; they end in `.tmp`, which git ignores."""
+    return f".{path.name}."
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced to disk and takes `path`'s place.
+
+    On any failure the temporary file is removed and `path` stays as it was. The parent folder is made if missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=".tmp")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is as readable as any other file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_new_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; if one is there already, another process's for instance, that one stays."""
+    scratch = path.with_name(f"{temporary_prefix(path)}{uuid4().hex}.tmp")
+    try:
+        write_bytes(scratch, data)
+        try:
+            path.hardlink_to(scratch)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links (exFAT, some network shares): nearly as good
+            if not path.exists():
+                scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def canonical_json(content: Mapping[str, Any]) -> str:
+    """Return JSON text that is equal whenever the content is equal, for hashing and comparing."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_json(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of `canonical_json`, 64 lower-case hex digits."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON that is equal byte for byte whenever the content is equal (sorted keys, UTF-8)."""
+    text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`, which takes its name on success and is removed on any failure.
+
+    Raises:
+        FileExistsError: `folder` is there already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; move it away first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=temporary_prefix(folder), suffix=".tmp"))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # the only way to read it is to set it
+    os.umask(umask)
+    return umask

@@ -1,0 +1,189 @@
+"""The machine: its device, its threads, its processes, and what makes a run repeatable."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, ValidationError
+
+from headstart.base.errors import ParamsError
+from headstart.base.params import Section, read_yaml
+from headstart.base.threads import num_cores
+
+# What the drivers of NVIDIA, of NVIDIA under WSL and of AMD put there. Without any of them Linux has no GPU that torch
+# knows, and torch, whose import takes seconds, need not be asked.
+_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+_MAX_RESTARTS = 3
+
+
+_PATIENCE_DAYS = 7  # for the slowest machine
+
+
+class RuntimeParams(Section):
+    """`runtime:` on what, and how fast. In no stage's `params:`: it never changes a result."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"]
+    engine: Literal["auto", "onnx", "torch"]
+    compile: bool
+    batch: Annotated[int, Field(ge=2, le=4096)] | Literal["auto"]
+    memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
+    store: Annotated[str, Field(min_length=1)]
+
+    @property
+    def batch_or_none(self) -> int | None:
+        """The batch, or None where the engine chooses."""
+        return None if self.batch == "auto" else self.batch
+
+    @property
+    def num_workers(self) -> int:
+        """Number of threads: for `auto` one per core, shared with the processes that torchrun started beside this."""
+        if self.workers != "auto":
+            return self.workers
+        return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def read_runtime(path: Path) -> RuntimeParams:
+    """Return the section `runtime` of a params file alone.
+
+    Raises:
+        ParamsError: The file cannot be read, or the section is not valid.
+    """
+    section = read_yaml(path).get("runtime", {})
+    try:
+        return RuntimeParams.model_validate(section)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: runtime: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+
+
+def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
+    """Return the device to compute on, such as `cpu` or `cuda:0`: for `auto` the GPU if there is one, else the CPU.
+
+    Args:
+        wanted: As in `runtime.device`.
+        asked_by: For the message.
+
+    Raises:
+        ParamsError: A device is asked for that this machine, or this build of torch, does not have.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted == "cuda" and torch.cuda.is_available():  # of the processes that torchrun started, each takes its own
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ParamsError(f"{asked_by}: found {wanted!r}; expected auto, cpu, cuda, cuda:1, mps, ...") from error
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ParamsError(
+            f"{asked_by}: found {wanted!r}, which this machine does not have "
+            f"({torch.cuda.device_count()} CUDA devices); expected auto, cpu or a device that it has"
+        )
+    return wanted
+
+
+def wait_asleep() -> None:
+    """Let the threads of torch on a CPU sleep while they wait for each other. Call it before torch is imported.
+
+    By default they spin, and beside any other work, such as decoding, each waits for one that has no core: with two
+    cores and another job, fine-tuning took twice to twenty times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def make_repeatable() -> None:
+    """Ask torch on a GPU for the same bits at every run: no choice by timing, no atomic sums, full float32.
+
+    An operation that has no such kernel warns and runs as it can.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    import torch
+
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def count_gpus(runtime: RuntimeParams) -> int:
+    """Return the number of CUDA devices that `runtime.device` lets a run use."""
+    if runtime.device not in ("auto", "cuda") or not _may_have_gpu():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among those that torchrun started.
+
+    Attributes:
+        rank: From 0.
+        num_ranks: All of them, on all machines.
+    """
+
+    rank: int
+    num_ranks: int
+
+    def takes(self, digest: str) -> bool:
+        """Whether an image is this rank's: by its digest, so that no rank has to know what others have done."""
+        return int(digest[:8], 16) % self.num_ranks == self.rank
+
+
+def this_rank() -> Rank | None:
+    """Return this process's rank, or None if torchrun did not start it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+
+def wait_for_others(rank: Rank) -> None:
+    """Wait until the ranks of the other machines are done too.
+
+    torchrun starts a dead process again only together with the other machines, and a machine whose processes have all
+    ended no longer takes part: the dead one would wait for it in vain.
+    """
+    if int(os.environ["GROUP_WORLD_SIZE"]) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch: seconds
+
+    patience = timedelta(days=_PATIENCE_DAYS)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=False, timeout=patience)
+    store.set(f"done/{rank.rank}", "")
+    store.wait([f"done/{other}" for other in range(rank.num_ranks)], patience)
+
+
+def num_processes(runtime: RuntimeParams) -> int:
+    """Return how many processes work on this machine: for `auto` one per GPU, one without any."""
+    return max(1, count_gpus(runtime)) if runtime.processes == "auto" else runtime.processes
+
+
+def run_processes(module: str, num: int) -> bool:
+    """Run a module by several processes on this machine and wait for them; return whether they did it.
+
+    torchrun starts all of them again when one dies, a few times.
+    """
+    options = ["--standalone", f"--nproc-per-node={num}", f"--max-restarts={_MAX_RESTARTS}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module]
+    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - our own words
+
+
+def _may_have_gpu() -> bool:
+    return sys.platform != "linux" or any(Path(node).exists() for node in _GPU_NODES)

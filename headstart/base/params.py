@@ -1,0 +1,124 @@
+"""params.yaml: read as DVC reads it, checked whole and strictly, all mistakes in one message."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from headstart.base.errors import ParamsError
+
+Name = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# DVC drops these names, at any depth, from its run-cache key and then restores stale outputs (treeverse/dvc#10296).
+FORBIDDEN_KEYS = frozenset({"size", "nfiles"})
+
+
+class Section(BaseModel):
+    """Base of every section of params.yaml: immutable, no unknown keys, no coercion of types, no defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def check_sections(path: Path, sections: Mapping[str, type[Section]]) -> dict[str, Section]:
+    """Read a params file and check all of it.
+
+    Args:
+        path: Of the file.
+        sections: The model of each section that the file must have, and no other.
+
+    Returns:
+        The sections by name.
+
+    Raises:
+        ParamsError: The file cannot be read, or any key of any section is unknown, missing, of the wrong type, out of
+            range or forbidden. The message lists them all.
+    """
+    raw = read_yaml(path)
+    problems = [f"{key}: {text}" for key, text in _forbidden(raw)]
+    problems += [
+        f"{name}: expected a section of this file ({', '.join(sections)}); found an unknown one{_near(name, sections)}"
+        for name in raw
+        if name not in sections
+    ]
+    checked: dict[str, Section] = {}
+    for name, model in sections.items():
+        try:
+            checked[name] = model.model_validate(raw.get(name, {}))
+        except ValidationError as error:
+            problems += _explain(name, model, raw.get(name, {}), error)
+    if problems:
+        raise ParamsError(f"{path}: {len(problems)} bad key(s)\n" + "\n".join(f"  {problem}" for problem in problems))
+    return checked
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the sections of a params file as they stand.
+
+    Raises:
+        ParamsError: The file cannot be read, or is not a mapping in YAML.
+    """
+    try:
+        # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
+        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}). Run from the project's root folder.") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected sections (`name:` and keys below); found {type(raw).__name__}")
+    return {str(name): section for name, section in raw.items()}
+
+
+def _forbidden(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            inner_path = f"{path}.{key}" if path else str(key)
+            if key in FORBIDDEN_KEYS:
+                yield inner_path, "expected another name; DVC ignores keys called `size` or `nfiles` (stale results)"
+            yield from _forbidden(inner, inner_path)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _forbidden(inner, f"{path}.{position}")
+
+
+def _explain(name: str, model: type[Section], raw: object, error: ValidationError) -> list[str]:
+    """One line per key: path, what was expected, what was found."""
+    expected: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
+    for item in error.errors():
+        # A union adds its branches to the location, after the part that is a path into the file.
+        keys: list[str] = []
+        value: Any = raw
+        for key in item["loc"]:
+            if isinstance(value, dict) and (key in value or item["type"] == "missing"):
+                value = value.get(key)
+            elif isinstance(value, list) and isinstance(key, int):
+                value = value[key]
+            else:
+                break
+            keys.append(str(key))
+        place = ".".join([name, *keys])
+        if keys and keys[-1] in FORBIDDEN_KEYS:
+            continue  # reported with its own reason
+        match item["type"]:
+            case "missing":
+                text, seen = "a value", "nothing"
+            case "extra_forbidden":
+                text, seen = "no such key", f"{value!r}{_near(keys[-1], model.model_fields)}"
+            case "value_error":  # of a whole section: what was found is not one value, but the error may name it
+                text, _, seen = str(item["ctx"]["error"]).partition("; found ")
+                seen = seen or (repr(value) if keys else "otherwise")
+            case _:
+                text, seen = item["msg"].removeprefix("Input should be "), repr(value)
+        expected.setdefault(place, []).append(text)
+        found[place] = seen
+    return [f"{place}: expected {' or '.join(texts)}; found {found[place]}" for place, texts in expected.items()]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

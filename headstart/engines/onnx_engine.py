@@ -1,0 +1,61 @@
+"""The engine of ONNX Runtime: the network as a compiled graph on the CPU, one thread per call, many calls at once."""
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from headstart.artifacts.features import Rows
+from headstart.base.errors import BackboneError
+from headstart.engines.engine import fill_up
+from headstart.imaging.clock import Clock
+
+# As fast as larger ones where every thread has a pass of its own (docs/explanation/benchmarks.md). Of large pictures
+# fewer: at 1024 px a pass of 4 takes 1.1 GiB and is no faster than one of 1.
+_BATCH = 4
+_PIXELS = _BATCH * 384**2
+
+
+class OnnxEngine:
+    """A graph on the CPU.
+
+    See `Engine`. Each call runs on its caller's thread alone: decoding and forward passes of several threads then fill
+    all cores without waiting for each other, and the bits do not depend on the number of cores.
+
+    Args:
+        graph: An ONNX file's bytes; takes uint8 (B, px, px, 3), gives float32 (B, dim) by the tap's name.
+        num_threads: Threads that will call `embed`.
+        batch: Pictures in a pass; None for the engine's own.
+        precision: Of what is returned; the graph computes in float32.
+        clock: Counts the seconds of the forward passes.
+
+    Raises:
+        BackboneError: This is no graph that this ONNX Runtime runs.
+    """
+
+    name = "onnx"
+
+    def __init__(self, graph: bytes, num_threads: int, batch: int | None, precision: str, clock: Clock) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime has a class for every kind of failure, all beneath Exception
+            raise BackboneError(f"ONNX Runtime cannot run this network: {str(error)[:300]}") from error
+        px = self._session.get_inputs()[0].shape[1]
+        self.batch = batch or min(_BATCH, max(1, _PIXELS // px**2))
+        self.num_parallel = num_threads
+        self.dims = {output.name: output.shape[1] for output in self._session.get_outputs()}
+        self._input = self._session.get_inputs()[0].name
+        self._dtype, self._clock = np.dtype(precision), clock
+
+    def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
+        """See `Engine.embed`."""
+        parts = []
+        for start in range(0, len(pixels_BHWC), self.batch):
+            part = pixels_BHWC[start : start + self.batch]
+            with self._clock("forward"):
+                outputs = self._session.run(list(self.dims), {self._input: fill_up(part, self.batch)})
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by name
+                parts.append([rows[: len(part)].astype(self._dtype, copy=False) for rows in outputs])
+        return {tap: np.concatenate(rows) for tap, rows in zip(self.dims, zip(*parts, strict=True), strict=True)}

@@ -1,0 +1,1 @@
+"""Imaging: from bytes to verified pixels."""

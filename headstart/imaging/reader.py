@@ -1,0 +1,150 @@
+"""The reader: an image file to the pixels of its views, verified, with a bound on what is decoded at once."""
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.base.errors import DataError
+from headstart.imaging.clock import Clock
+from headstart.imaging.decode import ImageError, decode, measure, upright_rgb
+from headstart.imaging.transform import Transform, View
+from headstart.tables.index import IndexRow
+
+# Bytes that a pixel takes at its worst while it is decoded (12.1 measured for RGBA and palette, less for others, and up
+# to 4 for the file itself), and bytes that it takes when resized (4 in Pillow, 3 in the array).
+_BYTES_PER_PIXEL = 16
+_BYTES_PER_RESIZED_PIXEL = 7
+
+
+class MemoryBudget:
+    """Lets threads hold memory up to a sum; what is larger than the whole is let in alone.
+
+    Args:
+        num_bytes: The sum.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self._num_bytes, self._held = num_bytes, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, num_bytes: int) -> Iterator[None]:
+        """Wait until there is room, and hold it for the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= self._num_bytes)
+            self._held += num_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= num_bytes
+                self._changed.notify_all()
+
+
+class Reader:
+    """Reads the images of one data set. Safe in threads.
+
+    Args:
+        folder: The data set's.
+        transform: Applied to every view.
+        views: How to look at each image.
+        budget: For what is decoded.
+        clock: Counts the seconds of reading and of decoding.
+    """
+
+    def __init__(
+        self, folder: Path, transform: Transform, views: Sequence[View], budget: MemoryBudget, clock: Clock
+    ) -> None:
+        self._folder, self._transform, self._views = folder, transform, views
+        self._budget, self._clock = budget, clock
+
+    def missing(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
+        """Return the rows whose file is not there."""
+        return [row for row in rows if not (self._folder / row.path).is_file()]
+
+    def check_present(self, rows: Sequence[IndexRow]) -> None:
+        """Refuse rows whose file is not there, before any work.
+
+        Raises:
+            DataError: Says how many, and the first.
+        """
+        missing = self.missing(rows)
+        if missing:
+            raise DataError(
+                f"{self._folder}: {len(missing)} of the {len(rows)} images that are needed are not there, the first "
+                f" {missing[0].path}, but data/index.csv lists them. Bring the images, or run: dvc repro"
+            )
+
+    def pixels(self, row: IndexRow) -> NDArray[np.uint8]:
+        """Return an image's views, uint8 (views, px, px, 3).
+
+        Raises:
+            DataError: The file is missing, or its bytes are not the ones that were indexed.
+        """
+        with self.picture(row) as image:
+            return self._views_of(image)
+
+    @contextmanager
+    def picture(self, row: IndexRow) -> Iterator[Image.Image]:
+        """Give an image, upright RGB. Others wait while it is held, if memory is short.
+
+        Raises:
+            DataError: As `pixels`.
+        """
+        path = self._folder / row.path
+        with self._budget.hold(self._cost(row.width, row.height)):
+            try:
+                with self._clock("read"):
+                    data = path.read_bytes()
+                    found = hashlib.sha256(data).hexdigest()
+            except OSError as error:
+                raise DataError(
+                    f"{path}: cannot be read ({error.strerror}), but data/index.csv lists it. Run: dvc repro"
+                ) from error
+            if found != row.digest:
+                raise DataError(
+                    f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. "
+                    "Run: dvc repro"
+                )
+            with self._clock("decode"):
+                try:
+                    image = decode(data, max_pixels=row.width * row.height).image
+                except ImageError as error:
+                    raise DataError(
+                        f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
+                    ) from error
+                yield image
+
+    def views_of(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Return the views of an image file's bytes, uint8 (views, px, px, 3), and what was repaired.
+
+        Raises:
+            ImageError: The file gives no picture.
+        """
+        with self._budget.hold(self._cost(*measure(data, max_pixels))), self._clock("decode"):
+            picture = decode(data, max_pixels)
+            return self._views_of(picture.image), picture.repairs
+
+    def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Return the views of a picture in memory, as `views_of` does.
+
+        Raises:
+            ImageError: It cannot be shown as RGB.
+        """
+        picture = upright_rgb(image)
+        return self._views_of(picture.image), picture.repairs
+
+    def _views_of(self, image: Image.Image) -> NDArray[np.uint8]:
+        views = [view.pixels(image, self._transform) for view in self._views]
+        return views[0][None] if len(views) == 1 else np.stack(views)
+
+    def _cost(self, width: int, height: int) -> int:
+        resized_width, resized_height = self._transform.resized(width, height)
+        columns = max(resized_width * height, resized_width * resized_height)
+        return width * height * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL

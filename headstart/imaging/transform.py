@@ -1,0 +1,153 @@
+"""Transform and views: from an upright RGB picture to the squares that the network sees. No torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_ENLARGEMENT = 8
+
+
+# Networks halve the picture about five times: a side that is no multiple of 32 wastes its border, less leaves nothing.
+PX_STEP = 32
+
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+# Share of the picture's area and aspect ratio of a crop: torchvision's RandomResizedCrop, but never less than a third,
+# so that the subject stays in sight.
+_AREA_FRACTIONS = (0.35, 1.0)
+
+
+_ASPECT_RATIOS = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize, centre crop, scale to [0, 1] and normalise: what the weights were trained to see.
+
+    The pixels are those of torchvision's presets, bit for bit, but for some thin or squashed pictures with Pillow from
+    13 on: it shrinks the rows first where that is less work, here columns are always first, as before, so that no
+    embedding depends on Pillow's version. Scaling and normalising happen in the network's own framework, beside
+    the first layer (`backbone.normalise`).
+
+    Attributes:
+        resize_px: Length of the shorter side after resizing.
+        crop_px: Side of the centre square that the network gets; at most `resize_px`.
+        squash: Resize both sides to `resize_px`, not keeping the aspect ratio (some timm weights want it).
+        interpolation: Filter of the antialiased resize.
+        mean: Subtracted from each channel in [0, 1].
+        std: Divides each channel then.
+    """
+
+    resize_px: int
+    crop_px: int
+    squash: bool
+    interpolation: Literal["bilinear", "bicubic", "lanczos"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the resized and centre-cropped picture, uint8 (crop_px, crop_px, 3)."""
+        width, height = self.resized(*image.size)
+        left, top = round((width - self.crop_px) / 2.0), round((height - self.crop_px) / 2.0)
+        filter_ = _FILTERS[self.interpolation]
+        # Columns first, then rows. Cropping in between spares a third of the second pass and changes no bit.
+        columns = image.resize((width, image.height), filter_).crop((left, 0, left + self.crop_px, image.height))
+        square = columns.resize((self.crop_px, height), filter_).crop((0, top, self.crop_px, top + self.crop_px))
+        return np.asarray(square)
+
+    def box_pixels(self, image: Image.Image, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+        """Return a part of the picture, resized to uint8 (crop_px, crop_px, 3).
+
+        Args:
+            image: Mode RGB.
+            box: Left, top, right and bottom as fractions of width and height.
+        """
+        width, height = image.size
+        left, top, right, bottom = box
+        part = (left * width, top * height, min(right * width, width), min(bottom * height, height))
+        return np.asarray(image.resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], part))
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height after resizing, before the crop."""
+        if self.squash:
+            return self.resize_px, self.resize_px
+        short, long = sorted((width, height))
+        resized_long = int(self.resize_px * long / short)
+        return (self.resize_px, resized_long) if width <= height else (resized_long, self.resize_px)
+
+    def at(self, crop_px: int) -> "Transform":
+        """Return this transform for another input side, showing the same part of the picture."""
+        return replace(self, crop_px=crop_px, resize_px=round(crop_px * self.resize_px / self.crop_px))
+
+
+def choose_px(native_px: int, min_px: int, median_short_side_px: float) -> int:
+    """Return the input side for `transform.px: auto`.
+
+    The weights' own, but the median image is enlarged at most `MAX_ENLARGEMENT`-fold: beyond that the network only
+    sees blur, at a higher cost. Measured on 8-pixel digits, best layer: accuracy 0.982 at 64 px, 0.971 at 128 px.
+
+    Args:
+        native_px: The side that the weights were trained or evaluated at.
+        min_px: The smallest side that the network takes.
+        median_short_side_px: Median over the images of the shorter side.
+    """
+    sharp = math.floor(MAX_ENLARGEMENT * median_short_side_px / PX_STEP) * PX_STEP
+    return min(native_px, max(sharp, min_px, PX_STEP))
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a picture.
+
+    Attributes:
+        box: Left, top, right and bottom of a crop, as fractions of the picture; None for the transform's own centre.
+        mirror: Whether left and right are exchanged.
+    """
+
+    box: tuple[float, float, float, float] | None
+    mirror: bool
+
+    def pixels(self, image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
+        """Return uint8 (crop_px, crop_px, 3)."""
+        pixels = transform.pixels(image) if self.box is None else transform.box_pixels(image, self.box)
+        return pixels[:, ::-1] if self.mirror else pixels
+
+    def spec(self) -> dict[str, Any]:
+        """Return this view for the spec, ready for JSON."""
+        return {"box": None if self.box is None else list(self.box), "mirror": self.mirror}
+
+
+def view_of(spec: Mapping[str, Any]) -> View:
+    """Return the view that `View.spec` wrote down."""
+    return View(None if spec["box"] is None else tuple(spec["box"]), spec["mirror"])
+
+
+def make_views(num_views: int, seed: int) -> tuple[View, ...]:
+    """Return the centre, its mirror image, then crops drawn once by the seed, every second one mirrored.
+
+    More views begin with the same ones: the first two of 5 are those of 2.
+
+    Args:
+        num_views: At least 1.
+        seed: Of the crops.
+    """
+    random = np.random.default_rng(seed)
+    views = [View(None, mirror=False), View(None, mirror=True)][:num_views]
+    while len(views) < num_views:
+        area, ratio = random.uniform(*_AREA_FRACTIONS), np.exp(random.uniform(*np.log(_ASPECT_RATIOS)))
+        width, height = min(1.0, float(np.sqrt(area * ratio))), min(1.0, float(np.sqrt(area / ratio)))
+        left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
+        left, top, right, bottom = (round(float(edge), 4) for edge in (left, top, left + width, top + height))
+        views.append(View((left, top, right, bottom), mirror=len(views) % 2 == 1))
+    return tuple(views)

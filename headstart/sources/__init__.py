@@ -1,0 +1,1 @@
+"""Sources: where images and their labels come from."""

@@ -1,0 +1,89 @@
+"""Predictions: the logits of every image of a split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.base.csv_files import read_table, write_table
+from headstart.base.errors import TableError
+
+LOGIT_PREFIX = "logit_"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one track says of every reported image.
+
+    Attributes:
+        digests: (N,) sha256 of each image.
+        paths: (N,) as in the index.
+        labels: (N,) true class of each image, by name.
+        classes: (C,) the model's classes, in the order of the logits.
+        logits: (N, C) float64, finite.
+    """
+
+    digests: Sequence[str]
+    paths: Sequence[str]
+    labels: Sequence[str]
+    classes: Sequence[str]
+    logits: NDArray[np.float64]
+
+    @property
+    def predicted(self) -> list[str]:
+        """(N,) the class with the largest logit, by name."""
+        return [self.classes[column] for column in self.logits.argmax(axis=1)]
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images whose predicted class is the true one."""
+        return float(np.mean([label == name for label, name in zip(self.labels, self.predicted, strict=True)]))
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write `digest, path, label, predicted` and one `logit_<class>` column per class, logits to 6 decimals."""
+    header = ["digest", "path", "label", "predicted", *(LOGIT_PREFIX + name for name in predictions.classes)]
+    rounded = [[f"{value:.6f}" for value in row] for row in predictions.logits]
+    identity = zip(predictions.digests, predictions.paths, predictions.labels, predictions.predicted, strict=True)
+    write_table(path, header, ((*who, *row) for who, row in zip(identity, rounded, strict=True)))
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        TableError: The file is missing or empty, columns are missing, a logit is not a finite number, a label is no
+            class, a digest is there twice, or `predicted` is not a class with the largest logit of its row.
+    """
+    remedy = "Run: dvc repro " + path.stem
+    header, lines = read_table(path, remedy)
+    identity = ["digest", "path", "label", "predicted"]
+    classes = [name.removeprefix(LOGIT_PREFIX) for name in header[4:]]
+    if header != [*identity, *(LOGIT_PREFIX + name for name in classes)] or not classes:
+        raise TableError(f"{path}: columns are {header}; expected {identity} and {LOGIT_PREFIX}<class>. {remedy}")
+    if not lines:
+        raise TableError(f"{path}: has no rows; expected one per reported image. {remedy}")
+    try:
+        logits = np.array([[float(cell) for cell in line[4:]] for line in lines], dtype=np.float64)
+    except ValueError as error:
+        raise TableError(f"{path}: expected a number in every logit column and row ({error}). {remedy}") from error
+    if logits.shape != (len(lines), len(classes)):
+        raise TableError(f"{path}: expected {len(classes)} logits in every row. {remedy}")
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise TableError(f"{path}: row {row + 1}: the logits of {lines[row][1]} are not all finite. {remedy}")
+    seen: set[str] = set()
+    for number, (line, row) in enumerate(zip(lines, logits, strict=True), start=1):
+        digest, _, label, predicted = line[:4]
+        if digest in seen:
+            raise TableError(f"{path}: row {number}: digest {digest} is there twice. {remedy}")
+        seen.add(digest)
+        if label not in classes or predicted not in classes:
+            raise TableError(f"{path}: row {number}: {label!r} or {predicted!r} is no class of this table. {remedy}")
+        if row[classes.index(predicted)] < row.max():
+            raise TableError(f"{path}: row {number}: predicted is {predicted!r}, not the largest logit. {remedy}")
+    digests, paths, labels = ([line[column] for line in lines] for column in range(3))
+    return Predictions(digests, paths, labels, classes, logits)

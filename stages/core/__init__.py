@@ -1,1 +1,0 @@
-"""What several rooms need, one noun per module. Imports no room."""

@@ -1,1 +1,0 @@
-"""Linear classifiers on embeddings: what the head and fine-tuning share."""

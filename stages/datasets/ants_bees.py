@@ -1,0 +1,115 @@
+"""The 397 photos of ants and bees of the PyTorch transfer-learning tutorial.
+
+The images come from the network, or from a copy that you have: put the zip at data/hymenoptera_data.zip, or the
+unpacked folder at data/hymenoptera_data, and run again. Wherever they come from, every file must have the digest that
+data/ants_bees.sha256 lists.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from headstart.base.download import download
+from headstart.base.entry import run_main
+from headstart.base.errors import DataError
+from headstart.base.files import atomic_folder, sha256_file
+from headstart.base.progress import Progress
+
+URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
+OWN_FOLDER = Path("data/hymenoptera_data")
+OWN_ZIP = Path("data/hymenoptera_data.zip")
+ROOM = "ants_bees"
+REMEDY = f"Fetch {URL} by hand, put it at {OWN_ZIP} (or its unpacked folder at {OWN_FOLDER}) and run again."
+_MAX_FILE_BYTES = 2**24  # the largest listed file has 0.7 MB: more is no photo of this set
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """Return sha256 by path, from lines as `sha256sum` prints them."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+
+def write_ants_bees(folder: Path, digests: Mapping[str, str], own_folder: Path, own_zip: Path, url: str) -> str:
+    """Make the data set from the first source there is: own folder, own zip, network.
+
+    Args:
+        folder: Where the images go, as `train/ants/...` and so on; appears whole or not at all.
+        digests: sha256 of every file, by path below the folder.
+        own_folder: A copy that the user unpacked.
+        own_zip: A copy that the user fetched.
+        url: Of the zip, when there is no copy.
+
+    Returns:
+        Where the images came from.
+
+    Raises:
+        DownloadError: The zip cannot be fetched whole.
+        DataError: The source lacks a listed file or has another content for it, or the disk is full.
+    """
+    with ExitStack() as stack:
+        temporary = stack.enter_context(atomic_folder(folder))
+        if own_folder.is_dir():
+            source, opener = str(own_folder), _folder_opener(own_folder)
+        else:
+            if own_zip.is_file():
+                source, zip_path = str(own_zip), own_zip
+            else:
+                source, zip_path = url, temporary / "download.zip"
+                download(url, zip_path, sha256_prefix="", room=ROOM, remedy=REMEDY)
+            opener = stack.enter_context(_zip_opener(zip_path))
+        _copy_listed(source, opener, digests, temporary)
+        (temporary / "download.zip").unlink(missing_ok=True)
+    return source
+
+
+def _folder_opener(folder: Path) -> Callable[[str], IO[bytes]]:
+    return lambda name: (folder / name).open("rb")
+
+
+@contextmanager
+def _zip_opener(path: Path) -> Iterator[Callable[[str], IO[bytes]]]:
+    """Give a function that opens a member by its path below the zip's only top folder."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: is not a zip file ({error}). {REMEDY}") from error
+    with archive:
+        members = {"/".join(PurePosixPath(name).parts[1:]): name for name in archive.namelist()}
+        yield lambda name: archive.open(members[name])
+
+
+def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mapping[str, str], folder: Path) -> None:
+    """Copy the listed files and check each; only listed names are ever written, so none can leave the folder."""
+    with Progress(ROOM, len(digests), "file") as progress:
+        for name, expected in digests.items():
+            target = folder / name
+            try:
+                with opener(name) as file:
+                    data = file.read(_MAX_FILE_BYTES)
+            except (KeyError, FileNotFoundError) as error:
+                raise DataError(f"{source}: has no {name}. {REMEDY}") from error
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                raise DataError(f"{source}: {name} cannot be unpacked ({error}). {REMEDY}") from error
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            except OSError as error:
+                raise DataError(f"{target}: cannot be written ({error.strerror}). Free some space: 50 MB") from error
+            found = sha256_file(target)
+            if found != expected:
+                raise DataError(f"{source}: {name}: sha256 is {found}, expected {expected}. {REMEDY}")
+            progress.advance(1)
+
+
+def main() -> None:
+    """Write the data set and say where it came from."""
+    digests = read_digests(Path("data/ants_bees.sha256"))
+    source = write_ants_bees(Path("data/ants_bees"), digests, OWN_FOLDER, OWN_ZIP, URL)
+    print(f"ants_bees: {len(digests)} files in data/ants_bees, from {source}")
+
+
+if __name__ == "__main__":
+    run_main("ants_bees", main)

@@ -1,1 +1,0 @@
-"""Room `digits`: the embedded data set, an upstream stage that runs only when `data.path` points at it."""

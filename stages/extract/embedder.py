@@ -1,0 +1,116 @@
+"""The recipe: from params to the spec of the embeddings and the engine that makes them."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.backbone.spec import BackboneFacts, make_spec
+from headstart.base.errors import BackboneError, ParamsError
+from headstart.base.machine import choose_device, make_repeatable
+from headstart.engines.engine import Engine, ExportError, choose_engine
+from headstart.engines.export_process import backbone_key, export_backbone, find_backbone_graph, find_facts
+from headstart.engines.onnx_engine import OnnxEngine
+from headstart.imaging.clock import Clock
+from headstart.imaging.transform import make_views
+from stages.extract.params import Params
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How images become embeddings in this run.
+
+    Attributes:
+        spec: What the embeddings depend on.
+        engine: Runs the network.
+        device: Where, such as `cpu`.
+    """
+
+    spec: dict[str, Any]
+    engine: Engine
+    device: str
+
+
+def make_recipe(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Recipe:
+    """Choose device and engine, and find or build the network.
+
+    Args:
+        params: Of the room.
+        median_short_side_px: Median over the images of the shorter side.
+        root: Of the stores, where exported networks are kept.
+        clock: Given to the engine.
+
+    Raises:
+        BackboneError, DownloadError: The backbone cannot be built as asked.
+        ParamsError: A device or engine that this machine does not have.
+    """
+    device = choose_device(params.runtime.device)
+    name = choose_engine(params.runtime, device)
+    if name == "onnx" and device != "cpu":
+        raise ParamsError(f"runtime.engine: onnx runs on the CPU only; the device is {device}; expected auto or torch")
+    if name == "onnx":
+        recipe = _onnx_recipe(params, median_short_side_px, root, clock)
+        if recipe is not None:
+            return recipe
+    return _torch_recipe(params, median_short_side_px, device, clock)
+
+
+def _onnx_recipe(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Recipe | None:
+    key, folder, px = backbone_key(params.backbone), root / "engines", params.transform.px
+    with ExitStack() as stack:
+        found = _find_kept(folder, key, px, median_short_side_px)
+        if found is None:
+            if not os.access(root, os.W_OK):  # a store that is only read
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            print(f"extract: exports {params.backbone.name} for ONNX Runtime, once", flush=True)
+            try:
+                export_backbone(params.backbone, px, median_short_side_px, folder)
+            except ExportError as error:
+                if params.runtime.engine == "onnx":
+                    raise BackboneError(f"runtime.engine: onnx does not run this backbone: {error}") from error
+                print(f"extract: WARNING: {params.backbone.name} runs by torch, more slowly: {error}")
+                return None
+            found = _find_kept(folder, key, px, median_short_side_px)
+        assert found is not None, "what was just written is there"
+    facts, taps, graph = found
+    engine = OnnxEngine(
+        graph, params.runtime.num_workers, params.runtime.batch_or_none, params.extract.precision, clock
+    )
+    return Recipe(_spec(params, facts, median_short_side_px, taps), engine, "cpu")
+
+
+def _find_kept(
+    folder: Path, key: str, px: int | str, median_short_side_px: float
+) -> tuple[BackboneFacts, list[str], bytes] | None:
+    known = find_facts(folder, key)
+    if known is None:
+        return None
+    facts = BackboneFacts.from_json(known["facts"])
+    crop_px = facts.transform_for(px, median_short_side_px).crop_px
+    graph = find_backbone_graph(folder, key, crop_px, facts.weights_sha256)
+    return None if graph is None else (facts, known["taps"], graph)
+
+
+def _torch_recipe(params: Params, median_short_side_px: float, device: str, clock: Clock) -> Recipe:
+    from headstart.backbone.build import build_embedding_network  # torch: seconds
+    from headstart.engines.torch_engine import TorchEngine
+
+    make_repeatable()
+    facts, network = build_embedding_network(params.backbone, params.transform.px, median_short_side_px)
+    spec = _spec(params, facts, median_short_side_px, network.taps)
+    engine = TorchEngine(network, device, params.runtime.batch_or_none, params.extract.precision, clock)
+    return Recipe(spec, engine, device)
+
+
+def _spec(params: Params, facts: BackboneFacts, median_short_side_px: float, taps: Sequence[str]) -> dict[str, Any]:
+    return make_spec(
+        facts,
+        facts.transform_for(params.transform.px, median_short_side_px),
+        taps,
+        pooling=params.backbone.pooling,
+        views=make_views(params.extract.views, params.extract.seed),
+        precision=params.extract.precision,
+    )

@@ -1,0 +1,68 @@
+"""Seeding: rows for an empty store from a features file that DVC has, so that a pulled result is not made again."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from headstart.artifacts.features import Features, fingerprint
+from headstart.store.shards import SHARD_BYTES, SHARD_PATTERN, tap_spec, write_shard
+
+_OUT = "features/features.h5"
+
+
+def cached_features(lock: Path) -> Path | None:
+    """Return where DVC's cache has the features file that a dvc.lock names; None if it has not, or not whole.
+
+    The file itself is gone while the stage runs: DVC removes outputs first.
+    """
+    try:
+        stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+        md5 = next(out["md5"] for out in stages["extract"]["outs"] if out["path"] == _OUT)
+        command = [sys.executable, "-m", "dvc", "cache", "dir"]
+        cache = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, KeyError, TypeError, StopIteration, YAMLError, subprocess.CalledProcessError):
+        return None
+    path = Path(cache) / "files" / "md5" / md5[:2] / md5[2:]
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        whole = hashlib.file_digest(file, "md5").hexdigest() == md5
+    return path if whole else None
+
+
+def shared_taps(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the taps whose rows are the same by both specs."""
+    taps = [tap for tap in one["taps"] if tap in other["taps"]]
+    return [tap for tap in taps if fingerprint(tap_spec(one, tap)) == fingerprint(tap_spec(other, tap))]
+
+
+def seed(features: Features, tap: str, folder: Path, canary: str) -> None:
+    """Copy the rows of a tap of a features file into its store.
+
+    Args:
+        features: Made by the same recipe, as far as this tap goes.
+        tap: One of its taps.
+        folder: Of this tap's store.
+        canary: sha256 of the canary that its rows agree with.
+
+    Raises:
+        StoreError: The store cannot be written to.
+    """
+    packed = np.frombuffer(bytes.fromhex(features.digests.tobytes().decode()), dtype=np.uint8).reshape(-1, 32)
+    start = 0
+    for rows in features.blocks(tap, SHARD_BYTES):
+        digests = packed[start : start + len(rows)]
+        write_shard(folder, digests, rows, np.frombuffer(bytes.fromhex(canary), dtype=np.uint8))
+        start += len(rows)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a store has no shard."""
+    return next(folder.glob(SHARD_PATTERN), None) is None

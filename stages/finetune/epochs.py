@@ -1,0 +1,245 @@
+"""Training: epochs of steps, each scored on the inner validation; the best one is kept, the state saved."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.base.errors import ParamsError, TrainingError
+from headstart.base.progress import Progress
+from headstart.linear.calibration import calibrate, log_losses
+from stages.finetune.checkpoints import Checkpoint
+from stages.finetune.classifier import Classifier
+from stages.finetune.freeze import Freezing
+from stages.finetune.inputs import Inputs
+from stages.finetune.loader import even_batches
+from stages.finetune.optimizer import rate_factor
+from stages.finetune.params import FinetuneParams
+from stages.finetune.ranks import Ranks
+from stages.finetune.step import Stepper
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How an epoch ended.
+
+    Attributes:
+        epoch: From 1; 0 is the start, before any step.
+        rate_factor: What the rates were multiplied by in its last step; 0 for the start.
+        training_loss: Mean over the steps, augmented and smoothed; None for the start.
+        accuracy: Of the inner validation.
+        log_loss: Of the inner validation, calibrated, in nats.
+        error: Standard error of the difference of that log loss from the start's, paired by image.
+        temperature: That calibrates it.
+    """
+
+    epoch: int
+    rate_factor: float
+    training_loss: float | None
+    accuracy: float
+    log_loss: float
+    error: float
+    temperature: float
+
+
+@dataclass
+class Timings:
+    """What differs from run to run. Seconds of this process; epochs of an earlier one do not count."""
+
+    num_images: int = 0
+    training_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    prediction_seconds: float = 0.0
+
+
+def lowest_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the first epoch with the lowest calibrated log loss on the inner validation.
+
+    Accuracy moves in steps of an image there; the log loss tells finer, and calibration keeps it from blaming an
+    epoch for being too sure, which the bundle's temperature mends.
+    """
+    return min(history, key=lambda epoch: epoch.log_loss)
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the epoch to keep: the lowest one, or the start if it is not clearly worse.
+
+    Clearly: by more than one standard error of the difference. The lowest of many epochs is lower by chance alone, and
+    the inner validation of a small data set is a few dozen images.
+    """
+    start, lowest = history[0], lowest_epoch(history)
+    return lowest if start.log_loss - lowest.log_loss > lowest.error else start
+
+
+class Trainer:
+    """Trains a classifier.
+
+    Attributes:
+        history: The epochs so far, the start first.
+        timings: Of this process.
+
+    Args:
+        classifier: In the state to start from, on its device.
+        freezing: Of the classifier.
+        stepper: Its steps.
+        inputs: Of training and validation.
+        classes: (N,) of the training images, (M,) of the inner validation.
+        params: Epochs, batch, schedule.
+        ranks: Share the work.
+        checkpoint: Where the state is saved, and taken from if there is one.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        freezing: Freezing,
+        stepper: Stepper,
+        inputs: Inputs,
+        *,
+        classes: tuple[NDArray[np.int64], NDArray[np.int64]],
+        params: FinetuneParams,
+        ranks: Ranks,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.history: list[Epoch] = []
+        self.timings = Timings()
+        self._classifier, self._freezing, self._stepper, self._inputs = classifier, freezing, stepper, inputs
+        (self._num_images, self._validation_classes) = len(classes[0]), classes[1]
+        self._params, self._ranks, self._checkpoint = params, ranks, checkpoint
+        self._start, self._lowest = _state_of(classifier), _state_of(classifier)
+        self._start_losses: NDArray[np.float64] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch is over, or patience."""
+        last = self.history[-1].epoch if self.history else -1
+        return bool(self.history) and (
+            last >= self._params.epochs or last - lowest_epoch(self.history).epoch >= self._params.patience
+        )
+
+    def run(self, watch: Callable[[Sequence[Epoch]], None]) -> None:
+        """Train until it is done, then give the classifier the weights of the best epoch.
+
+        Args:
+            watch: Called with the history after every epoch, by the first rank.
+
+        Raises:
+            DataError: A file is not what the index says.
+            TrainingError: Numbers that are not finite, or too little memory.
+        """
+        self._resume()
+        num_left = self._num_images * (self._params.epochs - max(0, len(self.history) - 1))
+        with torch.random.fork_rng(devices=[]), Progress("finetune", num_left, "image") as progress:
+            while not self.is_done:
+                number = len(self.history)
+                loss, factor = self._train(number, progress) if number else (None, 0.0)
+                self._end_epoch(number, loss, factor)
+                if self._ranks.is_first:
+                    watch(self.history)
+        self._classifier.load_state_dict(self._lowest if best_epoch(self.history).epoch else self._start)
+
+    def _train(self, number: int, progress: Progress) -> tuple[float, float]:
+        """Train for one epoch, counted from 1; return its mean loss and its last rate factor."""
+        start = time.monotonic()
+        self._freezing.train()
+        torch.manual_seed(_seed_of(self._params.seed, number, self._ranks.rank.rank))  # dropout, mixup
+        order = np.random.default_rng([self._params.seed, number]).permutation(self._num_images)
+        batches = even_batches(order, self._params.batch)
+        if len(batches[-1]) < self._ranks.rank.num_ranks:
+            raise ParamsError(
+                f"finetune.batch: found {self._params.batch}; the smallest batch of {self._num_images} training "
+                f"images has {len(batches[-1])}, fewer than the {self._ranks.rank.num_ranks} processes that share it "
+                "(runtime.processes)"
+            )
+        losses, factor = [], 0.0
+        shares = [self._ranks.share(batch) for batch in batches]
+        for step, (share, inputs) in enumerate(self._inputs.training(shares, number)):
+            factor = rate_factor(number - 1, step, len(batches), self._params)
+            for group in self._stepper.optimizer.param_groups:
+                group["lr"] = group["rate"] * factor
+            where = f"epoch {number}, step {step + 1} of {len(batches)}"
+            losses.append(self._stepper.step(share, batches[step], inputs, where))
+            progress.advance(len(batches[step]))
+        self.timings.training_seconds += time.monotonic() - start
+        self.timings.num_images += self._num_images
+        return float(self._ranks.sum(torch.tensor(losses, dtype=torch.float64).sum()) / len(batches)), factor
+
+    def _end_epoch(self, number: int, loss: float | None, factor: float) -> None:
+        start = time.monotonic()
+        logits = self._validation_logits()
+        self.timings.validation_seconds += time.monotonic() - start
+        if not np.isfinite(logits).all():
+            raise TrainingError(
+                f"epoch {number}: the logits are not finite. Lower finetune.optimizer.backbone_rate and head_rate"
+            )
+        temperature = calibrate(logits, self._validation_classes)
+        losses = log_losses(logits, self._validation_classes, temperature)
+        if self._start_losses is None:
+            self._start_losses = losses
+        epoch = Epoch(
+            epoch=number,
+            rate_factor=factor,
+            training_loss=loss,
+            accuracy=float((logits.argmax(axis=1) == self._validation_classes).mean()),
+            log_loss=float(losses.mean()),
+            error=_standard_error(self._start_losses - losses),
+            temperature=temperature,
+        )
+        self.history.append(epoch)
+        if lowest_epoch(self.history) is epoch:
+            self._lowest = _state_of(self._classifier)
+        if self._ranks.is_first:
+            self._checkpoint.save(
+                {
+                    "history": [asdict(one) for one in self.history],
+                    "classifier": self._classifier.state_dict(),
+                    "lowest": self._lowest,
+                    "start_losses": torch.from_numpy(self._start_losses),
+                    "optimizer": self._stepper.optimizer.state_dict(),
+                    "scaler": self._stepper.scaler.state_dict(),
+                }
+            )
+
+    def _validation_logits(self) -> NDArray[np.float64]:
+        """Return the logits (M, C) of the inner validation, the mean over the views."""
+        num = len(self._validation_classes)
+        batches = [self._ranks.share(batch) for batch in even_batches(np.arange(num), self._params.batch)]
+        self._classifier.eval()
+        logits = torch.zeros(num, self._classifier.head.out_features, dtype=torch.float64)
+        with torch.inference_mode():
+            for batch, inputs in self._inputs.validation([batch for batch in batches if len(batch)]):
+                of_views = self._classifier(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+                logits[torch.from_numpy(batch)] = of_views.mean(dim=1).double().cpu()
+        device = self._classifier.head.weight.device
+        return self._ranks.sum(logits.to(device)).cpu().numpy()
+
+    def _resume(self) -> None:
+        saved: Mapping[str, Any] | None = self._checkpoint.load()
+        if saved is None:
+            return
+        self.history = [Epoch(**one) for one in saved["history"]]
+        self._lowest, self._start_losses = saved["lowest"], saved["start_losses"].numpy()
+        self._classifier.load_state_dict(saved["classifier"])
+        self._stepper.optimizer.load_state_dict(saved["optimizer"])
+        self._stepper.scaler.load_state_dict(saved["scaler"])
+        if self._ranks.is_first:
+            print(f"finetune: goes on after epoch {self.history[-1].epoch} ({self._checkpoint.folder})", flush=True)
+
+
+def _state_of(classifier: Classifier) -> State:
+    return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
+
+
+def _standard_error(differences: NDArray[np.float64]) -> float:
+    return float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else math.inf
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,73 @@
+"""Loading: images to batches of pixels, read and decoded by threads ahead of the network."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.base.threads import in_order
+from headstart.imaging.reader import Reader
+from stages.finetune.augmentation import Augmentation, Plan
+from stages.finetune.subsets import Image
+
+Batch = NDArray[np.intp]
+_AHEAD = 2  # batches
+
+
+class Loader:
+    """Loads images.
+
+    Args:
+        reader: Of the data set, with the views that predictions are averaged over.
+        augmentation: For training.
+        num_threads: That read and decode.
+    """
+
+    def __init__(self, reader: Reader, augmentation: Augmentation, num_threads: int) -> None:
+        self._reader, self._augmentation, self._num_threads = reader, augmentation, num_threads
+
+    def augmented(
+        self, images: Sequence[Image], batches: Sequence[Batch], epoch: int
+    ) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
+        """Give batches, positions (B,) in `images`, with their pixels of an epoch, uint8 (B, px, px, 3).
+
+        Raises:
+            DataError: A file is not what the index says.
+        """
+        flat = ((images[position], epoch) for batch in batches for position in batch)
+        planned = ((image, self._augmentation.plan(image.row, number)) for image, number in flat)
+        yield from _in_batches(batches, in_order(self._load, planned, self._num_threads, _ahead(batches)))
+
+    def views(self, images: Sequence[Image], batches: Sequence[Batch]) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
+        """Give batches with the pixels of all views, uint8 (B, views, px, px, 3), without chance.
+
+        Raises:
+            DataError: A file is not what the index says.
+        """
+        rows = (images[position].row for batch in batches for position in batch)
+        yield from _in_batches(batches, in_order(self._reader.pixels, rows, self._num_threads, _ahead(batches)))
+
+    def _load(self, planned: tuple[Image, Plan]) -> NDArray[np.uint8]:
+        image, plan = planned
+        with self._reader.picture(image.row) as picture:
+            return self._augmentation.apply(picture, plan)
+
+
+def _ahead(batches: Sequence[Batch]) -> int:
+    return _AHEAD * max((len(batch) for batch in batches), default=0)
+
+
+def _in_batches(
+    batches: Sequence[Batch], loaded: Iterator[NDArray[np.uint8]]
+) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
+    for batch in batches:
+        yield batch, np.stack([next(loaded) for _ in batch])
+
+
+def even_batches(order: NDArray[np.intp], batch: int) -> list[Batch]:
+    """Cut positions into batches of about `batch`, which differ by one in length at most.
+
+    None is a lone image, which has no statistics: rather one has an image more than `batch`.
+    """
+    num = min(-(-len(order) // batch), max(1, len(order) // 2))
+    return list(np.array_split(order, num)) if len(order) else []

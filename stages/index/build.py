@@ -1,0 +1,170 @@
+"""The ledger: every file of a folder ends in exactly one row and one state."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from headstart.base.errors import DataError
+from headstart.base.progress import Progress
+from headstart.sources.folder import Listing
+from headstart.tables.index import STATUSES, USABLE, IndexRow, count_states, describe_states
+from stages.index.examination import examine_all, unread
+from stages.index.params import IndexParams
+from stages.index.record import Record
+
+_MOST_REASONS = 5
+
+
+def build_ledger(
+    root: Path, listing: Listing, params: IndexParams, num_workers: int, record: Record | None = None
+) -> list[IndexRow]:
+    """Return a row for every file of a folder, in the order of their paths.
+
+    Of files with the same bytes, the first by path is used and the others are `duplicate`.
+
+    Args:
+        root: The data set's folder.
+        listing: What it holds.
+        params: Which files are images.
+        num_workers: That read and decode; does not change the result.
+        record: Of the last run; what has not changed since is not read again, and what is read is added. It does not
+            change the result either.
+
+    Raises:
+        DataError: It holds no usable image; the message counts what it does hold.
+    """
+    rows, changed = [], []
+    for path, stamp in listing.files.items():
+        row = _skipped(path, params) or (record and record.find(path, stamp))
+        if row:
+            rows.append(row)
+        else:
+            changed.append(path)
+    try:
+        with Progress("index", len(listing.files), "file") as progress:
+            progress.advance(len(rows))
+            for row in examine_all(root, changed, params.max_pixels, num_workers):
+                rows.append(row)
+                if record:
+                    record.add(row, listing.files[row.path])
+                progress.advance(1)
+    finally:
+        if record:
+            record.save()
+    # By digest too: a name that is not UTF-8 is shown as another file may be called.
+    rows.sort(key=lambda row: (row.path, row.digest))
+    rows = _mark_duplicates(rows)
+    assert len(rows) == len(listing.files), "every file has one row"
+    if not any(row.status in USABLE for row in rows):
+        examples = "; ".join(f"{row.path}: {row.reason}" for row in rows[:3])
+        raise DataError(
+            f"data.path: {root} holds no usable image ({describe_states(rows)}); expected <class>/<image>. "
+            f"{examples}".rstrip()
+        )
+    return rows
+
+
+def describe(rows: Sequence[IndexRow]) -> str:
+    """Return the sums as a table: files by state and reason, the most frequent reasons of each state."""
+    counts = count_states(rows)
+    first: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if row.reason:
+            first.setdefault((row.status, row.reason), row.path)
+    lines = [f"index: {describe_states(rows)} (every file is in data/index.csv)"]
+    for status in STATUSES:
+        reasons = [(reason, count) for state, reason, count in counts if state == status and reason]
+        lines += [
+            f"  {count:>9} {status}: {reason}, such as {first[status, reason]!r}"
+            for reason, count in reasons[:_MOST_REASONS]
+        ]
+        if len(reasons) > _MOST_REASONS:
+            rest = sum(count for _, count in reasons[_MOST_REASONS:])
+            lines.append(f"  {rest:>9} {status}: for {len(reasons) - _MOST_REASONS} other reasons")
+    return "\n".join(lines)
+
+
+def check_bad(rows: Sequence[IndexRow], params: IndexParams) -> None:
+    """Refuse a data set with more quarantined files than the params allow.
+
+    Raises:
+        DataError: One is too many for `on_bad: fail`, or they are more than `max_bad_fraction` of what was read.
+    """
+    bad = [row for row in rows if row.status == "quarantined"]
+    num_read = sum(row.status != "skipped" for row in rows)
+    examples = "; ".join(f"{row.path!r}: {row.reason}" for row in bad[:3])
+    if bad and params.on_bad == "fail":
+        raise DataError(
+            f"{len(bad)} of {num_read} files are no usable image, and index.on_bad is fail: {examples} (data/index.csv "
+            "lists all). Mend or remove them, or set index.on_bad to quarantine."
+        )
+    if len(bad) > params.max_bad_fraction * num_read:
+        raise DataError(
+            f"{len(bad)} of {num_read} files are no usable image, more than index.max_bad_fraction "
+            f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). A broken copy? Mend or remove "
+            "them, or raise index.max_bad_fraction."
+        )
+
+
+def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction: float) -> None:
+    """Refuse a folder that has far fewer files than when it was last indexed, before its numbers replace the old ones.
+
+    Somebody with a part of the team's photos would otherwise get other splits and scores, and nobody would know why.
+
+    Args:
+        num_files: Files in the folder now.
+        folder: As `data.path` names it.
+        lock: dvc.lock, which has the number of files of the last run; without it, or for another folder, nothing is
+            compared.
+        max_removed_fraction: Largest fraction of them that may be gone.
+
+    Raises:
+        DataError: More are gone.
+    """
+    try:
+        deps = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]["index"]["deps"]
+        last = next(int(dep["nfiles"]) for dep in deps if dep["path"] == folder)
+    except (OSError, YAMLError, KeyError, TypeError, StopIteration):
+        return
+    if last - num_files > max_removed_fraction * last:
+        raise DataError(
+            f"data.path: {folder} has {num_files} files, and had {last} when {lock} was written: a partial copy? Bring "
+            "all of them; or, to work without images, move the folder away and run: dvc repro --pull --allow-missing. "
+            "If they were removed on purpose, raise index.max_removed_fraction for one run."
+        )
+
+
+def _skipped(path: str, params: IndexParams) -> IndexRow | None:
+    """Return the row of a file that is not looked into, by its name alone."""
+    if path.startswith(".") or "/." in path:
+        reason = "hidden"
+    else:
+        _, dot, extension = path.rpartition("/")[2].rpartition(".")
+        if not dot or extension.lower() not in params.extensions:
+            reason = f"extension {dot + extension if dot else '(none)'} is not in index.extensions"
+        elif path.isascii():
+            return None
+        else:
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                reason = "the name is not UTF-8"
+            else:
+                return None
+    readable_path = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return unread(readable_path, "skipped", reason)
+
+
+def _mark_duplicates(rows: Sequence[IndexRow]) -> list[IndexRow]:
+    first: dict[str, str] = {}
+    marked = []
+    for row in rows:
+        if row.status in USABLE and first.setdefault(row.digest, row.path) != row.path:
+            marked.append(replace(row, status="duplicate", reason=f"same bytes as {first[row.digest]}"))
+        else:
+            marked.append(row)
+    return marked

@@ -1,0 +1,98 @@
+"""Examining: what a file is, by reading and decoding it; many files in processes, for Python works in one thread."""
+
+import errno
+import gc
+import hashlib
+import multiprocessing
+import os
+import signal
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+from headstart.base.errors import DataError
+from headstart.base.threads import in_order
+from headstart.imaging.decode import ImageError, decode
+from headstart.tables.index import IndexRow
+
+# Starting processes takes as long as this many small files in threads.
+_MANY = 4000
+_CHUNK = 100
+
+
+def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: int) -> Iterator[IndexRow]:
+    """Give each file's row, in order; neither the number of workers nor their kind changes any.
+
+    Args:
+        root: The data set's folder.
+        paths: Of files below it.
+        max_pixels: Largest picture that is decoded.
+        num_workers: Threads or processes.
+
+    Raises:
+        DataError: A process died.
+    """
+    if num_workers == 1 or len(paths) < _MANY:
+        yield from in_order(lambda path: examine(root, path, max_pixels), paths, num_workers)
+        return
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
+    # One more than there are cores: somebody always waits for a disk, or for work.
+    with ProcessPoolExecutor(num_workers + 1, spawn, initializer=_start_process) as pool:
+        results = pool.map(partial(_examine_chunk, root, max_pixels), chunks)
+        for chunk in chunks:
+            try:
+                yield from next(results)
+            except BrokenProcessPool as error:
+                raise DataError(
+                    f"a process died while it decoded {chunk[0]!r} or a file soon after it: for want of memory, or "
+                    "by a file that the decoder does not survive. Lower runtime.workers (to 1 to find the file)."
+                ) from error
+
+
+def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
+    """Read, hash and decode one file.
+
+    Args:
+        root: The data set's folder.
+        path: Below it.
+        max_pixels: Largest picture that is decoded.
+
+    Returns:
+        Its row: `ok`, `repaired`, `quarantined` or, if it is no file at all, `skipped`.
+    """
+    try:
+        # Without waiting: a pipe would wait for ever for somebody to write.
+        with os.fdopen(os.open(f"{root}/{path}", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return unread(path, "skipped", "not a regular file")
+            data = file.readall()
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            return unread(path, "skipped", "not a regular file")
+        return unread(path, "quarantined", f"cannot be read: {error.strerror}")
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        picture = decode(data, max_pixels)
+    except ImageError as error:
+        return IndexRow(path, digest, format="", width=0, height=0, status="quarantined", reason=str(error))
+    status = "repaired" if picture.repairs else "ok"
+    width, height = picture.image.size
+    return IndexRow(path, digest, picture.format, width, height, status, reason=", ".join(picture.repairs))
+
+
+def unread(path: str, status: str, reason: str) -> IndexRow:
+    """Return the row of a file whose bytes are not known."""
+    return IndexRow(path, digest="", format="", width=0, height=0, status=status, reason=reason)
+
+
+def _examine_chunk(root: Path, max_pixels: int, paths: Sequence[str]) -> list[IndexRow]:
+    return [examine(root, path, max_pixels) for path in paths]
+
+
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's to handle
+    gc.disable()  # decoding makes no cycles

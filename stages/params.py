@@ -1,0 +1,57 @@
+"""The params of the stages: which sections each reads, and all of params.yaml checked before any work."""
+
+import importlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.base.params import Section, check_sections, read_yaml
+
+PARAMS_PATH = Path("params.yaml")
+
+
+class StageParams(BaseModel):
+    """Base of a stage's `Params`: one field for each section of params.yaml that the stage reads.
+
+    The stage in dvc.yaml lists exactly these sections under `params:`, except `runtime`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+
+P = TypeVar("P", bound=StageParams)
+
+
+def load_params(wanted: type[P], path: Path = PARAMS_PATH) -> P:
+    """Check all of params.yaml and return the sections that one stage reads.
+
+    The sections of other stages are found by folder (`stages/*/params.py`), not imported by name. They can stop a run
+    but not change its result, so no stage depends on another.
+
+    Args:
+        wanted: The stage's `Params`.
+        path: The file, relative to the working directory.
+
+    Raises:
+        ParamsError: As `check_sections`.
+    """
+    checked = check_sections(path, all_sections())
+    return wanted(**{name: checked[name] for name in wanted.model_fields})
+
+
+def tracked_sections(path: Path = PARAMS_PATH) -> dict[str, dict[str, Any]]:
+    """Return params.yaml as it stands, without `runtime`, which changes no result. To be shown, not acted on."""
+    return {name: section for name, section in read_yaml(path).items() if name != "runtime"}
+
+
+def all_sections() -> dict[str, type[Section]]:
+    """Return the model of every section that some stage reads."""
+    sections: dict[str, type[Section]] = {}
+    for file in sorted(Path(__file__).parent.glob("*/params.py")):
+        stage: type[StageParams] = importlib.import_module(f"stages.{file.parent.name}.params").Params
+        for name, field in stage.model_fields.items():
+            assert isinstance(field.annotation, type)
+            assert issubclass(field.annotation, Section)
+            sections[name] = field.annotation
+    return sections

@@ -1,1 +1,0 @@
-"""Predict: a command and a Python library, no stage: a bundle and new images to predictions."""

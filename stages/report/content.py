@@ -1,0 +1,172 @@
+"""Sources: everything that the page is made of, as the other rooms wrote it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from headstart.artifacts.bundle import read_config
+from headstart.base.errors import TableError
+from headstart.tables.compare import Advice, read_advice
+from headstart.tables.evaluate import ClassScore, CoveragePoint, ReliabilityPoint, RocPoint, ScoreRow
+from headstart.tables.finetune import EpochPoint
+from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+from headstart.tables.index import STATUSES, IndexRow
+from headstart.tables.metrics import read_metrics
+from headstart.tables.names import TRACKS
+from headstart.tables.predictions import Predictions, read_predictions
+from headstart.tables.projection import ProjectedImage
+from headstart.tables.rows import read_rows
+from headstart.tables.split import SplitRow
+
+_COUNTS = (
+    "num_files",
+    "num_classes",
+    "num_train",
+    "num_val",
+    "num_test",
+    "num_relabelled",
+    "num_dropped",
+    "num_across_splits",
+    *(f"num_{status}" for status in STATUSES),
+)
+_COMPARED = ("ship", "difference", "difference_low", "difference_high", "num_images")
+_COURSE = ("num_epochs", "num_training_images")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One track on the reported images.
+
+    Attributes:
+        name: `head` or `finetune`.
+        predictions: In their own order.
+        probabilities: (N, C) calibrated.
+        scores: Each with its interval.
+        classes: Scores by class.
+        reliability: Accuracy by confidence.
+        coverage: Accuracy on the most confident part.
+        roc: True against false positives.
+        bundle: `config.json` of its model.
+    """
+
+    name: str
+    predictions: Predictions
+    probabilities: NDArray[np.float64]
+    scores: Sequence[ScoreRow]
+    classes: Sequence[ClassScore]
+    reliability: Sequence[ReliabilityPoint]
+    coverage: Sequence[CoveragePoint]
+    roc: Sequence[RocPoint]
+    bundle: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the other rooms wrote.
+
+    Attributes:
+        index: The ledger.
+        data: Counts of files, classes and splits.
+        tracks: By name.
+        comparison: Of the two.
+        advice: What to make of it.
+        taps: Accuracy by layer.
+        learning: Accuracy by number of training images.
+        epochs: Of fine-tuning; cells as text.
+        suspects: Training images whose label is doubted.
+        duplicates: Reported images that look like training images.
+        projection: Where embeddings lie in two dimensions.
+        split: Split and label of each image.
+        tuned: How long fine-tuning went on, and what it kept.
+    """
+
+    index: Sequence[IndexRow]
+    data: Mapping[str, Any]
+    tracks: Mapping[str, Track]
+    comparison: Mapping[str, Any]
+    advice: Advice
+    taps: Sequence[TapScore]
+    learning: Sequence[LearningPoint]
+    epochs: Sequence[EpochPoint]
+    suspects: Sequence[LabelSuspect]
+    duplicates: Sequence[NearDuplicate]
+    projection: Sequence[ProjectedImage]
+    split: Sequence[SplitRow]
+    tuned: Mapping[str, Any]
+
+
+def read_sources() -> Sources:
+    """Read them from the working directory.
+
+    Raises:
+        TableError: A file is missing, not what its room writes, or of another run than the others.
+        BundleError: Likewise, of a model.
+    """
+    sources = Sources(
+        index=read_rows(Path("data/index.csv"), IndexRow),
+        data=read_metrics(Path("metrics/data.json"), "data", *_COUNTS),
+        tracks={name: _track(name) for name in TRACKS},
+        comparison=read_metrics(Path("metrics/comparison.json"), "comparison", *_COMPARED),
+        advice=read_advice(Path("diagnostics/advice.json")),
+        taps=read_rows(Path("plots/head_training/taps.csv"), TapScore),
+        learning=read_rows(Path("plots/head_training/learning.csv"), LearningPoint),
+        epochs=read_rows(Path("plots/finetune_training/curve.csv"), EpochPoint),
+        suspects=read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect),
+        duplicates=read_rows(Path("diagnostics/head/near_duplicates.csv"), NearDuplicate),
+        projection=read_rows(Path("diagnostics/projection.csv"), ProjectedImage),
+        split=read_rows(Path("data/split.csv"), SplitRow),
+        tuned=read_metrics(Path("metrics/finetune_training.json"), "finetune_training", *_COURSE),
+    )
+    _check(sources)
+    return sources
+
+
+def _track(name: str) -> Track:
+    predictions = read_predictions(Path(f"predictions/{name}.csv"))
+    folder = Path("plots") / name
+    return Track(
+        name=name,
+        predictions=predictions,
+        probabilities=softmax(predictions.logits, axis=1),
+        scores=read_rows(folder / "scores.csv", ScoreRow),
+        classes=read_rows(folder / "classes.csv", ClassScore),
+        reliability=read_rows(folder / "reliability.csv", ReliabilityPoint),
+        coverage=read_rows(folder / "coverage.csv", CoveragePoint),
+        roc=read_rows(folder / "roc.csv", RocPoint),
+        bundle=read_config(Path("models") / name),
+    )
+
+
+def _check(sources: Sources) -> None:
+    """Images must be the same everywhere: a page of two runs would show one's photos with the other's numbers."""
+    if sources.comparison["ship"] not in sources.tracks:
+        raise TableError(f"metrics/comparison.json: ships {sources.comparison['ship']!r}. Run: dvc repro compare")
+    indexed = {row.digest for row in sources.index}
+    split = {row.digest for row in sources.split}
+    reported = {row.digest for row in sources.split if row.split == "test"}
+    _same(split, indexed, "data/split.csv", "data/index.csv")
+    for name, track in sources.tracks.items():
+        _same(track.predictions.digests, reported, f"predictions/{name}.csv", "the reported images of data/split.csv")
+        _same(reported, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
+        if [one.name for one in track.classes] != list(track.predictions.classes) or not track.scores:
+            raise TableError(f"plots/{name}: is not of predictions/{name}.csv. Run: dvc repro evaluate@{name}")
+    tables = {
+        "diagnostics/head/label_suspects.csv": [one.digest for one in sources.suspects],
+        "diagnostics/head/near_duplicates.csv": [
+            digest for one in sources.duplicates for digest in (one.digest, one.training_digest)
+        ],
+        "diagnostics/projection.csv": [one.digest for one in sources.projection],
+    }
+    for path, digests in tables.items():
+        _same(digests, split, path, "data/split.csv")
+
+
+def _same(digests: Collection[str], known: Collection[str], path: str, where: str) -> None:
+    strange = sorted(set(digests) - set(known))
+    if strange:
+        raise TableError(f"{path}: {len(strange)} images are not in {where}, the first {strange[0]}. Run: dvc repro")

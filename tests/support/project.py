@@ -1,0 +1,86 @@
+"""A scratch clone of the project in which DVC really runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from headstart.backbone.params import BackboneParams
+from tests.conftest import write_photos
+from tests.support.source import ROOT, tracked_files
+
+
+@dataclass(frozen=True)
+class Project:
+    """A clone in a folder of its own, with a git history and a DVC cache of its own."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command in the clone with the project's Python first on PATH; return all that it printed."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment["DVC_SITE_CACHE_DIR"] = str(self.root.parent / "dvc-site-cache")
+        environment.pop("TORCH_HOME", None)
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert not check or done.returncode == 0, done.stdout
+        assert check or done.returncode != 0, done.stdout
+        return done.stdout
+
+    def repro(self, *options: str) -> list[str]:
+        """Run `dvc repro`; return the names of the stages that ran."""
+        return stages_run(self.run("dvc", "repro", *options))
+
+    def edit_params(self, **sections: dict[str, Any]) -> None:
+        """Change values in params.yaml."""
+        path = self.root / "params.yaml"
+        yaml = YAML()
+        content = yaml.load(path.read_text(encoding="utf-8"))
+        for name, values in sections.items():
+            content[name] |= values
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(content, file)
+
+    def use_photos(self, backbone: BackboneParams, engines: Path) -> None:
+        """Write a dozen photos into data/photos, point the params at them and at a tiny backbone, kept in `engines`."""
+        write_photos(self.root / "data" / "photos")
+        shutil.copytree(engines, self.root / ".cache" / "embeddings")
+        self.edit_params(
+            data={"path": "data/photos"},
+            backbone=backbone.model_dump(),
+            transform={"px": 64},
+            head={"folds": 3},
+            finetune={"folds": 3, "epochs": 1, "batch": 4},
+            runtime={"device": "cpu", "batch": 4},
+        )
+
+    def commit(self) -> None:
+        """Commit everything."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", "state")
+
+
+def stages_run(output: str) -> list[str]:
+    """Return the names of the stages whose command DVC ran, from what it printed."""
+    return re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)
+
+
+def clone_project(root: Path) -> Project:
+    """Copy what git tracks or would track, and commit it in a new repository."""
+    for name in tracked_files():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    project = Project(root)
+    project.run("git", "init", "--quiet", "--initial-branch", "main")
+    project.run("git", "config", "user.email", "test@example.com")
+    project.run("git", "config", "user.name", "Test")
+    project.commit()
+    return project

@@ -1,0 +1,138 @@
+"""A project in which every room but the report's has run: made-up results for real photos."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.artifacts.bundle import SCHEMA
+from headstart.base.files import write_json
+from headstart.tables.finetune import EpochPoint
+from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+from headstart.tables.index import STATUSES, IndexRow
+from headstart.tables.metrics import write_metrics
+from headstart.tables.names import SPLITS
+from headstart.tables.predictions import Predictions, write_predictions
+from headstart.tables.projection import ProjectedImage
+from headstart.tables.rows import write_rows
+from headstart.tables.split import SplitRow
+from tests.support.source import ROOT
+
+
+def write_results(
+    root: Path,
+    index: Sequence[IndexRow],
+    split: Sequence[SplitRow],
+    classes: Sequence[str],
+    tap: str,
+    *,
+    num_suspects: int = 1,
+    num_mapped: int = 2000,
+) -> None:
+    """Write what the rooms before `evaluate` would, then run `evaluate` and `compare`.
+
+    Args:
+        root: Of the project, with params.yaml and the photos.
+        index: The ledger.
+        split: Of its images.
+        classes: Names, in the order of the logits.
+        tap: Name of a layer before the last.
+        num_suspects: Suspected label errors, and look-alikes.
+        num_mapped: Images on the map, at most.
+    """
+    random = np.random.default_rng(0)
+    write_rows(root / "data/index.csv", index, IndexRow)
+    write_rows(root / "data/split.csv", split, SplitRow)
+    reported, training = ([row for row in split if (row.split == "test") == is_test] for is_test in (True, False))
+    targets = np.array([classes.index(row.label) for row in reported])
+    for track, strength in (("head", 1.0), ("finetune", 3.0)):
+        logits = random.normal(size=(len(reported), len(classes))) + strength * np.eye(len(classes))[targets]
+        digests, paths, labels = ([getattr(row, name) for row in reported] for name in ("digest", "path", "label"))
+        write_predictions(root / f"predictions/{track}.csv", Predictions(digests, paths, labels, classes, logits))
+        config = {
+            "schema": SCHEMA,
+            "track": track,
+            "classes": list(classes),
+            "model_sha256": "1" * 64,
+            "references_sha256": "2" * 64,
+            "tap": "last",
+            "spec": {
+                "backbone": tap,
+                "weights_sha256": "0" * 64,
+                "transform": {"crop_px": 64},
+                "views": [{}],
+                "decode": "rgb",
+            },
+            "trained_on": {"num_images": len(training), "split_sha256": "3" * 64, "epoch": 0},
+            "calibration": {"temperature": 1.0},
+        }
+        write_json(root / f"models/{track}/config.json", config)
+    pairs = list(zip(training, reported[::2], strict=False))[:num_suspects]
+    tables: dict[str, tuple[type[Any], list[Any]]] = {
+        "plots/head_training/taps.csv": (
+            TapScore,
+            [TapScore(1, tap, 0.9, 0.8, 0.95, 0.3, 1.0, 0), TapScore(2, "last", 0.95, 0.9, 0.98, 0.2, 1.0, 1)],
+        ),
+        "plots/head_training/learning.csv": (
+            LearningPoint,
+            [LearningPoint(4 * 2**step, 0.7 + 0.05 * step, 0.6 + 0.04 * step, 0.9 + 0.03 * step) for step in range(4)],
+        ),
+        "plots/finetune_training/curve.csv": (
+            EpochPoint,
+            [
+                EpochPoint(step, 0.8 - 0.02 * step, 0.8, 0.5, 0.5, 0.4 if step else None, 1.0, int(step == 0))
+                for step in range(3)
+            ],
+        ),
+        "diagnostics/head/label_suspects.csv": (
+            LabelSuspect,
+            [
+                LabelSuspect(one.digest, one.path, one.label, 0.01 * place, _after(one.label, classes), 0.9)
+                for place, (one, _) in enumerate(pairs, start=1)
+            ],
+        ),
+        "diagnostics/head/near_duplicates.csv": (
+            NearDuplicate,
+            [
+                NearDuplicate(
+                    *(other.digest, other.path, other.label, one.digest, one.path, one.label), similarity=0.97
+                )
+                for one, other in pairs
+            ],
+        ),
+        "diagnostics/projection.csv": (
+            ProjectedImage,
+            [ProjectedImage(row.digest, *random.normal(size=4).tolist()) for row in split[:num_mapped]],
+        ),
+    }
+    for name, (kind, rows) in tables.items():
+        write_rows(root / name, rows, kind)
+    counts = {"num_files": len(index), "num_classes": len(classes)}
+    counts |= {"num_relabelled": 3, "num_dropped": 2, "num_across_splits": 1}
+    counts |= {f"num_{name}": sum(row.split == name for row in split) for name in SPLITS}
+    counts |= {f"num_{status}": sum(row.status == status for row in index) for status in STATUSES}
+    write_metrics(root / "metrics/data.json", "data", counts)
+    write_metrics(root / "metrics/extract.json", "extract", {"num_views": 1})
+    gain = {"doubling_gain": 0.01, "doubling_gain_low": -0.01, "doubling_gain_high": 0.03}
+    write_metrics(root / "metrics/head_training.json", "head_training", gain)
+    tuned = {"best_epoch": 0, "num_epochs": 2, "num_training_images": 16, "backbone_rate": 1e-3, "layer_decay": 0.8}
+    write_metrics(root / "metrics/finetune_training.json", "finetune_training", tuned)
+    for words in ("evaluate head", "evaluate finetune", "compare"):
+        run_main(root, *words.split())
+
+
+def _after(label: str, classes: Sequence[str]) -> str:
+    return classes[(classes.index(label) + 1) % len(classes)]
+
+
+def run_main(root: Path, room: str, *arguments: str) -> str:
+    """Run a room there; return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"stages.{room}", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,221 @@
+"""The features file: pure bytes, whole or absent, read without guessing."""
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from headstart.artifacts.features import check_finite, create_features, fingerprint, open_features
+from headstart.base.errors import FeatureFileError
+
+SPEC: dict[str, Any] = {
+    "backbone": "tiny",
+    "precision": "float32",
+    "taps": ["last"],
+    "transform": {"resize_px": 256, "mean": [0.5]},
+    "views": ["center", "mirror"],
+}
+DIGESTS = sorted(hashlib.sha256(bytes([number])).hexdigest() for number in range(7))
+ROWS: NDArray[np.float32] = np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
+
+
+def write(path: Path, cuts: list[int] | None = None) -> bytes:
+    """Write ROWS in pieces cut at the given places; return the file's bytes."""
+    with create_features(path, DIGESTS, SPEC, {"last": 3}) as writer:
+        for piece in np.split(ROWS, cuts or []):
+            writer.append("last", piece)
+    return path.read_bytes()
+
+
+def test_layout_is_the_contract(tmp_path: Path) -> None:
+    """The file holds exactly the datasets and attributes that other tools may rely on."""
+    path = tmp_path / "f.h5"
+    write(path)
+
+    with h5py.File(path) as file:
+        assert sorted(file) == ["digest", "taps"]
+        assert list(file["taps"]) == ["last"]
+        assert [digest.decode() for digest in file["digest"]] == DIGESTS
+        assert np.array_equal(file["taps/last"], ROWS)
+        assert file["taps/last"].dtype == np.float32
+        assert file["taps/last"].chunks is None
+        assert sorted(file.attrs) == ["fingerprint", "schema", "spec"]
+        assert file.attrs["schema"] == "headstart.features/1"
+        assert file.attrs["fingerprint"] == fingerprint(SPEC)
+
+
+@given(st.lists(st.integers(0, 7)))
+def test_bytes_do_not_depend_on_the_batches(cuts: list[int]) -> None:
+    """However the rows come, equal content is equal bytes, so DVC skips what follows."""
+    with TemporaryDirectory() as folder:
+        assert write(Path(folder) / "a.h5", sorted(cuts)) == write(Path(folder) / "b.h5")
+
+
+@given(st.permutations(DIGESTS), st.integers(1, 7))
+def test_rows_come_back_in_the_order_asked_for(digests: list[str], count: int) -> None:
+    """Any images in any order get their own rows."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "f.h5"
+        write(path)
+        with open_features(path, SPEC) as features:
+            rows = features.read("last", digests[:count])
+
+    assert np.array_equal(rows, ROWS[[DIGESTS.index(digest) for digest in digests[:count]]])
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
+    """After an error in the middle there is neither a new file nor a temporary one, and the old one is untouched."""
+    path = tmp_path / "f.h5"
+    before = write(path)
+    with (
+        pytest.raises(RuntimeError, match="power cut"),
+        create_features(path, DIGESTS, SPEC, {"last": 3}) as writer,
+    ):
+        writer.append("last", ROWS[:4])
+        raise RuntimeError("power cut")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
+    assert path.read_bytes() == before
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    """What a killed run left half written goes with the next run; it could be as large as the features themselves."""
+    (tmp_path / ".f.h5.abcd.tmp").write_bytes(b"half")
+    write(tmp_path / "f.h5")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_missing_rows_are_refused(tmp_path: Path) -> None:
+    """A file with rows that were never written does not appear."""
+    with (
+        pytest.raises(FeatureFileError, match="4 of 7 rows"),
+        create_features(tmp_path / "f.h5", DIGESTS, SPEC, {"last": 3}) as writer,
+    ):
+        writer.append("last", ROWS[:4])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    """A NaN embedding is named by its image."""
+    rows = ROWS.copy()
+    rows[5, 1, 2] = np.nan
+    with pytest.raises(FeatureFileError, match=f"image {DIGESTS[5]} .* is not finite"):
+        check_finite(DIGESTS, "last", rows)
+
+
+@pytest.mark.parametrize("digests", [DIGESTS[::-1], [*DIGESTS, DIGESTS[-1]]])
+def test_digests_must_ascend(tmp_path: Path, digests: list[str]) -> None:
+    """Rows out of order, or one image twice, are refused before anything is written."""
+    with (
+        pytest.raises(FeatureFileError, match="ascending and unique"),
+        create_features(tmp_path / "f.h5", digests, SPEC, {"last": 3}),
+    ):
+        pass
+
+
+def test_another_recipe_is_named_by_key_and_values(tmp_path: Path) -> None:
+    """A file made by another recipe is refused with the first difference, both values and the remedy."""
+    path = tmp_path / "f.h5"
+    write(path)
+    expected = {**SPEC, "transform": {"resize_px": 232, "mean": [0.5]}}
+
+    with (
+        pytest.raises(FeatureFileError) as caught,
+        open_features(path, expected),
+    ):
+        pass
+
+    assert f"{path}: transform.resize_px is 256, this run expects 232. Run: dvc repro extract" == str(caught.value)
+
+
+def test_missing_image_and_tap_are_named(tmp_path: Path) -> None:
+    """Asking for an image or a tap that the file does not have is an error with its name."""
+    path = tmp_path / "f.h5"
+    write(path)
+    with open_features(path) as features:
+        with pytest.raises(FeatureFileError, match="no row for 1 of 2 images, the first 0000"):
+            features.read("last", [DIGESTS[0], "0" * 64])
+        with pytest.raises(FeatureFileError, match="no tap 'first'"):
+            features.read("first", DIGESTS)
+
+
+def test_half_precision_is_kept_and_read_as_single(tmp_path: Path) -> None:
+    """A spec of float16 takes half the bytes on disk; readers get float32."""
+    path = tmp_path / "f.h5"
+    half = ROWS.astype(np.float16)
+    with create_features(path, DIGESTS, SPEC | {"precision": "float16"}, {"last": 3}) as writer:
+        writer.append("last", half)
+
+    with h5py.File(path) as file:
+        assert file["taps/last"].dtype == np.float16
+    with open_features(path) as features:
+        rows = features.read("last", DIGESTS)
+        assert rows.dtype == np.float32
+        assert np.array_equal(rows, half)
+        assert np.array_equal(np.concatenate(list(features.blocks("last", 30))), half)
+
+
+def damage(path: Path, kind: str) -> None:
+    """Break a features file in one way."""
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif kind == "text":
+        path.write_text("not HDF5")
+    else:
+        with h5py.File(path, "a") as file:
+            if kind == "schema":
+                file.attrs["schema"] = "headstart.features/0"
+            elif kind == "spec":
+                file.attrs["spec"] = file.attrs["spec"].replace("256", "255")
+            elif kind == "no taps":
+                del file["taps"]
+            elif kind == "rows":
+                del file["taps/last"]
+                file["taps/last"] = ROWS[:5]
+            elif kind == "extra tap":
+                file["taps/other"] = ROWS
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "text", "schema", "spec", "no taps", "rows", "extra tap"])
+def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
+    """Whatever is wrong with the file, the reader refuses it, names it and says what to run."""
+    path = tmp_path / "f.h5"
+    write(path)
+    damage(path, kind)
+
+    with pytest.raises(FeatureFileError, match=r"f\.h5: .*Run: dvc repro extract"), open_features(path):
+        pass
+
+
+@given(st.sets(st.integers(0, 6)), st.integers(1, 100))
+def test_pieces_are_the_rows_that_reading_gives(chosen: set[int], num_bytes: int) -> None:
+    """Piece by piece, however small, some images' rows are those that `read` gives at once."""
+    with TemporaryDirectory() as folder:
+        write(Path(folder) / "f.h5")
+        with open_features(Path(folder) / "f.h5") as features:
+            digests = [DIGESTS[number] for number in sorted(chosen)]
+            pieces = list(features.pieces("last", features.rows(digests), num_bytes))
+            expected = features.read("last", digests) if digests else ROWS[:0]
+
+    assert np.array_equal(np.concatenate([[], *(numbers for numbers, _ in pieces)]), np.arange(len(digests)))
+    assert np.array_equal(np.concatenate([ROWS[:0], *(rows for _, rows in pieces)]), expected)
+
+
+def test_the_width_of_a_tap_is_known(tmp_path: Path) -> None:
+    """Without reading rows, and an unknown tap is named."""
+    write(tmp_path / "f.h5")
+    with open_features(tmp_path / "f.h5") as features:
+        assert features.dim("last") == 3
+        with pytest.raises(FeatureFileError, match="no tap 'first'"):
+            features.dim("first")

@@ -1,0 +1,104 @@
+"""Downloads arrive whole and right, or leave nothing behind and say what to do."""
+
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from headstart.base.download import download
+from headstart.base.errors import DownloadError
+from tests.support.source import ROOT
+
+BODY = bytes(range(256)) * 3000
+get = partial(download, room="test", remedy="Do this.")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves BODY, in the way that the path asks for."""
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        self.send_response(404 if self.path == "/absent" else 200)
+        if self.path != "/unannounced":
+            self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY[: len(BODY) // 2] if self.path == "/short" else BODY)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Stay quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A local HTTP server; gives its address."""
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+@pytest.mark.parametrize("name", ["file", "unannounced"])
+def test_a_file_arrives_whole(server: str, tmp_path: Path, name: str) -> None:
+    """The bytes are the server's, with or without an announced length."""
+    get(f"{server}/{name}", tmp_path / "sub" / "f", sha256_prefix=sha256(BODY).hexdigest()[:8])
+
+    assert (tmp_path / "sub" / "f").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "words"),
+    [("short", "", "cut short: 384000 of 768000"), ("absent", "", "404"), ("file", "0000", "expected 0000")],
+)
+def test_what_is_not_the_file_is_refused(server: str, tmp_path: Path, name: str, prefix: str, words: str) -> None:
+    """A torn transfer, an error of the server and another file leave the folder as it was, with a remedy."""
+    (tmp_path / "f").write_text("old")
+    with pytest.raises(DownloadError, match=f"{words}.*Do this"):
+        get(f"{server}/{name}", tmp_path / "f", sha256_prefix=prefix)
+
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("f", "old")]
+
+
+def test_no_network_is_told(tmp_path: Path) -> None:
+    """Where nothing answers, the error names the address and the remedy."""
+    with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9/x: cannot be fetched .*Do this"):
+        get("http://127.0.0.1:9/x", tmp_path / "f", sha256_prefix="")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/wé.pth", "http://[::1/w.pth", "http://127.0.0.1:x/w"])
+def test_addresses_that_make_no_sense_are_told(tmp_path: Path, url: str) -> None:
+    """An address that cannot be parsed is an error like any other, not a stack trace."""
+    with pytest.raises(DownloadError, match="cannot be fetched .*Do this"):
+        get(url, tmp_path / "f", sha256_prefix="")
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://localhost/x", "data/x.zip"])
+def test_only_http_is_opened(tmp_path: Path, url: str) -> None:
+    """An address in params cannot be used to copy local files into the cache."""
+    with pytest.raises(DownloadError, match="expected an http or https address"):
+        get(url, tmp_path / "f", sha256_prefix="")
+
+
+def _limit_file_bytes() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing beyond the limit fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(server: str, tmp_path: Path) -> None:
+    """When the disk takes no more, the error names the file and no part of it stays."""
+    code = (
+        "from pathlib import Path\nfrom tests.unit.base.test_download import get\n"
+        f"get('{server}/file', Path('{tmp_path}/f'), sha256_prefix='')"
+    )
+    limit: Callable[[], None] = _limit_file_bytes
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, cwd=ROOT)
+
+    assert f"DownloadError: {tmp_path}/f: cannot be written (File too large). Do this." in done.stderr
+    assert list(tmp_path.iterdir()) == []

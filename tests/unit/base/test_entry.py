@@ -1,0 +1,79 @@
+"""A room that cannot do its work says so in one message; a bug still shows its trace."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headstart.base.entry import run_main
+from headstart.base.errors import DataError
+from tests.support.source import ROOT
+
+
+def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message begins with the room's name and ends the process with 1."""
+
+    def main() -> None:
+        raise DataError("no such folder. Do this.")
+
+    with pytest.raises(SystemExit) as caught:
+        run_main("index", main)
+
+    assert caught.value.code == "index: no such folder. Do this."
+    assert capsys.readouterr().err == ""
+
+
+def test_the_systems_own_errors_are_one_message(tmp_path: Path) -> None:
+    """A missing file or a denied permission is told in the system's words, with the file's name."""
+    with pytest.raises(SystemExit, match="No such file or directory: .*absent"):
+        run_main("index", lambda: print((tmp_path / "absent").read_text()))
+
+
+def test_a_polite_stop_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """SIGTERM unwinds the stack: what was half written goes, and the exit status says which signal it was."""
+    code = (
+        "import sys, time; from pathlib import Path; from headstart.base.entry import run_main\n"
+        "from headstart.base.files import atomic_path\n"
+        "def main():\n"
+        "    with atomic_path(Path(sys.argv[1]) / 'f'):\n"
+        "        print('ready', flush=True); time.sleep(60)\n"
+        "run_main('x', main)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_shows_its_trace() -> None:
+    """Anything else is ours to mend and is not dressed up."""
+    with pytest.raises(ZeroDivisionError):
+        run_main("index", lambda: print(1 / 0))
+    with pytest.raises(ModuleNotFoundError):
+        run_main("index", lambda: print(__import__("stages.nowhere")))
+
+
+@pytest.mark.parametrize(
+    "room",
+    sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py")),
+)
+def test_a_wrong_python_is_told_in_one_line(tmp_path: Path, room: str) -> None:
+    """Started by a Python without the project's packages, every stage names that Python and the way out."""
+    base = Path(getattr(sys, "_base_executable", sys.executable))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [base, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runpy; "
+         f"sys.argv = ['x', 'head']; runpy.run_module('stages.{room}', run_name='__main__')"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "it is not the project's Python. Run through `make`" in done.stderr

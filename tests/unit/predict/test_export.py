@@ -1,0 +1,157 @@
+"""Exports: other runtimes give the same logits from the file alone, and nothing wrong is ever written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import softmax
+
+from headstart.backbone.params import BackboneParams
+from headstart.base.errors import BundleError, DataError
+from headstart.predict import export as exporting
+from headstart.predict.model import Model, load
+from headstart.predict.network import build_network
+from tests.support.bundles import CLASSES, make_bundle, written
+from tests.support.source import ROOT
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_backbone: BackboneParams) -> Model:
+    """A fine-tuned model with one view."""
+    return load(written(tmp_path / "b", make_bundle(tiny_backbone, track="finetune", views=1)))
+
+
+def as_a_stranger(about: dict[str, Any], path: Path) -> NDArray[np.uint8]:
+    """Prepare a photo by what the metadata say and Pillow alone."""
+    transform = about["spec"]["transform"]
+    image = Image.open(path).convert("RGB")
+    short = min(image.size)
+    size = [int(transform["resize_px"] * side / short) for side in image.size]
+    image = image.resize((size[0], size[1]), Image.Resampling[transform["interpolation"].upper()])
+    left, top = (round((side - transform["crop_px"]) / 2) for side in image.size)
+    return np.asarray(image.crop((left, top, left + transform["crop_px"], top + transform["crop_px"])))
+
+
+def test_an_onnx_file_is_enough(model: Model, photos: Path, tmp_path: Path) -> None:
+    """ONNX Runtime gives the model's logits for batches of any length, with what the file itself says."""
+    paths = sorted(photos.rglob("*.*"))
+    difference = exporting.export_onnx(model, tmp_path / "m.onnx", paths[:3], None)
+    about = json.loads({one.key: one.value for one in onnx.load(tmp_path / "m.onnx").metadata_props}["headstart"])
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    expected = model.logits(paths)
+
+    assert about["classes"] == list(CLASSES)
+    assert about["model_sha256"] == model.digest
+    assert difference < 1e-3
+    for part in (slice(0, 1), slice(0, 12)):
+        pixels = np.stack([as_a_stranger(about, path) for path in paths[part]])
+        logits, probabilities = session.run(["logits", "probabilities"], {"pixels": pixels})
+        assert np.abs(logits - expected[part]).max() < 1e-3
+        assert np.abs(probabilities - softmax(expected[part], axis=1)).max() < 1e-3
+
+
+def test_a_torch_program_is_enough(model: Model, photos: Path, tmp_path: Path) -> None:
+    """torch.export's own loader gives the model's logits, and the metadata lie in the file."""
+    paths = sorted(photos.rglob("*.*"))
+    exporting.export_torch(model, tmp_path / "m.pt2", paths[:3], None)
+    extra = {"headstart.json": ""}
+    program: Any = torch.export.load(tmp_path / "m.pt2", extra_files=extra).module()
+    about = json.loads(extra["headstart.json"])
+    with torch.inference_mode():
+        logits, _ = program(torch.from_numpy(np.stack([as_a_stranger(about, path) for path in paths])))
+
+    assert np.abs(logits.numpy() - model.logits(paths)).max() < 1e-3
+
+
+def test_a_head_on_half_precision_is_exported_as_it_was_trained(
+    tiny_backbone: BackboneParams, photos: Path, tmp_path: Path
+) -> None:
+    """The exported network rounds embeddings as the cache did, which a logit shows."""
+    bundle = make_bundle(tiny_backbone, views=1)
+    half = replace(bundle, spec=dict(bundle.spec) | {"precision": "float16"})
+    model = load(written(tmp_path / "b", half), weights=tiny_backbone.weights)
+    pixels = torch.from_numpy(model.pixels([photos / "red" / "1.png"]))
+    with torch.inference_mode():
+        found, rough = (
+            exporting.LogitsNetwork(build_network(one, Path(tiny_backbone.weights)), one).eval()(pixels)[0].numpy()
+            for one in (half, bundle)
+        )
+    expected = model.logits([photos / "red" / "1.png"])
+
+    assert np.abs(found - expected).max() < 1e-5 < np.abs(rough - expected).max()
+
+
+def test_several_views_are_averaged(tiny_backbone: BackboneParams, photos: Path, tmp_path: Path) -> None:
+    """The check of an export compares the mean of the views' logits, which is the model's."""
+    several = load(written(tmp_path / "b", make_bundle(tiny_backbone, track="finetune", views=3)))
+
+    assert exporting.export_onnx(several, tmp_path / "m.onnx", [photos / "red" / "1.png"], None) < 1e-3
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_other_logits_are_never_written(
+    model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """An export whose logits differ on a real image is refused, and no file appears."""
+    forward = exporting.LogitsNetwork.forward
+
+    def wrong(self: exporting.LogitsNetwork, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, _ = forward(self, pixels)
+        return logits + 0.01, logits.softmax(1)
+
+    monkeypatch.setattr(exporting.LogitsNetwork, "forward", wrong)
+    export = exporting.export_onnx if form == "onnx" else exporting.export_torch
+    with pytest.raises(BundleError, match=r"differ by 0\.01 on 1 images, expected at most 0\.001. Nothing was written"):
+        export(model, tmp_path / "m", [photos / "red" / "1.png"], None)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_self_contained_bundle_needs_no_weights(tiny_backbone: BackboneParams, photos: Path, tmp_path: Path) -> None:
+    """A head with its backbone's weights predicts the same on a machine that lacks them; old folders stay."""
+    folder = written(tmp_path / "head", make_bundle(tiny_backbone))
+    head = load(folder, weights=tiny_backbone.weights)
+    exporting.export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
+    whole = load(tmp_path / "whole")
+    paths = sorted(photos.rglob("*.*"))
+
+    assert np.allclose(whole.logits(paths), head.logits(paths), atol=1e-6)
+    assert whole.bundle.track == "head"
+    with pytest.raises(DataError, match="is there already"):
+        exporting.export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
+
+
+def test_the_command_exports(tmp_path: Path, tiny_backbone: BackboneParams, photos: Path) -> None:
+    """It wants photos to check on, says how far both differ, and refuses a bad one by name."""
+    folder = written(tmp_path / "b", make_bundle(tiny_backbone, track="finetune", views=1))
+    start = [sys.executable, "-m", "headstart", "export", str(folder)]
+    command = [*start, str(tmp_path / "m.onnx"), "--to", "onnx"]
+    bare = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, "--check", str(photos)], cwd=ROOT, capture_output=True, text=True)
+
+    both = subprocess.run(
+        [*command[:6], "--self-contained", "--check", str(photos)], cwd=ROOT, capture_output=True, text=True
+    )
+    inside = [*start, str(folder / "model.safetensors"), *command[6:], "--check", str(photos)]
+    over = subprocess.run(inside, cwd=ROOT, capture_output=True, text=True)
+
+    assert both.returncode == 2
+    assert both.stderr.startswith("export: --check goes with --to")
+    assert over.returncode == 1
+    assert "lies in the bundle; name another output" in over.stderr
+    load(folder)
+    assert bare.returncode == 2
+    assert bare.stderr.startswith("export: --to needs --check INPUT...: some photos on which both must agree.")
+    assert done.returncode == 0, done.stderr
+    assert f"export: {tmp_path / 'm.onnx'}: on 12 images its logits differ by" in done.stdout
+    shutil.rmtree(folder)

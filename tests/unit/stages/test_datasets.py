@@ -1,0 +1,131 @@
+"""The built-in data sets: complete, checked, or not there at all."""
+
+import hashlib
+import zipfile
+from functools import partial
+from http.server import HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from headstart.base.errors import DataError, DownloadError
+from stages.datasets.ants_bees import read_digests, write_ants_bees
+from stages.datasets.digits import write_digits
+from tests.support.source import ROOT
+from tests.unit.backbone.test_build import QuietHandler
+
+NOWHERE = "http://127.0.0.1:9/hymenoptera_data.zip"
+FILES = {"train/ants/a b.jpg": b"ant", "train/bees/c.jpg": b"bee", "val/ants/d.jpg": b"other ant"}
+EXPECTED = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    """Write files into a zip below one top folder, as the tutorial's zip has them."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name if name.startswith(("/", "..")) else f"hymenoptera_data/{name}", data)
+    return path
+
+
+def make(tmp_path: Path, url: str = NOWHERE) -> str:
+    """Make the data set from what lies in a folder, or from an address."""
+    return write_ants_bees(tmp_path / "out", EXPECTED, tmp_path / "own", tmp_path / "own.zip", url)
+
+
+def made(tmp_path: Path) -> dict[str, bytes]:
+    """Return every file of the data set made."""
+    out = tmp_path / "out"
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_digits_are_scikit_learns(tmp_path: Path) -> None:
+    """Every digit becomes a PNG of its own gray levels in the folder of its class; twice gives the same bytes."""
+    digits = load_digits()
+
+    assert write_digits(tmp_path / "a") == write_digits(tmp_path / "b") == 1797
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.png"))
+    assert len(files) == 1797
+    for file in files:
+        position = int(file.stem)
+        with Image.open(tmp_path / "a" / file) as image:
+            assert np.array_equal(np.asarray(image), np.rint(digits.images[position] * 255 / 16))
+        assert file.parent.name == str(digits.target[position])
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_zip_from_the_network_is_unpacked(tmp_path: Path) -> None:
+    """Without a copy of one's own the zip is fetched, unpacked, checked and thrown away."""
+    served = tmp_path / "served"
+    served.mkdir()
+    write_zip(served / "x.zip", FILES)
+    with HTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(served))) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{http.server_port}/x.zip"
+        assert make(tmp_path, url) == url
+        http.shutdown()
+
+    assert made(tmp_path) == FILES
+
+
+def test_a_zip_of_ones_own_is_used(tmp_path: Path) -> None:
+    """A zip put in place is used instead of the network; files that are not listed stay inside."""
+    write_zip(tmp_path / "own.zip", {**FILES, "train/ants/extra.jpg": b"extra", "../evil": b"evil", "/evil": b"evil"})
+
+    assert make(tmp_path) == str(tmp_path / "own.zip")
+    assert made(tmp_path) == FILES
+    assert not list(tmp_path.parent.rglob("evil"))
+
+
+def test_a_folder_of_ones_own_is_used(tmp_path: Path) -> None:
+    """An unpacked folder put in place is copied and checked."""
+    for name, data in FILES.items():
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).write_bytes(data)
+
+    assert make(tmp_path) == str(tmp_path / "own")
+    assert made(tmp_path) == FILES
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({**FILES, "val/ants/d.jpg": b"changed"}, r"val/ants/d\.jpg: sha256 is .*, expected"),
+        ({name: data for name, data in FILES.items() if "bees" not in name}, r"has no train/bees/c\.jpg"),
+        (None, "is not a zip file"),
+    ],
+)
+def test_a_wrong_source_is_refused_and_leaves_nothing(
+    tmp_path: Path, files: dict[str, bytes] | None, words: str
+) -> None:
+    """A changed or missing file, or no zip at all: an error that names it, and no folder."""
+    path = tmp_path / "own.zip"
+    if files is None:
+        path.write_text("<html>")
+    else:
+        write_zip(path, files)
+
+    with pytest.raises(DataError, match=words):
+        make(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["own.zip"]
+
+
+def test_no_network_says_where_to_put_a_copy(tmp_path: Path) -> None:
+    """Without network or copy, the error says what to fetch by hand and where to put it."""
+    with pytest.raises(DownloadError, match=r"by hand, put it at data/hymenoptera_data\.zip"):
+        make(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_committed_list_is_of_the_tutorials_photos(ants_bees: Path) -> None:
+    """The list of digests is the real data set's: it can be made from a folder that has it."""
+    digests = read_digests(ROOT / "data" / "ants_bees.sha256")
+
+    assert digests == {
+        path.relative_to(ants_bees).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in ants_bees.rglob("*")
+        if path.is_file()
+    }

@@ -1,0 +1,611 @@
+"""Fine-tuning: what learns and what does not, the kept epoch, resuming, and the same result by one or two processes."""
+
+import math
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch._dynamo
+import torchvision
+from ruamel.yaml import YAML
+from torch import multiprocessing, nn
+
+from headstart.artifacts.bundle import read_bundle, write_bundle
+from headstart.artifacts.features import open_features
+from headstart.backbone.build import build_backbone
+from headstart.backbone.params import BackboneParams
+from headstart.base.errors import DataError, FeatureFileError, ParamsError, TrainingError
+from headstart.base.machine import Rank
+from headstart.imaging.transform import Transform
+from headstart.tables.index import IndexRow
+from headstart.tables.rows import read_rows, write_rows
+from headstart.tables.split import SplitRow
+from stages.extract.extraction import extract
+from stages.finetune import epochs as training
+from stages.finetune import job
+from stages.finetune.augmentation import Augmentation
+from stages.finetune.classifier import Classifier
+from stages.finetune.epochs import Epoch, best_epoch
+from stages.finetune.freeze import Freezing, depths, order_of_layers
+from stages.finetune.frozen_prefix import find_front
+from stages.finetune.job import FineTuned, Job
+from stages.finetune.launch import fine_tune
+from stages.finetune.loader import even_batches
+from stages.finetune.params import Params
+from stages.finetune.ranks import Ranks
+from tests.conftest import COLOURS, backbone_params, extract_params, index_of, write_photos
+from tests.support.source import ROOT
+
+CLASSES = sorted(COLOURS)
+Tune = Callable[..., FineTuned]
+
+
+def finetune_params(
+    photos: Path, backbone: BackboneParams, runtime: Mapping[str, Any] | None = None, **changes: Any
+) -> Params:
+    """Return the params as shipped, small enough for a dozen photos, with changes (of nested sections by dots)."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    section = content["finetune"] | {"folds": 3, "epochs": 2, "batch": 4, "precision": "float32"}
+    section["schedule"] |= {"warmup_epochs": 0}
+    for name, value in changes.items():
+        *sections, key = name.split("__")
+        target = section
+        for inner in sections:
+            target = target[inner]
+        target[key] = value
+    return Params(
+        data={"path": str(photos)},
+        backbone=backbone.model_dump(),
+        finetune=section,
+        runtime=content["runtime"] | {"device": "cpu", "workers": 2, "processes": 1} | dict(runtime or {}),
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: BackboneParams) -> Path:
+    """A folder with 24 photos and their features, in which the test runs; checkpoints go below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    write_photos(tmp_path / "photos", per_class=8)
+    index = index_of(tmp_path / "photos")
+    write_rows(tmp_path / "index.csv", index, IndexRow)
+    extract(index, extract_params(tmp_path / "photos", tiny_backbone), tmp_path / "features.h5", tmp_path / "store")
+    return tmp_path
+
+
+def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], list[SplitRow]]:
+    """Return index and split: of each class two reported images, the others for training."""
+    index = read_rows(project / "index.csv", IndexRow)
+    reported = {f"{name}/{number}" for name in CLASSES for number in (0, 1)}
+    return index, [
+        SplitRow(
+            row.digest,
+            row.path,
+            row.path.split("/")[0],
+            "test" if row.path.split(".")[0] in reported else split or "train",
+            row.digest,
+        )
+        for row in index
+        if row.status == "ok"
+    ]
+
+
+@pytest.fixture
+def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
+    """Fine-tune the tiny network on the photos, with changes of the params; the history is watched as it grows."""
+
+    def run(
+        watch: Callable[[Sequence[Epoch]], None] = lambda _: None,
+        change_row: Callable[[SplitRow], SplitRow] = lambda row: row,
+        backbone: BackboneParams = tiny_backbone,
+        runtime: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> FineTuned:
+        index, split = rows_of(project)
+        with open_features(project / "features.h5") as features:
+            tuned = fine_tune(
+                features,
+                index,
+                [change_row(row) for row in split],
+                classes=CLASSES,
+                split_sha256="s",
+                params=finetune_params(project / "photos", backbone, runtime, **changes),
+                watch=watch,
+            )
+        assert tuned is not None
+        return tuned
+
+    return run
+
+
+def tensors_of(tuned: FineTuned) -> Mapping[str, Any]:
+    """Return all tensors of a bundle by name."""
+    return {"weight": tuned.bundle.weight, "bias": tuned.bundle.bias, **tuned.bundle.backbone}
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """Return the names of tensors that are not equal, bit for bit."""
+    assert one.keys() == other.keys()
+    return {name for name in one if not np.array_equal(one[name], other[name])}
+
+
+def last_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Stand in for the choice of an epoch: the last one, whatever came out of it."""
+    return history[-1]
+
+
+@pytest.fixture
+def keep_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the last epoch, so that a test sees what training did."""
+    monkeypatch.setattr(training, "lowest_epoch", last_epoch)
+    for module in (training, job):
+        monkeypatch.setattr(module, "best_epoch", last_epoch)
+
+
+def test_the_start_is_the_probe_on_the_cached_embeddings(tune: Tune, tiny_backbone: BackboneParams) -> None:
+    """Epoch 0 is scored; where it is kept, the bundle is the pretrained backbone under a fitted head."""
+    tuned = tune(epochs=0)
+    backbone = build_backbone(tiny_backbone).network.state_dict()
+
+    assert [one.epoch for one in tuned.history] == [0]
+    assert differing(dict(tuned.bundle.backbone), {name: value.numpy() for name, value in backbone.items()}) == set()
+    assert tuned.history[0].log_loss < math.log(3)
+    assert tuned.bundle.trained_on["epoch"] == 0
+
+
+def test_the_loss_of_a_random_head_starts_near_chance(tune: Tune) -> None:
+    """A random head knows nothing: its calibrated log loss is about that of a guess among three classes."""
+    (start,) = tune(epochs=0, init="random").history
+
+    assert start.log_loss == pytest.approx(math.log(3), abs=0.15)
+
+
+def test_the_better_of_start_and_epochs_is_kept(tune: Tune) -> None:
+    """Rates that wreck the network leave the start in the bundle, and the history says so."""
+    start = tune(epochs=0)
+    wrecked = tune(epochs=2, optimizer__kind="sgd", optimizer__backbone_rate=1.0, optimizer__head_rate=1.0)
+
+    assert wrecked.history[-1].log_loss > wrecked.history[0].log_loss
+    assert best_epoch(wrecked.history).epoch == 0
+    assert differing(tensors_of(start), tensors_of(wrecked)) == set()
+    assert (wrecked.predictions.logits == start.predictions.logits).all()
+
+
+def test_a_later_epoch_that_is_better_is_kept(tune: Tune) -> None:
+    """From a random head training helps, and the bundle's logits are those of the best epoch's network."""
+    tuned = tune(init="random", epochs=6, optimizer__head_rate=0.02, augmentation__kind="none")
+    best = best_epoch(tuned.history)
+
+    assert best.epoch > 0
+    assert best.log_loss < tuned.history[0].log_loss
+    assert tuned.bundle.temperature == best.temperature
+
+
+@pytest.mark.parametrize(("log_loss", "error", "kept"), [(0.2, 0.1, 1), (0.2, 0.9, 0), (0.49, 0.1, 0), (0.8, 0.1, 0)])
+def test_the_start_is_kept_unless_an_epoch_is_clearly_better(log_loss: float, error: float, kept: int) -> None:
+    """By more than one standard error of the paired difference: the lowest of many epochs is lower by chance too."""
+    start = Epoch(0, 0.0, None, accuracy=0.9, log_loss=0.5, error=0.0, temperature=1.0)
+    later = Epoch(1, 1.0, 0.3, accuracy=0.95, log_loss=log_loss, error=error, temperature=1.0)
+
+    assert best_epoch([start, later]).epoch == kept
+
+
+@pytest.mark.usefixtures("keep_last")
+@pytest.mark.parametrize("unfreeze", ["all", "layer4", "head"])
+@pytest.mark.parametrize("batch_norm", ["train", "frozen"])
+@pytest.mark.parametrize("augmentation", ["none", "crop"])
+def test_only_what_is_unfrozen_moves(
+    tune: Tune, tiny_backbone: BackboneParams, unfreeze: str, batch_norm: str, augmentation: str
+) -> None:
+    """Gradients reach exactly the parameters after the named layer; statistics follow batches there alone."""
+    start = tensors_of(tune(epochs=0))
+    moved = differing(
+        start, tensors_of(tune(unfreeze=unfreeze, batch_norm=batch_norm, augmentation__kind=augmentation, epochs=1))
+    )
+    network = build_backbone(tiny_backbone).network
+    parameters = {name for name, _ in network.named_parameters()}
+    learning = {"all": "", "head": "nothing", "layer4": "layer4."}[unfreeze]
+    expected = {name for name in parameters if name.startswith(learning)} | {"weight", "bias"}
+    if batch_norm == "train":
+        expected |= {name for name, _ in network.named_buffers() if name.startswith(learning)}
+
+    # The scale of a norm before a layer and another norm that follows the batches has a gradient of zero.
+    assert moved | ({"layer4.0.bn1.weight"} & expected) == expected
+
+
+@pytest.mark.usefixtures("keep_last")
+def test_a_frozen_front_runs_once_and_changes_nothing(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without augmentation the frozen layers run once per image; the result is that of running them every epoch."""
+    options = {"unfreeze": "layer4", "augmentation__kind": "none", "epochs": 3}
+    once = tune(**options)
+    once.checkpoint.remove()
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.finetune.job.find_front", lambda *_: None)
+        every_time = tune(**options)
+
+    assert (once.has_front, every_time.has_front) == (True, False)
+    for name, values in tensors_of(once).items():
+        np.testing.assert_allclose(values, tensors_of(every_time)[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
+    """With a constant rate and no augmentation the training loss goes to nearly nothing."""
+    tuned = tune(
+        init="random",
+        epochs=40,
+        patience=40,
+        batch=32,
+        augmentation__kind="none",
+        schedule__kind="constant",
+        optimizer__backbone_rate=0.005,
+        optimizer__head_rate=0.005,
+    )
+    losses = [one.training_loss for one in tuned.history[1:]]
+
+    assert losses[0] is not None
+    assert losses[0] > 0.8
+    assert losses[-1] is not None
+    assert losses[-1] < 0.05
+
+
+@pytest.mark.usefixtures("keep_last")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer__kind": "sgd", "augmentation__kind": "mild", "augmentation__mixup": 0.4, "label_smoothing": 0.1},
+        {"optimizer__kind": "rmsprop", "unfreeze": "layer4", "augmentation__kind": "none", "accumulate": 2},
+    ],
+    ids=["default", "mixup", "front"],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, Any]) -> None:
+    """A run that was stopped after an epoch ends with the weights, the history and the logits of an undisturbed one."""
+    whole = tune(epochs=4, **changes)
+    whole.checkpoint.remove()
+
+    def die_after_two(history: Sequence[Epoch]) -> None:
+        if history[-1].epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(die_after_two, epochs=4, **changes)
+    seen: list[int] = []
+    resumed = tune(lambda history: seen.append(history[-1].epoch), epochs=4, **changes)
+
+    assert seen == [3, 4]
+    assert resumed.history == whole.history
+    assert differing(tensors_of(whole), tensors_of(resumed)) == set()
+    assert (resumed.predictions.logits == whole.predictions.logits).all()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.usefixtures("keep_last")
+def test_half_precision_learns_nearly_the_same(tune: Tune, precision: str) -> None:
+    """Forward passes in half precision, with weights in full, end near those in full, and not on the same bits."""
+    full, half = (tensors_of(tune(precision=name, augmentation__kind="none")) for name in ("float32", precision))
+    for name in differing(full, half):
+        assert half[name].dtype == full[name].dtype
+        assert np.abs(half[name] - full[name]).max() < 0.05 * max(np.abs(full[name]).max(), 0.1), name
+
+    assert differing(full, half)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.usefixtures("keep_last")
+def test_a_compiled_network_learns_the_same(tune: Tune) -> None:
+    """`runtime.compile` compiles the network, and changes no result beyond rounding."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    eager = tune(augmentation__kind="none")
+    eager.checkpoint.remove()
+    compiled = tensors_of(tune(runtime={"compile": True}, augmentation__kind="none"))
+    for name in differing(tensors_of(eager), compiled):
+        assert np.allclose(tensors_of(eager)[name], compiled[name], rtol=1e-3, atol=1e-4), name
+
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_two_runs_give_the_same_bits(tune: Tune, project: Path) -> None:
+    """The same inputs give the same files, and so the same lock."""
+    for name in ("one", "two"):
+        tuned = tune(augmentation__kind="crop")
+        tuned.checkpoint.remove()
+        write_bundle(project / name, tuned.bundle)
+    files = [{path.name: path.read_bytes() for path in (project / name).iterdir()} for name in ("one", "two")]
+
+    assert files[0] == files[1]
+
+
+def test_results_do_not_depend_on_the_threads_that_load(tune: Tune) -> None:
+    """One loading thread or three: what is drawn for an image depends on the image, the epoch and the seed alone."""
+    logits = []
+    for workers in (1, 3):
+        tuned = tune(runtime={"workers": workers}, augmentation__kind="crop")
+        tuned.checkpoint.remove()
+        logits.append(tuned.predictions.logits)
+
+    assert (logits[0] == logits[1]).all()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"optimizer__backbone_rate": 0.5}, {"label_smoothing": 0.3}])
+def test_another_runs_checkpoint_is_not_taken(tune: Tune, change: dict[str, Any]) -> None:
+    """A checkpoint belongs to params, data and code: with others, training starts anew."""
+    first = tune()
+    assert first.checkpoint.folder.is_dir()
+    seen: list[int] = []
+    tune(lambda history: seen.append(history[-1].epoch), **change)
+
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "noise"])
+def test_a_damaged_or_foreign_checkpoint_is_told_and_not_used(
+    tune: Tune, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that is cut, of another run, or no checkpoint at all costs time, never the run."""
+    whole = tune()
+    path = whole.checkpoint.folder / "checkpoint.pt"
+    if damage == "foreign":
+        torch.save(torch.load(path, weights_only=True) | {"key": "another"}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:1000] if damage == "cut" else b"noise")
+    seen: list[int] = []
+    again = tune(lambda history: seen.append(history[-1].epoch))
+
+    assert seen == [0, 1, 2]
+    assert "is not used" in capsys.readouterr().out
+    assert (again.predictions.logits == whole.predictions.logits).all()
+
+
+def test_a_loss_that_is_not_finite_names_step_and_images(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends at the first loss that is no number, with the step, its images and what to lower."""
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan)
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3: the loss is nan, on \w+/\d.*backbone_rate"):
+        tune()
+
+
+def test_memory_that_does_not_suffice_says_what_to_change(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory on a device names the params that help."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", fail)
+    with pytest.raises(TrainingError, match=r"out of memory at a batch of 4 .*finetune\.accumulate"):
+        tune()
+
+
+@pytest.mark.usefixtures("keep_last")
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune, mixup: float) -> None:
+    """With frozen statistics a batch in two parts takes the same steps as at once."""
+    options = {"batch_norm": "frozen", "batch": 8, "optimizer__kind": "sgd", "augmentation__mixup": mixup}
+    whole, parts = (tensors_of(tune(accumulate=number, **options)) for number in (1, 2))
+
+    for name, values in whole.items():
+        np.testing.assert_allclose(parts[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.usefixtures("keep_last")
+def test_balanced_weights_are_those_of_the_loss(tune: Tune) -> None:
+    """Weights that make one class count for nothing nearly leave its rows out; `none` does not."""
+    plain = tune(epochs=3, optimizer__head_rate=0.05)
+    light = tune(epochs=3, optimizer__head_rate=0.05, class_weights={"red": 1e-6})
+    red = CLASSES.index("red")
+    gap = (light.predictions.logits - plain.predictions.logits)[:, red].mean()
+
+    assert gap < -0.5
+
+
+def test_nothing_of_the_reported_images_reaches_the_bundle(tune: Tune) -> None:
+    """With the reported labels exchanged all that was chosen and fitted is the same."""
+    plain = tune()
+    plain.checkpoint.remove()
+
+    def exchanged(row: SplitRow) -> SplitRow:
+        return replace(row, label=CLASSES[CLASSES.index(row.label) - 1]) if row.split == "test" else row
+
+    other = tune(change_row=exchanged)
+
+    assert other.history == plain.history
+    assert differing(tensors_of(plain), tensors_of(other)) == set()
+    assert other.predictions.labels != plain.predictions.labels
+
+
+def test_a_given_val_split_is_the_inner_validation(tune: Tune) -> None:
+    """Where the data set says what is for validation, nothing is carved."""
+    tuned = tune(epochs=0, change_row=lambda row: replace(row, split="val") if row.path.endswith("2.jpg") else row)
+
+    assert [image.row.path[-5:] for image in tuned.images.validation] == ["2.jpg"] * 3
+
+
+def test_a_class_that_only_validates_is_told(tune: Tune, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a group is a whole class and falls to the inner validation, a warning names the class."""
+    one = CLASSES[0]
+    tune(init="random", folds=2, change_row=lambda row: replace(row, group=one if row.label == one else row.group))
+
+    assert f"no image of ['{one}'] is trained on" in capsys.readouterr().out
+
+
+def test_groups_are_not_divided_between_training_and_inner_validation(tune: Tune) -> None:
+    """Pictures of one patient or burst are all trained on or all held out."""
+    tuned = tune(epochs=0, change_row=lambda row: replace(row, group=f"{row.label} {int(row.path[-5]) // 2}"))
+    training_groups = {image.group for image in tuned.images.training}
+
+    assert training_groups.isdisjoint(image.group for image in tuned.images.validation)
+    assert len(tuned.images.training) + len(tuned.images.validation) == 18
+
+
+VIEW = Transform(32, 32, squash=False, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
+    """Attention reads its projections' weights without calling them: they learn with it, and are as deep."""
+    network = torchvision.models.VisionTransformer(
+        image_size=32, patch_size=16, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=8
+    )
+    network.heads = nn.Identity()
+    classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
+    layer = "encoder.layers.encoder_layer_"
+    Freezing(classifier, order, f"{layer}1", train_norms=False)
+    depth_of = depths(network, order, [f"{layer}{number}" for number in range(3)])
+    learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    later = (f"{layer}1", f"{layer}2", "encoder.ln")
+
+    assert learning == {name for name, _ in network.named_parameters() if name.startswith(later)}
+    assert [depth_of[f"{layer}{number}.self_attention.out_proj"] for number in range(3)] == [1, 2, 3]
+
+
+def test_a_front_that_is_no_chain_is_not_taken_off() -> None:
+    """Where positions are added between the layers, the rest alone gives something else: the whole network runs."""
+    network: Any = timm.create_model("test_vit", num_classes=0, img_size=32)
+    network.pos_embed.data.normal_(0, 1)
+    classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
+
+    assert find_front(classifier, "blocks.1", order, 32) is None
+    assert find_front(classifier, None, order, 32) is not None
+
+
+def test_no_batch_is_a_lone_image() -> None:
+    """A single image has no statistics; batches differ by one in length, and every image is in one."""
+    for num in range(2, 40):
+        for batch in range(2, 12):
+            batches = even_batches(np.arange(num), batch)
+            lengths = [len(one) for one in batches]
+            assert min(lengths) >= 2
+            assert max(lengths) - min(lengths) <= 1
+            assert max(lengths) <= batch + 1
+            assert np.concatenate(batches).tolist() == list(range(num))
+
+
+def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn ahead of the network, by as many as there are threads: dropout must not see it."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU's generator was seeded"))
+    augmentation = Augmentation("crop", VIEW, 0.3, 0)
+    before = torch.random.get_rng_state()
+    row = IndexRow("a.jpg", "0" * 64, "JPEG", 60, 40, "ok", "")
+    plans = [augmentation.plan(row, epoch) for epoch in (1, 1, 2)]
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert plans[0] == plans[1]
+    assert plans[1] != plans[2]
+
+
+def test_a_table_with_a_label_that_is_no_class_is_refused(tune: Tune) -> None:
+    """A split table edited by hand is told by the label, before any training."""
+    with pytest.raises(DataError, match=r"labels \['cow'\] are not in data/classes.json"):
+        tune(change_row=lambda row: replace(row, label="cow") if row.split == "test" else row)
+
+
+def test_too_few_groups_for_the_probe_are_told(tune: Tune) -> None:
+    """One group of images per class cannot be cross-validated: said in words."""
+    with pytest.raises(DataError, match="finetune.folds: found"):
+        tune(change_row=lambda row: replace(row, group=row.label))
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk ends the run with the file's name."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:671]")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: cannot be written \(is the disk full\?\)"):
+        tune()
+
+
+def test_a_copy_of_an_image_is_not_taken_for_it(project: Path, tune: Tune) -> None:
+    """The index lists copies too; the image that is used is the one that the split names."""
+    index, _ = rows_of(project)
+    copy = replace(index[0], path="zz/copy.jpg", status="duplicate", reason=index[0].path)
+    write_rows(project / "index.csv", [*index, copy], IndexRow)
+    tuned = tune(epochs=0)
+    images = [*tuned.images.training, *tuned.images.validation, *tuned.images.reported]
+
+    assert "zz/copy.jpg" not in {image.row.path for image in images}
+
+
+def test_a_layer_that_is_not_there_is_told_with_near_ones(tune: Tune) -> None:
+    """A misspelt layer ends the run before any training."""
+    with pytest.raises(ParamsError, match=r"'layer\.4' is no layer .*layer4"):
+        tune(unfreeze="layer.4")
+
+
+def test_features_of_another_backbone_are_refused(tune: Tune, squeezenet: Path) -> None:
+    """The probe would be fitted on other embeddings than the network gives."""
+    with pytest.raises(FeatureFileError, match=r"backbone is 'timm/test_resnet', .* expects 'squeezenet1_1'"):
+        tune(backbone=backbone_params("squeezenet1_1", squeezenet))
+
+
+def test_missing_images_are_told_before_the_network_is_built(tune: Tune, project: Path) -> None:
+    """A machine that has the features but not the photos hears what is missing at once."""
+    (project / "photos" / "red" / "3.png").unlink()
+
+    with pytest.raises(DataError, match="1 of the 24 images that are needed are not there"):
+        tune()
+
+
+def test_the_bundle_holds_the_network(tune: Tune, project: Path) -> None:
+    """What is read back is what was written, tensors of any rank too."""
+    tuned = tune()
+    write_bundle(project / "bundle", tuned.bundle)
+    again = read_bundle(project / "bundle")
+
+    assert differing(dict(again.backbone), dict(tuned.bundle.backbone)) == set()
+    assert {np.asarray(value).ndim for value in again.backbone.values()} >= {0, 1, 4}
+    assert again.track == "finetune"
+    assert again.spec["taps"] == ["last"]
+
+
+def _train_rank(rank: int, folder: str, params: Params, path: str) -> None:
+    """Run as one of two processes."""
+    os.chdir(folder)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": path}
+    torch.set_num_threads(1)
+    training.best_epoch = training.lowest_epoch = last_epoch
+    index, split = rows_of(Path(folder))
+    with open_features(Path("features.h5")) as features:
+        work = Job(features, index, split, classes=CLASSES, split_sha256="s", params=params)
+        work.run(Rank(rank, 2), lambda _: None, report=False)
+
+
+@pytest.mark.usefixtures("keep_last")
+def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_backbone: BackboneParams) -> None:
+    """Gradients of two gloo processes add up to those of the whole batch, also where batches are uneven."""
+    options: dict[str, Any] = {
+        "batch_norm": "frozen",
+        "batch": 5,
+        "optimizer__kind": "sgd",
+        "augmentation__kind": "crop",
+    }
+    alone = tune(**options)
+    alone.checkpoint.remove()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    params = finetune_params(project / "photos", tiny_backbone, **options)
+    multiprocessing.spawn(_train_rank, (str(project), params, port), nprocs=2)  # type: ignore[attr-defined]
+    together = tune(**options)  # goes on from the checkpoint, where nothing is left to do
+
+    assert len(together.history) == 3
+    for one, other in zip(alone.history, together.history, strict=True):
+        assert one.log_loss == pytest.approx(other.log_loss, rel=1e-3)
+        assert (one.training_loss or 0) == pytest.approx(other.training_loss or 0, rel=1e-4)
+    for name, values in tensors_of(alone).items():
+        np.testing.assert_allclose(tensors_of(together)[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_batch_norm_that_trains_needs_gpus_for_several_processes(tiny_backbone: BackboneParams) -> None:
+    """On a CPU each process would see its own images' statistics alone: refused, not different in silence."""
+    ranks = Ranks(Rank(0, 2), torch.device("cpu"))
+    with pytest.raises(ParamsError, match="finetune.batch_norm: train needs GPUs"):
+        ranks.synchronise(build_backbone(tiny_backbone).network)
+    ranks.synchronise(nn.Linear(2, 2))  # without BatchNorm there is nothing to refuse

@@ -1,0 +1,415 @@
+"""The ledger: every file in exactly one row and one state, in the order of the paths."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from dvc.fs import LocalFileSystem
+from dvc.repo import Repo
+from PIL import Image
+
+from headstart.base.errors import DataError
+from headstart.base.files import write_json
+from headstart.sources.folder import IGNORED, Listing, Stamp, list_files
+from headstart.tables.index import IndexRow, count_states, describe_states
+from stages.index import examination as examining
+from stages.index.build import build_ledger, check_bad, check_complete, describe
+from stages.index.record import Record
+from tests.conftest import index_params, write_photos
+from tests.support.source import ROOT
+
+PARAMS = index_params(max_pixels=100_000)
+
+
+def ledger(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
+    """Return the ledger by path."""
+    rows = build_ledger(root, list_files(root), PARAMS, num_workers)
+
+    assert [row.path for row in rows] == sorted(row.path for row in rows)
+    return {row.path: row for row in rows}
+
+
+def test_ordinary_photos_are_ok(photos: Path) -> None:
+    """Each photo has its digest, format and size in pixels."""
+    rows = ledger(photos)
+
+    assert len(rows) == 12
+    assert {row.status for row in rows.values()} == {"ok"}
+    with Image.open(photos / "red" / "1.png") as image:
+        assert (rows["red/1.png"].width, rows["red/1.png"].height) == image.size
+    assert rows["red/1.png"].format == "PNG"
+    assert len(rows["red/1.png"].digest) == 64
+
+
+def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
+    """Damaged, foreign, hidden, oversized, turned and doubled files are each accounted for, none is lost."""
+    red = photos / "red"
+    (red / "notes.txt").write_text("hello")
+    (red / "noextension").write_text("hello")
+    (red / "empty.png").write_bytes(b"")
+    (red / "page.png").write_text("<html>")
+    (red / "cut.jpg").write_bytes((red / "0.jpg").read_bytes()[:-200])
+    (red / ".hidden.png").write_bytes((red / "1.png").read_bytes())
+    (red / "UPPER.PNG").write_bytes((red / "1.png").read_bytes())
+    Image.new("RGB", (400, 251)).save(red / "large.png")
+    Image.new("RGB", (2, 201)).save(red / "thin.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(red / "turned.jpg", exif=exif)
+    (red / "folder.jpg").mkdir()
+    (red / "broken link.jpg").symlink_to("nowhere")
+    os.mkfifo(red / "pipe.jpg")
+    rows = ledger(photos)
+    states = {path: (row.status, row.reason) for path, row in rows.items() if row.status != "ok"}
+
+    assert states == {
+        "red/notes.txt": ("skipped", "extension .txt is not in index.extensions"),
+        "red/noextension": ("skipped", "extension (none) is not in index.extensions"),
+        "red/empty.png": ("quarantined", "zero bytes"),
+        "red/page.png": ("quarantined", "not an image of a known format (BMP, GIF, JPEG, PNG, TIFF, WEBP)"),
+        "red/cut.jpg": ("quarantined", rows["red/cut.jpg"].reason),
+        "red/.hidden.png": ("skipped", "hidden"),
+        "red/UPPER.PNG": ("duplicate", "same bytes as red/1.png"),
+        "red/large.png": ("quarantined", "400 x 251 pixels; at most 100000 are allowed"),
+        "red/thin.png": ("quarantined", "2 x 201 pixels: a side is over 100 times the other"),
+        "red/turned.jpg": ("repaired", "EXIF orientation 6"),
+        "red/broken link.jpg": ("quarantined", "cannot be read: No such file or directory"),
+        "red/pipe.jpg": ("skipped", "not a regular file"),
+    }
+    assert "truncated" in rows["red/cut.jpg"].reason
+    assert (rows["red/turned.jpg"].width, rows["red/turned.jpg"].height) == (20, 30)
+    sums = "24 files = 12 ok + 1 repaired + 1 duplicate + 6 quarantined + 4 skipped"
+    assert describe_states(list(rows.values())) == sums
+
+
+def test_names_of_any_kind_survive(photos: Path) -> None:
+    """Spaces, quotes, line ends and other scripts in names are kept; a name that is not UTF-8 is skipped and shown."""
+    for name in ['a "b", c.png', "line\nend.png", "köln 蟻.png", "\udcff.png"]:
+        Image.new("L", (len(name), 5)).save(photos / "red" / "x.png")
+        (photos / "red" / "x.png").rename(photos / "red" / name)
+    rows = ledger(photos)
+
+    assert {f"red/{name}" for name in ['a "b", c.png', "line\nend.png", "köln 蟻.png"]} < set(rows)
+    assert rows["red/\\xff.png"].reason == "the name is not UTF-8"
+
+
+def test_linked_files_are_read_and_linked_folders_refused(photos: Path) -> None:
+    """A link to a photo counts like the photo; a link to a folder, behind which DVC sees no change, is refused."""
+    other = photos.parent / "other.png"
+    Image.new("RGB", (9, 9)).save(other)
+    (photos / "red" / "linked.png").symlink_to(other)
+    assert ledger(photos)["red/linked.png"].status == "ok"
+
+    (photos / "linked").symlink_to(photos / "red")
+    with pytest.raises(DataError, match="photos/linked: is a link to a folder, which DVC does not follow"):
+        ledger(photos)
+
+
+def test_the_ledger_does_not_depend_on_the_machine(photos: Path, tmp_path: Path) -> None:
+    """Another number of threads, another place and another order of creation give the same rows."""
+    copy = tmp_path / "copy"
+    for file in sorted((path for path in photos.rglob("*.*")), reverse=True):
+        target = copy / file.relative_to(photos)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+
+    assert ledger(photos, num_workers=1) == ledger(copy, num_workers=4)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    """A missing folder, an empty one and one without usable images each get an error that says what is there."""
+    with pytest.raises(DataError, match="is no folder"):
+        ledger(tmp_path / "absent")
+    with pytest.raises(DataError, match="holds no usable image .0 files.; expected <class>/<image>"):
+        ledger(tmp_path)
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(DataError, match=r"1 files = 1 skipped.*a\.txt: extension \.txt"):
+        ledger(tmp_path)
+
+
+def test_files_that_dvc_ignores_are_not_input() -> None:
+    """What .dvcignore hides from DVC is not listed either: a result must not depend on what DVC cannot see."""
+    lines = (ROOT / ".dvcignore").read_text().splitlines()
+
+    own = {".dvc", ".git", ".hg"}  # that DVC passes over by itself
+    assert {line.rstrip("/") for line in lines if not line.startswith("#")} | own == IGNORED
+
+
+def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
+    """A desktop's droppings leave the ledger as it was."""
+    before = ledger(photos)
+    (photos / ".DS_Store").write_bytes(b"x")
+    (photos / "red" / "Thumbs.db").write_bytes(b"x")
+    (photos / ".git").mkdir()
+    (photos / ".git" / "a.png").write_bytes(b"x")
+
+    assert ledger(photos) == before
+
+
+def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC counts and hashes what lies in hidden folders, so their files are in the ledger, as skipped, and counted."""
+    before = ledger(photos)
+    (photos / "red" / ".thumbs" / "a").mkdir(parents=True)
+    (photos / "red" / ".thumbs" / "empty").mkdir()
+    (photos / "red" / ".thumbs" / "a" / "1.png").write_bytes((photos / "red" / "1.png").read_bytes())
+    (photos / "red" / ".git").mkdir()
+    (photos / "red" / ".git" / "x").write_bytes(b"x")
+    monkeypatch.chdir(photos.parent)
+    counted = sum(1 for _ in Repo.init(no_scm=True).dvcignore.find(LocalFileSystem(), str(photos)))
+
+    after = ledger(photos)
+    assert set(after) - set(before) == {"red/.thumbs/a/1.png"}
+    assert after["red/.thumbs/a/1.png"].reason == "hidden"
+    assert list_files(photos).empty_folders == []
+    assert len(after) == counted
+
+
+def test_files_whose_names_look_alike_stay_apart(photos: Path) -> None:
+    """A name that is not UTF-8 is shown with an escape; a file that is called so has its own row, in one order."""
+    escaped, odd = photos / "red" / "x\\xff.png", os.fsencode(photos / "red") + b"/x\xff.png"
+    escaped.write_bytes((photos / "red" / "1.png").read_bytes() + b"more")
+    with open(odd, "wb") as file:  # noqa: PTH123 - no Path
+        file.write(b"x")
+    orders = [build_ledger(photos, Listing(files, []), PARAMS, 1) for files in _orders(list_files(photos).files)]
+
+    assert [row.status for row in orders[0] if row.path == "red/x\\xff.png"] == ["skipped", "ok"]
+    assert orders[0] == orders[1]
+
+
+def _orders(files: Mapping[str, Stamp | None]) -> list[dict[str, Stamp | None]]:
+    return [dict(files), dict(reversed(list(files.items())))]
+
+
+def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
+    """Folders in folders beyond Python's limit of recursion."""
+    folder = str(tmp_path)
+    for _ in range(1200):
+        folder += "/d"
+        os.mkdir(folder)  # noqa: PTH102 - a Path's own way is recursive
+    Path(folder, "x.txt").write_bytes(b"x")
+
+    try:
+        assert list(list_files(tmp_path).files) == ["d/" * 1200 + "x.txt"]
+    finally:
+        subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # which pytest itself cannot
+
+
+def test_ants_and_bees(ants_bees: Path) -> None:
+    """The tutorials' data set: 397 photos, and the stray GIF is listed as skipped."""
+    params = index_params(extensions=["jpeg", "jpg", "png"])
+    rows = build_ledger(ants_bees, list_files(ants_bees), params, num_workers=2)
+
+    assert describe_states(rows) == "398 files = 397 ok + 1 skipped"
+    assert [row.path for row in rows if row.status == "skipped"] == ["train/ants/imageNotFound.gif"]
+
+
+@pytest.mark.parametrize(
+    ("num_files", "fraction", "refused"),
+    [(100, 0.1, False), (90, 0.1, False), (89, 0.1, True), (0, 1.0, False), (99, 0.0, True)],
+)
+def test_a_folder_that_lost_many_files_is_refused(
+    tmp_path: Path, num_files: int, fraction: float, refused: bool
+) -> None:
+    """A partial copy is told from a change by the number of files in dvc.lock; another folder is not compared."""
+    lock = tmp_path / "dvc.lock"
+    check_complete(num_files, "data/photos", lock, fraction)  # no lock yet
+    write_json(lock, {"stages": {"index": {"deps": [{"path": "data/photos", "nfiles": 100}, {"path": "x.py"}]}}})
+    check_complete(num_files, "data/others", lock, fraction)
+    if refused:
+        with pytest.raises(DataError, match=f"data/photos has {num_files} files, and had 100 .*a partial copy"):
+            check_complete(num_files, "data/photos", lock, fraction)
+    else:
+        check_complete(num_files, "data/photos", lock, fraction)
+
+
+def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
+    """Every reason stands there with its number of files and an example."""
+    for name in ("a", "b"):
+        (photos / "red" / f"{name}.txt").write_text("hello")
+    (photos / "blue" / "empty.png").write_bytes(b"")
+    shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
+    rows = build_ledger(photos, list_files(photos), PARAMS, 1)
+
+    assert describe(rows).splitlines() == [
+        "index: 16 files = 12 ok + 1 duplicate + 1 quarantined + 2 skipped (every file is in data/index.csv)",
+        "          1 quarantined: zero bytes, such as 'blue/empty.png'",
+        "          2 skipped: extension .txt is not in index.extensions, such as 'red/a.txt'",
+    ]
+    assert sum(count for *_, count in count_states(rows)) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"max_bad_fraction": 0.2}, None),
+        ({"max_bad_fraction": 0.14}, r"2 of 14 files are no usable image, more than index.max_bad_fraction \(0.14\)"),
+        ({"on_bad": "fail"}, "2 of 14 files are no usable image, and index.on_bad is fail: 'red/x.png': zero bytes"),
+    ],
+)
+def test_bad_files_are_refused_as_the_params_say(photos: Path, changes: dict[str, object], words: str | None) -> None:
+    """Quarantined by default; a data set with many, or with any if that is asked, is an error that names them."""
+    (photos / "red" / "x.png").write_bytes(b"")
+    (photos / "red" / "y.png").write_bytes(b"hello")
+    (photos / "red" / "notes.txt").write_bytes(b"hello")
+    rows = list(ledger(photos).values())
+    if words is None:
+        check_bad(rows, index_params(**changes))
+    else:
+        with pytest.raises(DataError, match=words):
+            check_bad(rows, index_params(**changes))
+
+
+def test_empty_folders_are_named(photos: Path) -> None:
+    """A class folder without anything in it, which DVC does not see, is told; hidden ones are no classes."""
+    (photos / "yellow").mkdir()
+    (photos / "red" / "b").mkdir()
+    (photos / "red" / ".git" / "x").mkdir(parents=True)
+    (photos / "green" / "Thumbs.db").write_bytes(b"x")
+
+    assert list_files(photos).empty_folders == ["red/b", "yellow"]
+
+
+@pytest.fixture
+def old_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Photos that were written long ago, and a project of their own for the record."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    for path in photos.rglob("*.*"):
+        os.utime(path, ns=(10**18, 10**18))
+    return photos
+
+
+def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) -> tuple[list[IndexRow], list[str]]:
+    """Build the ledger with the folder's record; return it, and the paths that were read."""
+    read = []
+    examine = examining.examine
+
+    def watched(root: Path, path: str, max_pixels: int) -> IndexRow:
+        read.append(path)
+        return examine(root, path, max_pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examining, "examine", watched)
+        record = Record(root, PARAMS.max_pixels)
+        rows = build_ledger(root, list_files(root), PARAMS, num_workers, record)
+    assert rows == build_ledger(root, list_files(root), PARAMS, 1)
+    return rows, sorted(read)
+
+
+def test_only_files_that_changed_are_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kept its path, length and times is not read; new, changed, renamed and removed files are noticed."""
+    assert len(recorded(old_photos, monkeypatch)[1]) == 12
+    assert recorded(old_photos, monkeypatch)[1] == []
+
+    Image.new("RGB", (9, 9)).save(old_photos / "red" / "new.png")
+    (old_photos / "red" / "0.jpg").rename(old_photos / "red" / "renamed.jpg")
+    (old_photos / "blue" / "1.png").unlink()
+    shutil.copy(old_photos / "blue" / "3.png", old_photos / "green" / "1.png")
+    rows, read = recorded(old_photos, monkeypatch)
+    assert read == ["green/1.png", "red/new.png", "red/renamed.jpg"]
+    assert len(rows) == 12
+
+
+def test_a_file_of_the_same_length_and_time_is_noticed(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an archive unpacks them: other bytes, but the length and the time of the old ones."""
+    path = old_photos / "red" / "same.png"
+    for colour in ("red", "blue"):
+        Image.new("RGB", (9, 9), colour).save(path, compress_level=0)
+        os.utime(path, ns=(10**18, 10**18))
+        assert "red/same.png" in recorded(old_photos, monkeypatch)[1]
+
+
+def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may change once more within a tick of the clock; until it is older than that it is not trusted."""
+    recorded(old_photos, monkeypatch)
+    Image.new("RGB", (9, 9)).save(old_photos / "red" / "new.png")
+
+    assert recorded(old_photos, monkeypatch)[1] == ["red/new.png"]
+    assert recorded(old_photos, monkeypatch)[1] == ["red/new.png"]
+
+
+@pytest.mark.parametrize("damage", ["bogus", "{", '{"key": 1}', "[]", '{"key": "x", "files": {}}', None])
+def test_without_its_record_the_ledger_is_the_same(
+    old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
+) -> None:
+    """A record that is damaged, gone, or of other code or params costs time only."""
+    before = recorded(old_photos, monkeypatch)[0]
+    path = Record(old_photos, PARAMS.max_pixels).path
+    if damage is None:
+        path.unlink()
+    elif damage == "bogus":
+        content = json.loads(path.read_text())
+        content["columns"][-2][0] = damage
+        path.write_text(json.dumps(content))
+    else:
+        path.write_text(damage)
+
+    assert recorded(old_photos, monkeypatch) == (before, sorted(row.path for row in before))
+    stamp = list_files(old_photos).files["red/1.png"]
+    assert Record(old_photos, PARAMS.max_pixels).find("red/1.png", stamp)
+    assert not Record(old_photos, PARAMS.max_pixels + 1).find("red/1.png", stamp)
+
+
+def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted run keeps its work."""
+    examine = examining.examine
+
+    def interrupted(root: Path, path: str, max_pixels: int) -> IndexRow:
+        if path == "red/0.jpg":
+            raise KeyboardInterrupt
+        return examine(root, path, max_pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examining, "examine", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_ledger(old_photos, list_files(old_photos), PARAMS, 1, Record(old_photos, PARAMS.max_pixels))
+
+    assert recorded(old_photos, monkeypatch)[1] == ["red/0.jpg", "red/1.png", "red/2.jpg", "red/3.png"]
+
+
+def test_processes_give_the_same_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many files are shared between processes; the rows are those of one thread, in the same order."""
+    write_photos(tmp_path / "photos", per_class=50)
+    (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"hello")
+    monkeypatch.setattr(examining, "_MANY", 10)
+    rows = [
+        build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, num_workers)
+        for num_workers in (1, 3)
+    ]
+
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 151
+
+
+def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed for want of memory, say: the message names the file where to look."""
+    write_photos(tmp_path / "photos", per_class=8)
+    monkeypatch.setattr(examining, "_MANY", 10)
+    monkeypatch.setattr(examining, "_start_process", os.abort)
+
+    with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or a file soon after it"):
+        build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
+
+
+def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order a folder is read in, the rows and which of two copies counts are the same."""
+    shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
+    before, scandir = ledger(photos), os.scandir
+
+    class Backwards:
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                self._entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self._entries
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert ledger(photos) == before

@@ -1,0 +1,571 @@
+"""Labels and splits: what folders or a table say is kept, what is drawn is stratified, whole by group, and stable."""
+
+import hashlib
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from headstart.base.errors import DataError
+from headstart.tables.index import IndexRow, LabelRow
+from headstart.tables.split import SplitRow
+from stages.split import results
+from stages.split.fixes import Fix, apply_fixes, read_fixes
+from stages.split.layout import read_layout
+from stages.split.params import SplitParams
+from stages.split.partition import Partition, partition
+
+
+def split_params(**changes: Any) -> SplitParams:
+    """Return the shipped params, changed."""
+    values: dict[str, Any] = {
+        "class_depth": 1,
+        "class_order": "text",
+        "label_fixes": "data/label_fixes.csv",
+        "conflicts": "fail",
+        "method": "auto",
+        "reported": "auto",
+        "test_fraction": 0.25,
+        "val_fraction": 0.0,
+        "group": None,
+        "seed": 0,
+    }
+    return SplitParams.model_validate(values | changes)
+
+
+def divide(
+    rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[Fix] = (), **changes: Any
+) -> Partition:
+    """Do what the room does with an index, a table, label fixes and changed params."""
+    params = split_params(**changes)
+    layout = read_layout(rows, table, params)
+    return partition(apply_fixes(layout.images, rows, fixes).images, layout.source, params)
+
+
+def index(*paths: str, status: str = "ok") -> list[IndexRow]:
+    """Return index rows whose digests follow from their paths' last parts."""
+    return [
+        IndexRow(path, hashlib.sha256(path.split("/")[-1].encode()).hexdigest(), "PNG", 8, 8, status, "")
+        for path in paths
+    ]
+
+
+def classes(counts: dict[str, int], prefix: str = "") -> list[IndexRow]:
+    """Return index rows of class folders with so many images each."""
+    return index(*(f"{prefix}{name}/{name}{prefix[:2]}{i}.png" for name, count in counts.items() for i in range(count)))
+
+
+def grouped(counts: Sequence[tuple[str, int, str]]) -> tuple[list[IndexRow], list[LabelRow]]:
+    """Return an index and a table of so many images of a class in a group."""
+    table = [
+        LabelRow(f"{group}-{label}-{i}.png", label, "", group) for label, count, group in counts for i in range(count)
+    ]
+    return index(*(row.path for row in table)), table
+
+
+def splits(rows: Sequence[SplitRow]) -> dict[str, Counter[str]]:
+    """Count the labels of every split."""
+    return {split: Counter(row.label for row in rows if row.split == split) for split in {row.split for row in rows}}
+
+
+def sides(rows: Sequence[SplitRow]) -> dict[str, set[str]]:
+    """Return the splits of every group."""
+    found = defaultdict(set)
+    for row in rows:
+        found[row.group].add(row.split)
+    return found
+
+
+several_classes = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(3, 60), min_size=2)
+groupings = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(1, 6), st.integers(0, 12).map(lambda number: f"g{number}")),
+    min_size=12,
+    max_size=40,
+    unique_by=lambda one: (one[0], one[2]),
+)
+
+
+@given(several_classes, st.floats(0.01, 0.99), st.floats(0.01, 0.98), st.integers(0, 99))
+def test_a_drawn_split_is_stratified(counts: dict[str, int], test: float, val: float, seed: int) -> None:
+    """Every image is in one split, each class divided within an image of exact, never all or none on one side."""
+    val = 0.0 if test + val >= 1 else val
+    rows = divide(classes(counts), test_fraction=test, val_fraction=val, seed=seed).rows
+    found = splits(rows)
+
+    assert len(rows) == sum(counts.values()) == len({row.digest for row in rows})
+    for name, count in counts.items():
+        assert sum(split[name] for split in found.values()) == count
+        for split, fraction in (("test", test), ("val", val)):
+            if fraction:
+                assert found[split][name] >= 1
+                within = abs(found[split][name] - count * fraction) <= 1
+                assert within or found["train"][name] == 1 or found["val"][name] == 1  # the others need one too
+        assert found["train"][name] >= 1
+
+
+@given(groupings, st.sampled_from(["stratified", "hash"]), st.sampled_from([0.0, 0.2]), st.integers(0, 9))
+def test_a_group_is_never_divided(counts: list[tuple[str, int, str]], method: str, val: float, seed: int) -> None:
+    """Whatever the groups, all images of one are on one side, no image is lost, and every class is trained on."""
+    rows, table = grouped(counts)
+    try:
+        found = divide(rows, table, method=method, val_fraction=val, seed=seed).rows
+    except DataError:
+        return  # some class has too few groups
+
+    assert len(found) == len(rows)
+    assert {len(split) for split in sides(found).values()} == {1}
+    assert set(splits(found)["train"]) == {label for label, *_ in counts}
+    if method == "stratified":
+        assert set(splits(found)["test"]) == {label for label, *_ in counts}
+
+
+def test_groups_come_near_the_fractions() -> None:
+    """With many groups every class has its share within a few images."""
+    counts = [("abc"[number % 3], 1 + number % 5, f"g{number}") for number in range(120)]
+    found = splits(divide(*grouped(counts), method="stratified", val_fraction=0.1).rows)
+    totals = Counter[str]()
+    for label, count, _ in counts:
+        totals[label] += count
+
+    for label, total in totals.items():
+        assert abs(found["test"][label] - 0.25 * total) <= 3
+        assert abs(found["val"][label] - 0.1 * total) <= 3
+
+
+def test_a_group_that_serves_several_classes_is_held_back_first() -> None:
+    """No more than is needed: one group that gives each class its image, rather than one for each class."""
+    of = {"g0": (1, 2), "g1": (3, 0), "g2": (2, 1)}
+    counts = [(label, of[group][place], group) for group in of for place, label in enumerate("ab") if of[group][place]]
+    for seed in range(8):
+        rows = divide(*grouped(counts), test_fraction=0.1, seed=seed).rows
+        assert len({row.group for row in rows if row.split == "test"}) == 1
+
+
+def test_groups_are_kept_for_the_splits_that_come() -> None:
+    """However large the first split is to be, each class keeps a group for every other."""
+    counts = [(label, 1, f"g{number}") for number in range(3) for label in "ab"]
+    for seed in range(8):
+        rows = divide(*grouped(counts), test_fraction=0.6, val_fraction=0.2, seed=seed).rows
+        assert {split: dict(found) for split, found in splits(rows).items()} == {
+            name: {"a": 1, "b": 1} for name in ("train", "val", "test")
+        }
+
+
+@given(st.lists(st.sampled_from([("a",), ("b",), ("a", "b")]), min_size=2, max_size=6), st.integers(0, 3))
+def test_groups_that_can_be_divided_are(groups: list[tuple[str, ...]], seed: int) -> None:
+    """With a reported split alone nothing is refused that some choice of groups could do."""
+    counts = [(label, 1, f"g{number}") for number, labels in enumerate(groups) for label in labels]
+
+    def covers(chosen: tuple[bool, ...]) -> bool:
+        sides = [{label for labels, held in zip(groups, chosen, strict=True) if held is side for label in labels}
+                 for side in (True, False)]  # fmt: skip
+        return all(side == {"a", "b"} for side in sides)
+
+    feasible = any(covers(chosen) for chosen in itertools.product((True, False), repeat=len(groups)))
+    if feasible:
+        found = splits(divide(*grouped(counts), seed=seed).rows)
+        assert set(found["test"]) == set(found["train"]) == {"a", "b"}
+
+
+@given(st.sets(st.integers(0, 999), min_size=40, max_size=60), st.sets(st.integers(1000, 1999), max_size=20))
+def test_by_hash_added_groups_move_no_others(old: set[int], new: set[int]) -> None:
+    """Every old group keeps its split when others come, and images without groups likewise."""
+    before = divide(*grouped([("ab"[n % 2], 2, f"g{n}") for n in sorted(old)]), method="hash").rows
+    after = divide(*grouped([("ab"[n % 2], 2, f"g{n}") for n in sorted(old | new)]), method="hash").rows
+    assert set(before) <= set(after)
+
+    before = divide(index(*(f"{'ab'[n % 2]}/{n}.png" for n in sorted(old))), method="hash").rows
+    after = divide(index(*(f"{'ab'[n % 2]}/{n}.png" for n in sorted(old | new))), method="hash").rows
+    assert set(before) <= set(after)
+
+
+def test_by_hash_the_fractions_hold_on_average() -> None:
+    """Of many images about the fractions, and another seed gives others."""
+    rows = divide(classes({"a": 2000, "b": 2000}), method="hash", test_fraction=0.3, val_fraction=0.1).rows
+    counts = Counter(row.split for row in rows)
+
+    assert abs(counts["test"] - 1200) < 120
+    assert abs(counts["val"] - 400) < 80
+    assert rows != divide(classes({"a": 2000, "b": 2000}), method="hash", test_fraction=0.3, seed=1).rows
+
+
+@given(st.permutations(classes({"a": 8, "b": 8})), st.sampled_from(["auto", "stratified", "hash"]))
+def test_the_order_of_the_index_changes_nothing(rows: list[IndexRow], method: str) -> None:
+    """The draw depends on bytes and labels, not on the file system's order."""
+    assert divide(rows, method=method) == divide(classes({"a": 8, "b": 8}), method=method)
+
+
+@pytest.mark.parametrize("method", ["stratified", "hash"])
+def test_names_of_files_change_nothing(method: str) -> None:
+    """After renaming files within their classes the same images, by their bytes, are reported on."""
+    rows = classes({"a": 8, "b": 8})
+    renamed = [replace(row, path=f"{row.path[0]}/{row.digest[::-1]}.png") for row in rows]
+    before, after = divide(rows, method=method).rows, divide(renamed, method=method).rows
+
+    assert [(row.digest, row.split) for row in before] == [(row.digest, row.split) for row in after]
+
+
+def test_the_seed_decides() -> None:
+    """The same seed draws the same images, another seed others, of groups too."""
+    rows = classes({"a": 30, "b": 30})
+    groups = grouped([("ab"[number % 2], 2, f"g{number}") for number in range(40)])
+
+    assert divide(rows) == divide(rows)
+    assert divide(rows).rows != divide(rows, seed=1).rows
+    assert divide(*groups).rows != divide(*groups, seed=1).rows
+
+
+def test_given_folders_are_kept() -> None:
+    """With train, val and test folders, test is reported and the others are for training and selection."""
+    parted = divide(
+        classes({"a": 3, "b": 3}, "train/") + classes({"a": 2, "b": 2}, "valid/") + classes({"a": 1, "b": 1}, "Test/"),
+    )
+
+    assert splits(parted.rows) == {"train": {"a": 3, "b": 3}, "val": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
+    assert parted.origin == "given by the folders; reported on `test`"
+
+
+def test_val_is_reported_where_there_is_no_test() -> None:
+    """With train and val only, val is the reported split, and that is said; it may be declared too."""
+    rows = classes({"a": 3, "b": 3}, "train/") + classes({"a": 2, "b": 2}, "val/")
+    parted = divide(rows)
+
+    assert splits(parted.rows) == {"train": {"a": 3, "b": 3}, "test": {"a": 2, "b": 2}}
+    assert parted.origin == "given by the folders; reported on `val` (there is no test)"
+    declared = divide(rows, reported="val")
+    assert declared.rows == parted.rows
+    assert declared.origin == "given by the folders; reported on `val`"
+
+
+def test_a_reported_split_without_a_usable_image_is_told() -> None:
+    """A test folder of damaged files alone must not be replaced by val, or become no split folder, in silence."""
+    bad = index("test/a/bad.png", "test/b/bad.png", status="quarantined")
+    rows = [*classes({"a": 3, "b": 3}, "train/"), *classes({"a": 3, "b": 3}, "val/"), *bad]
+    with pytest.raises(DataError, match="the split folder `test` has files but no usable image"):
+        divide(rows)
+    with pytest.raises(DataError, match="the split folder `test` has files but no usable image"):
+        divide([*classes({"a": 3, "b": 3}, "train/"), *bad], class_depth="all")
+    assert splits(divide(rows, reported="val").rows)["test"] == {"a": 3, "b": 3}
+    assert {row.label for row in divide(rows, method="stratified").rows} == {"a", "b"}
+
+
+def test_given_splits_can_be_drawn_anew() -> None:
+    """A method that is named draws from all images, whatever folders they lie in."""
+    rows = classes({"a": 6, "b": 6}, "train/") + classes({"a": 2, "b": 2}, "val/")
+
+    assert splits(divide(rows, method="stratified").rows) == {"train": {"a": 6, "b": 6}, "test": {"a": 2, "b": 2}}
+
+
+def test_a_class_may_be_called_train() -> None:
+    """A folder of trains beside other vehicles is a class."""
+    assert {row.label for row in divide(classes({"train": 8, "bus": 8})).rows} == {"bus", "train"}
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(1, {"animal", "thing"}), (2, {"animal/cat", "animal/dog", "thing/cup"}), ("all", None)]
+)
+def test_nested_folders_are_classes_as_deep_as_asked(depth: int | str, expected: set[str] | None) -> None:
+    """One folder names the class, or several, or all above the image; that images lie deeper is told."""
+    rows = index(
+        *(f"{folder}/{folder[-3:]}{i}.png" for folder in ("animal/cat", "animal/dog", "thing/cup") for i in range(4)),
+        *(f"thing/cup/red/{i}.png" for i in range(4)),
+    )
+    params = split_params(class_depth=depth)
+    layout = read_layout(rows, [], params)
+    expected = expected or {"animal/cat", "animal/dog", "thing/cup", "thing/cup/red"}
+
+    assert {image.label for image in layout.images} == expected
+    deeper = {1: ["16 images lie in folders inside"], 2: ["4 images lie in folders inside"], "all": []}[depth]
+    assert [note.split(" class")[0] for note in layout.notes] == deeper
+    given = [replace(row, path=f"{part}/{row.path}") for part in ("train", "test") for row in rows]
+    assert {image.label for image in read_layout(given, [], params).images} == expected
+
+
+def test_classes_are_ordered_by_text_or_by_number() -> None:
+    """10 comes after 2 only if that is asked; numbers may have any length."""
+    long = [replace(row, label=label) for row in divide(classes({"a": 2, "b": 2})).rows for label in ("1" * 5000, "2")]
+    assert results.order_classes(long, "natural") == ["2", "1" * 5000]
+    rows = divide(classes({"2": 4, "10": 4, "1": 4, "01": 4, "x9y": 4, "x10y": 4, "ab": 4})).rows
+
+    assert results.order_classes(rows, "text") == ["01", "1", "10", "2", "ab", "x10y", "x9y"]
+    assert results.order_classes(rows, "natural") == ["01", "1", "2", "10", "ab", "x9y", "x10y"]
+
+
+@pytest.mark.parametrize("reported", ["val", "Val", "test"])
+def test_of_copies_across_given_splits_the_reported_one_counts(reported: str) -> None:
+    """A photo that is in train and in the reported folder is reported, not trained on, whatever the folders' names."""
+    rows = classes({"a": 3, "b": 3}, "train/") + index(f"{reported}/a/atr0.png", f"{reported}/b/new.png")
+    rows += index("train/a/more/atr1.png", status="duplicate")  # on one side, so not counted
+    marked = [replace(row, status="duplicate") if row.path == "train/a/atr0.png" else row for row in rows]
+    for index_rows in (rows, marked):
+        found = divide(index_rows)
+
+        assert splits(found.rows) == {"train": {"a": 2, "b": 3}, "test": {"a": 1, "b": 1}}
+        assert f"{reported}/a/atr0.png" in {row.path for row in found.rows}
+        assert found.num_across_splits == 1
+        assert "1 images are in more than one split" in found.origin
+
+
+def test_only_usable_files_take_part() -> None:
+    """Quarantined and skipped files get no row, and of copies only one does."""
+    odd = [row for status in ("quarantined", "skipped") for row in index(f"a/{status}.png", status=status)]
+    copy = replace(classes({"a": 1})[0], path="a/copy.png", status="duplicate")
+
+    assert len(divide([*classes({"a": 8, "b": 8}), *odd, copy]).rows) == 16
+
+
+def test_conflicting_copies_can_be_dropped() -> None:
+    """The same bytes under two labels, or in two groups, are used under none; the error says what helps."""
+    rows = classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate")
+    found = divide(rows, conflicts="drop")
+    assert len(found.rows) == 15
+    assert found.num_conflicts == 1
+    assert index("a/a1.png")[0].digest not in {row.digest for row in found.rows}
+
+    rows, table = grouped([("ab"[number % 2], 2, f"g{number}") for number in range(20)])
+    rows.append(replace(rows[0], path="copy.png", status="duplicate"))
+    table.append(LabelRow("copy.png", table[0].label, "", "g5"))
+    with pytest.raises(DataError, match="different groups, the first: 'copy.png', 'g0-a-0.png' .* or drop the image"):
+        divide(rows, table)
+    assert len(divide(rows, table, conflicts="drop").rows) == 39
+
+
+def test_a_table_says_what_folders_would() -> None:
+    """The same labels and splits from a table give identical rows; what is not in it has no part, and is told."""
+    rows = classes({"a": 3, "b": 3}, "train/") + classes({"a": 2, "b": 2}, "val/")
+    table = [LabelRow(row.path, row.path.split("/")[1], row.path.split("/")[0], "") for row in rows]
+
+    assert divide(rows, table).rows == divide(rows).rows
+    more = [*rows, *index("extra.png"), *index("bad.png", status="quarantined")]
+    layout = read_layout(more, [*table, LabelRow("bad.png", "a", "train", "")], split_params())
+    assert partition(layout.images, layout.source, split_params()).rows == divide(rows).rows
+    assert [note.split(",")[0] for note in layout.notes] == [
+        "1 images are not in the table and have no part in this",
+        "1 images of the table cannot be used",
+    ]
+
+
+def test_groups_are_found_in_paths() -> None:
+    """By a regular expression with one part in parentheses, in folders and in tables, in place of the column."""
+    rows = index(*(f"{'ab'[n % 2]}/patient{n // 4}_{n}.png" for n in range(40)))
+    found = divide(rows, group=r"/(patient\d+)_").rows
+    assert {row.group for row in found} == {f"patient{number}" for number in range(10)}
+    assert {len(split) for split in sides(found).values()} == {1}
+
+    table = [LabelRow(row.path, row.path[0], "", "all") for row in rows]
+    assert divide(rows, table, group=r"/(patient\d+)_").rows == found
+    with pytest.raises(DataError, match=r"finds no group in 1 of 41 paths, the first 'a/x\.png'"):
+        divide([*rows, *index("a/x.png")], group=r"/(patient\d+)_")
+
+
+def test_each_image_is_a_group_of_its_own_without_groups() -> None:
+    """So that whoever reads the table need not know whether there are any."""
+    assert all(row.group == row.digest for row in divide(classes({"a": 8, "b": 8})).rows)
+
+
+def fix(image: str, label: str) -> Fix:
+    """Return a correction."""
+    return Fix(image, label, "fixes.csv: row 1")
+
+
+def test_label_fixes_are_applied_by_path_or_digest() -> None:
+    """An image gets another label or is dropped, its copies too; what contradicts itself is settled by a fix."""
+    rows = classes({"a": 8, "b": 8}) + index("b/a1.png", "a/more/a1.png", status="duplicate")
+    layout = read_layout(rows, [], split_params())
+    fixes = [fix("a/a1.png", "b"), fix(rows[0].digest, "drop"), fix("b/b0.png", "a"), fix("b/b1.png", "b")]
+    fixed = apply_fixes(layout.images, rows, fixes)
+    labels = {row.path: row.label for row in partition(fixed.images, "folders", split_params()).rows}
+
+    assert (fixed.num_relabelled, fixed.num_dropped) == (2, 1)
+    assert labels["a/a1.png"] == "b"
+    assert labels["b/b0.png"] == "a"
+    assert labels["b/b1.png"] == "b"
+    assert "a/a0.png" not in labels
+    assert len(labels) == 15
+
+
+def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
+    """With a spreadsheet's mark and empty lines; without an image or a label, or with other columns, it is an error."""
+    path = tmp_path / "fixes.csv"
+    path.write_bytes(b'\xef\xbb\xbfimage,label,who,why\r\n"a,b.png",cat,,\r\n\r\nc.png,drop,me,"not, sharp"\r\n')
+    assert [(one.image, one.label) for one in read_fixes(path)] == [("a,b.png", "cat"), ("c.png", "drop")]
+    for text, words in (
+        ("path,label\n", "columns are"),
+        ("image,label,who,why\na.png,,me,x\n", "row 1 is .*image and label not empty"),
+        ("image,label,who,why\na.png,cat\n", "row 1 has 2 cells; expected 4"),
+        ("", "columns are"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=words):
+            read_fixes(path)
+    with pytest.raises(DataError, match="of which the head image,label,who,why is enough: .*other.csv is not there"):
+        read_fixes(tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is no image of this data set \(did you mean 'a/a1.png'\?\)"),
+        ([fix("0" * 64, "b")], "is no image of this data set. Fixes of another data set"),
+        ([fix("a/a1.png", "bb")], r"'bb' is no class \(did you mean 'b'\?\), nor `drop`"),
+        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "is fixed by fixes.csv: row 1 already"),
+        ([fix("a/bad.png", "b")], r"'a/bad.png' is not used \(quarantined: data/index.csv\)"),
+    ],
+)
+def test_wrong_fixes_are_refused(wrong: list[Fix], words: str) -> None:
+    """A fix of nothing, to no class, twice, or of a file that is not used is an error that names its row."""
+    rows = classes({"a": 8, "b": 8}) + index("a/bad.png", status="quarantined")
+
+    with pytest.raises(DataError, match=words):
+        divide(rows, fixes=wrong)
+
+
+def test_a_fix_of_a_class_called_drop_is_refused() -> None:
+    """It could mean two things."""
+    with pytest.raises(DataError, match="a class is called 'drop' too"):
+        divide(classes({"a": 8, "drop": 8}), fixes=[fix("a/a1.png", "drop")])
+
+
+def test_the_numbers_are_the_tables() -> None:
+    """Files by state, images by split and by class in the order of the classes, fixes and conflicts, all counted."""
+    rows = [
+        *classes({"a": 8, "b": 4}),
+        *index("b/a1.png", "b/again.png", status="duplicate"),
+        *index("x.txt", status="skipped"),
+    ]
+    rows[-2] = replace(rows[-2], digest=rows[2].digest)  # a third image in two classes
+    params = split_params(conflicts="drop")
+    layout = read_layout(rows, [], params)
+    fixed = apply_fixes(layout.images, rows, [fix("a/a3.png", "b"), fix("b/b0.png", "drop")])
+    parted = partition(fixed.images, layout.source, params)
+    names = results.order_classes(parted.rows, "text")
+    numbers = results.numbers(rows, parted, names, fixed)
+
+    assert json.loads(json.dumps(numbers)) == {
+        "num_files": 15,
+        "num_classes": 2,
+        "num_ok": 12,
+        "num_repaired": 0,
+        "num_duplicate": 2,
+        "num_quarantined": 0,
+        "num_skipped": 1,
+        "num_train": 7,
+        "num_val": 0,
+        "num_test": 2,
+        "num_across_splits": 0,
+        "num_conflicts": 2,
+        "num_relabelled": 1,
+        "num_dropped": 1,
+        "classes": ["a", "b"],
+        "train": [4, 3],
+        "val": [0, 0],
+        "test": [1, 1],
+    }
+    told = results.describe(rows, parted, names, fixed, layout.notes)
+    assert "label fixes: 1 images have another label, 1 are dropped" in told
+    assert "WARNING: 2 images are left out: their copies contradict each other" in told
+
+
+def test_a_folder_of_nothing_usable_is_told() -> None:
+    """A class whose files are all bad would vanish without a word."""
+    rows = [*classes({"a": 8, "b": 8}), *index("c/x.png", status="quarantined")]
+    layout = read_layout(rows, [], split_params())
+    fixed = apply_fixes(layout.images, rows, [])
+    parted = partition(layout.images, layout.source, split_params())
+
+    told = results.describe(rows, parted, ["a", "b"], fixed, layout.notes)
+    assert "folders with files but no usable image (data/index.csv says why): ['c']" in told
+
+
+TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "words"),
+    [
+        (classes({"a": 8}), {}, r"found 1 class\(es\) with images"),
+        (classes({"a": 8, "b": 8}) + index("loose.png"), {}, "lie in no class folder, the first 'loose.png'"),
+        (classes({"a": 8, "b": 8}), {"class_depth": 2}, "expected <class>/<class>/<image>"),
+        (classes({"a": 8, "b": 1}), {}, r"classes with too few images: 'b' \(1\); expected at least 2.*train, test"),
+        (
+            classes({"a": 8, "b": 2}),
+            {"val_fraction": 0.1},
+            r"'b' \(2\); expected at least 3, one for each of",
+        ),
+        (
+            classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate"),
+            {},
+            "same bytes under different labels, the first: 'a/a1.png', 'b/a1.png'",
+        ),
+        (classes({"a": 2, "b": 2}, "train/") + index("val/x.png"), {}, "expected <split>/<class>/<image>"),
+        (
+            classes({"a": 2, "b": 2}, "train/") + classes({"a": 1, "c": 1}, "val/"),
+            {},
+            r"classes without an image to train on: \['c'\]",
+        ),
+        (classes({"a": 2}, "train/") + classes({"a": 1}, "val/") + index("extra/x.png"), {}, "look like split folders"),
+        (classes({"a": 2, "b": 2}, "val/") + classes({"a": 1, "b": 1}, "test/"), {}, "look like split folders"),
+        (classes({"a": 2, "b": 2}, "train/") + classes({"a": 1, "b": 1}, "dev/"), {}, "look like split folders"),
+        (classes({"a": 2, "b": 2}, "train/"), {}, "look like split folders"),
+        (
+            classes({"a": 2, "b": 2}, "train/") + classes({"a": 1}, "val/"),
+            {"reported": "test"},
+            r"the folders give the splits \['train', 'val'\], and test is to be reported on",
+        ),
+        (
+            classes({"a": 2, "b": 2}, "train/") + classes({"a": 1}, "val/") + classes({"a": 1}, "test/"),
+            {"reported": "val"},
+            "split.reported is val, but there are 1 images in test",
+        ),
+        (
+            index("train/a/p1_1.png", "train/b/p2_2.png", "test/a/p1_3.png", "test/b/p3_4.png"),
+            {"group": "/(p.)_"},
+            r"1 group\(s\) are divided, the first 'p1' between \['test', 'train'\]",
+        ),
+        (
+            index(*(f"{'ab'[n % 2]}/p{n % 2}_{n}.png" for n in range(20))),
+            {"group": "/(p.)_"},
+            r"class 'a' has images in 1 group\(s\), the first 'p0': none can be held back for test",
+        ),
+        (
+            index("a/1.png", "b/2.png"),
+            {"method": "hash", "test_fraction": 0.99},
+            "classes without an image to train on, as the hash falls",
+        ),
+        (index("a/1.png", "b/2.png"), {"method": "hash", "test_fraction": 0.001}, "no image is reported on"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(rows: list[IndexRow], changes: dict[str, Any], words: str) -> None:
+    """Every impossible request is an error that says which class, group or file, and what would work."""
+    with pytest.raises(DataError, match=words):
+        divide(rows, **changes)
+
+
+def test_a_table_with_some_splits_is_refused() -> None:
+    """All rows have one or none does."""
+    table = [replace(row, split="train") if number else row for number, row in enumerate(TABLE)]
+
+    with pytest.raises(DataError, match="gives a split to 15 of 16 images"):
+        divide(classes({"a": 8, "b": 8}), table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"test_fraction": 0.6, "val_fraction": 0.4}, "together below 1, not 1"),
+        ({"group": "no part"}, "one part in parentheses"),
+        ({"group": "((a)b"}, "a regular expression over the path"),
+    ],
+)
+def test_params_that_cannot_be_meant_are_refused(changes: dict[str, Any], words: str) -> None:
+    """Before anything is read."""
+    with pytest.raises(ValidationError, match=words):
+        split_params(**changes)
