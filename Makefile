@@ -3,7 +3,7 @@
 .PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-accuracy bench-report bench-loop bench-index bench-predict bench-serve help
 
 PYTHON ?= python3.11
-# The stages are started by DVC as `python -m stages.<room>`: this makes that `python` the right one.
+# The stages are started by DVC as `python -m stages.<stage>`: this makes that `python` the right one.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 repro: env  ## run the pipeline on the data set that params.yaml names and print the reported metrics (the default)
@@ -29,7 +29,7 @@ sweep: env  ## train a head on each of BACKBONES="name name ..." and show them i
 	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \
 	  for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || exit 1; done
 	dvc repro --quiet evaluate@head
-	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|head\.(accuracy|log_loss)$$|head_training.tap' --sort-by head.accuracy --sort-order desc
+	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|head\.(accuracy|log_loss)$$|head_training.layer' --sort-by head.accuracy --sort-order desc
 
 test: env  ## run every test
 	pytest --numprocesses 2 --dist loadfile
@@ -75,7 +75,7 @@ bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutoria
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
 	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))
 
-bench-index: env  ## the ledger of 100,000 small photos, cold and with nothing new, against a plain loop; memory
+bench-index: env  ## the index of 100,000 small photos, cold and with nothing new, against a plain loop; memory
 	python -W ignore -m benchmarks.index $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench-predict: env  ## predicting against extract on the same photos; the first photo of a process

@@ -41,7 +41,7 @@ def ours(project: Path, photos: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Fine-tune, then let the tutorial train until it reaches the accuracy on the same reported photos, or ends."""
+    """Fine-tune, then let the tutorial train until it reaches the accuracy on the same test photos, or ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("photos", type=Path, help="with train/ and val/, as ants & bees have them")
     parser.add_argument("--epochs", type=int, default=25)

@@ -39,7 +39,7 @@ def ours(folder: Path, path: Path) -> None:
     """Assemble as `extract` does, the store opened and verified first."""
     shards = sorted(folder.glob(SHARD_PATTERN))
     wanted = np.sort(np.concatenate([unpack(load_file(shard)["digest"]) for shard in shards]))
-    spec = {"taps": ["last"], "views": ["center"], "precision": "float16"}
+    spec = {"layers": ["last"], "views": ["center"], "precision": "float16"}
     start = time.perf_counter()
     store = Store(folder, spec, CANARY, wanted)
     opened = time.perf_counter()
@@ -58,7 +58,7 @@ def in_memory(folder: Path, path: Path) -> None:
     order = np.argsort(digests)
     with h5py.File(path, "w") as file:
         file["digest"] = digests[order]
-        file["taps/last"] = rows[order]
+        file["layers/last"] = rows[order]
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
 from headstart.imaging.clock import Clock
 from headstart.tables.index import IndexRow
-from stages.extract.embedder import make_recipe
+from stages.extract.embedder import make_embedder
 from stages.extract.extraction import extract
 from stages.extract.params import Params
 
@@ -76,7 +76,7 @@ def params_of(name: str, folder: Path, weights: Path) -> Params:
     return Params.model_validate(
         {
             "data": {"path": str(folder)},
-            "backbone": values | {"taps": "auto", "pooling": "mean"},
+            "backbone": values | {"layers": "auto", "pooling": "mean"},
             "transform": {"px": 224},
             "extract": {"views": 1, "seed": 0, "precision": "float32"},
             "runtime": runtime | {"memory": 2**30, "store": "auto"},
@@ -88,7 +88,7 @@ def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_
     """Let the contestants take turns on one backbone and print what came out."""
     run = partial(extract, params=params, path=root / "features.h5")
     run(rows[:4], root=root / "export")  # the export is no part of any round
-    engine = make_recipe(params, 375, root / "export", Clock()).engine
+    engine = make_embedder(params, 375, root / "export", Clock()).engine
     network = build_backbone(BackboneParams.model_validate(params.backbone.model_dump())).network
     pixels = np.random.default_rng(0).integers(0, 256, size=(engine.batch, 224, 224, 3), dtype=np.uint8)
     num_batches = max(8, len(rows) // engine.batch // 2)

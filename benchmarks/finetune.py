@@ -21,7 +21,7 @@ from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from headstart.artifacts.features import open_features
 from headstart.backbone.build import build_backbone
-from headstart.backbone.layers import stages_of
+from headstart.backbone.layers import blocks_of
 from headstart.tables.index import IndexRow
 from headstart.tables.split import SplitRow
 from stages.extract.extraction import extract
@@ -118,7 +118,7 @@ def measure(name: str, folder: Path, index: Sequence[IndexRow], root: Path, *, b
         return Params(finetune=content, **{name: sections[name] for name in ("data", "backbone", "runtime")})
 
     backbone = build_backbone(extract_params.backbone).network
-    later = stages_of(backbone, 224)[-2]
+    later = blocks_of(backbone, 224)[-2]
     training = [row for row in split if row.split == "train"]
     tutorial = Tutorial(folder, training, CLASSES, build_backbone(extract_params.backbone).network, batch)
     contestants = {

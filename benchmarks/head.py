@@ -2,9 +2,9 @@
 
 python -m benchmarks.head [--features features/features.h5] [--images 50000] [--reported 10000] [--classes 100]
 
-The data: rows with the mean, the covariance (so the spectrum) and the zeros of a real tap's embeddings. Class centres
+The data: rows with the mean, the covariance (so the spectrum) and the zeros of a real layer's embeddings. Class centres
 are drawn with that covariance in its 64 largest directions and make 30 % of the variance there; then all is clipped at
-zero as by a ReLU. Seven further taps are the last one mixed with as much noise of the same covariance, and more.
+zero as by a ReLU. Seven further layers are the last one mixed with as much noise of the same covariance, and more.
 """
 
 import argparse
@@ -36,14 +36,14 @@ from stages.head.train import train_head
 DIRECTIONS, BETWEEN = 64, 0.3
 GRID = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 FOLDS = 5
-TAPS = ("tap1", "tap2", "tap3", "tap4", "tap5", "tap6", "tap7", "last")
+LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5", "layer6", "layer7", "last")
 
 
-def make_data(folder: Path, real: Path, num_images: int, num_reported: int, num_classes: int) -> None:
-    """Write a features file and a split with the spectrum of a real tap."""
+def make_data(folder: Path, real: Path, num_images: int, num_test: int, num_classes: int) -> None:
+    """Write a features file and a split with the spectrum of a real layer."""
     with open_features(real) as features:
-        tap = features.spec["taps"][-1]
-        x = np.concatenate(list(features.blocks(tap, 2**25))).astype(np.float64)
+        layer = features.spec["layers"][-1]
+        x = np.concatenate(list(features.blocks(layer, 2**25))).astype(np.float64)
     x = x.reshape(-1, x.shape[2])
     mean = x.mean(axis=0)
     _, singular, directions = np.linalg.svd(x - mean, full_matrices=False)
@@ -52,17 +52,17 @@ def make_data(folder: Path, real: Path, num_images: int, num_reported: int, num_
     centres = random.normal(size=(num_classes, len(spread))) * spread * np.sqrt(BETWEEN)
     centres[:, DIRECTIONS:] = 0
     within = np.where(np.arange(len(spread)) < DIRECTIONS, np.sqrt(1 - BETWEEN), 1.0) * spread
-    num = num_images + num_reported
+    num = num_images + num_test
     digests = sorted(hashlib.sha256(number.to_bytes(8, "little")).hexdigest() for number in range(num))
     classes = random.integers(0, num_classes, num)
-    reported = random.permutation(num) < num_reported
-    spec = {"taps": list(TAPS), "views": ["center"], "precision": "float32"}
-    with create_features(folder / "features.h5", digests, spec, dict.fromkeys(TAPS, len(mean))) as writer:
+    reported = random.permutation(num) < num_test
+    spec = {"layers": list(LAYERS), "views": ["center"], "precision": "float32"}
+    with create_features(folder / "features.h5", digests, spec, dict.fromkeys(LAYERS, len(mean))) as writer:
         for start in range(0, num, 5000):
             part = classes[start : start + 5000]
             last = centres[part] + random.normal(size=(len(part), len(spread))) * within
-            for number, name in enumerate(TAPS):
-                noise = (len(TAPS) - 1 - number) * 0.15
+            for number, name in enumerate(LAYERS):
+                noise = (len(LAYERS) - 1 - number) * 0.15
                 mixed = np.sqrt(1 - noise**2 / 2) * last + noise * random.normal(size=last.shape) * spread
                 rows = np.maximum(0, mean + mixed @ directions).astype(np.float32)
                 writer.append(name, rows[:, None])
@@ -73,26 +73,26 @@ def make_data(folder: Path, real: Path, num_images: int, num_reported: int, num_
     write_rows(folder / "split.csv", rows, SplitRow)
 
 
-def params_for(taps: list[str]) -> Params:
-    """Return the params of the project with this grid, these folds and taps."""
+def params_for(layers: list[str]) -> Params:
+    """Return the params of the project with this grid, these folds and layers."""
     content = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
-    content["head"] |= {"c_grid": GRID, "folds": FOLDS, "taps": taps}
+    content["head"] |= {"c_grid": GRID, "folds": FOLDS, "layers": layers}
     return Params(head=content["head"], runtime=content["runtime"])
 
 
-def ours(folder: Path, taps: list[str], *, with_diagnostics: bool) -> float:
-    """Choose and fit the head; return its accuracy on the reported rows."""
+def ours(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
+    """Choose and fit the head; return its accuracy on the test rows."""
     split = read_rows(folder / "split.csv", SplitRow)
     classes = sorted({row.label for row in split})
     with open_features(folder / "features.h5") as features:
         if with_diagnostics:
-            predictions = train_head(features, split, classes, "", params_for(taps)).predictions
+            predictions = train_head(features, split, classes, "", params_for(layers)).predictions
             return float(np.mean([a == b for a, b in zip(predictions.predicted, predictions.labels, strict=True)]))
         with threadpool_limits(limits=1, user_api="blas"):
-            fitted = fit_head(features, [row for row in split if row.split == "train"], classes, params_for(taps))
+            fitted = fit_head(features, [row for row in split if row.split == "train"], classes, params_for(layers))
         reported = [row for row in split if row.split == "test"]
         truth = np.array([classes.index(row.label) for row in reported])
-        pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), 2**24)
+        pieces = features.pieces(fitted.layer, features.rows([row.digest for row in reported]), 2**24)
         return float(np.mean(np.concatenate(
             [fitted.fit.logits(views[:, 0]).argmax(axis=1) == truth[places] for places, views in pieces]
         )))  # fmt: skip
@@ -140,7 +140,7 @@ def dinov2_sweep(folder: Path) -> float:
 CONTESTANTS: dict[str, Callable[[Path], float]] = {
     "head": lambda folder: ours(folder, ["last"], with_diagnostics=False),
     "head with its diagnostics": lambda folder: ours(folder, ["last"], with_diagnostics=True),
-    "head, 8 taps": lambda folder: ours(folder, list(TAPS), with_diagnostics=False),
+    "head, 8 layers": lambda folder: ours(folder, list(LAYERS), with_diagnostics=False),
     "LogisticRegressionCV, n_jobs=1": lambda folder: logistic_cv(folder, 1),
     "LogisticRegressionCV, n_jobs=2": lambda folder: logistic_cv(folder, 2),
     "tuning n_jobs=1": lambda folder: logistic_cv(folder, 1, 5000),
@@ -149,10 +149,12 @@ CONTESTANTS: dict[str, Callable[[Path], float]] = {
 }
 
 
-def _rows(folder: Path, split: Sequence[SplitRow], part: str, tap: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
+def _rows(
+    folder: Path, split: Sequence[SplitRow], part: str, layer: str
+) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     rows = [row for row in split if row.split == part]
     with open_features(folder / "features.h5") as features:
-        pieces = features.pieces(tap, features.rows([row.digest for row in rows]), 2**25)
+        pieces = features.pieces(layer, features.rows([row.digest for row in rows]), 2**25)
         x = np.concatenate([views[:, 0] for _, views in pieces])
     return x, np.array([row.label for row in rows])
 
@@ -204,7 +206,7 @@ def main() -> None:
         if not (folder / "split.csv").exists():
             make_data(folder, given.features, given.images, given.reported, given.classes)
         print(machine())
-        results = {name: measure(name, folder) for name in ("head", "head with its diagnostics", "head, 8 taps")}
+        results = {name: measure(name, folder) for name in ("head", "head with its diagnostics", "head, 8 layers")}
         tuning = {jobs: measure(f"tuning n_jobs={jobs}", folder)["seconds"] for jobs in (1, 2)}
         rivals = [f"LogisticRegressionCV, n_jobs={min(tuning, key=lambda jobs: tuning[jobs])}", "DINOv2 sweep"]
         for rival in rivals:

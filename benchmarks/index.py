@@ -1,4 +1,4 @@
-"""The ledger of many small photos: cold, and with nothing new, against a plain loop in one process with Pillow."""
+"""The index of many small photos: cold, and with nothing new, against a plain loop in one process with Pillow."""
 
 import argparse
 import hashlib

@@ -15,17 +15,17 @@ from pathlib import Path
 from benchmarks.rounds import best_and_spread, machine, seconds_of
 
 CACHED = ("index", "split", "extract", "head", "finetune", "evaluate@finetune", "projection")
-ROOMS = {"head": [], "evaluate": ["head"], "compare": [], "report": []}
+STAGES = {"head": [], "evaluate": ["head"], "compare": [], "report": []}
 
 
-def imports_of(room: str) -> str:
-    """Return the statement that imports what a room's main does, which are inside its function."""
-    main = Path(f"stages/{room}/__main__.py").read_text(encoding="utf-8")
+def imports_of(stage: str) -> str:
+    """Return the statement that imports what a stage's main does, which are inside its function."""
+    main = Path(f"stages/{stage}/__main__.py").read_text(encoding="utf-8")
     return "import " + ", ".join(re.findall(r"(?m)^    from (stages\.[\w.]+) import", main))
 
 
 def main() -> None:
-    """Edit `head.c` in a clone that shares DVC's cache, and time DVC, the rooms alone and their imports, in turn."""
+    """Edit `head.c` in a clone that shares DVC's cache, and time DVC, the stages alone and their imports, in turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
@@ -42,8 +42,8 @@ def main() -> None:
             edited = re.sub(r"(?m)^  c: .*$", f"  c: {new}", params)
             (clone / "params.yaml").write_text(edited, encoding="utf-8")
             work = {"dvc repro": ["dvc", "repro", "--allow-missing"]}
-            work |= {room: [sys.executable, "-m", f"stages.{room}", *words] for room, words in ROOMS.items()}
-            work |= {f"imports of {room}": [sys.executable, "-c", imports_of(room)] for room in ROOMS}
+            work |= {stage: [sys.executable, "-m", f"stages.{stage}", *words] for stage, words in STAGES.items()}
+            work |= {f"imports of {stage}": [sys.executable, "-c", imports_of(stage)] for stage in STAGES}
             for what, command in work.items():
                 seconds.setdefault(what, []).append(seconds_of(partial(run, command)))
     print(machine())

@@ -8,7 +8,7 @@ from PIL import Image
 
 from headstart.sources.folder import list_files
 from headstart.tables.index import IndexRow
-from stages.index.build import build_ledger
+from stages.index.build import build_index
 from stages.index.params import IndexParams
 
 INDEX = IndexParams(
@@ -22,7 +22,7 @@ INDEX = IndexParams(
 
 
 def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[IndexRow]:
-    """Write distinct JPEG files into `folder/all/` and return their ledger.
+    """Write distinct JPEG files into `folder/all/` and return their index.
 
     Each is a real photo with a comment behind its end marker, so that its bytes, and nothing else, differ from those of
     its copies. Decoding costs the same.
@@ -38,7 +38,7 @@ def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[I
     for number in range(num_photos):
         data = photos[number % len(photos)] + f"copy {number}".encode()
         (folder / "all" / f"{number:06}.jpg").write_bytes(data)
-    return build_ledger(folder, list_files(folder), INDEX, 2)
+    return build_index(folder, list_files(folder), INDEX, 2)
 
 
 def photo_bytes(source: Path | None) -> list[bytes]:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def write_head(folder: Path, features_path: Path) -> None:
-    """Write a bundle with a random head for two classes on the last tap of a features file."""
+    """Write a bundle with a random head for two classes on the last layer of a features file."""
     random = np.random.default_rng(0)
     with open_features(features_path) as features:
         spec, dim = features.spec, features.dim("last")
@@ -34,7 +34,7 @@ def write_head(folder: Path, features_path: Path) -> None:
         track="head",
         classes=["a", "b"],
         spec=spec,
-        tap="last",
+        layer="last",
         temperature=1.0,
         trained_on={"num_images": len(digests)},
         weight=random.normal(size=(2, dim)).astype(np.float32),

@@ -1,1 +1,1 @@
-"""Headstart's rooms: one folder per DVC stage, and `core`, which holds what several rooms share."""
+"""Headstart's stages: one folder per DVC stage, and `core`, which holds what several stages share."""

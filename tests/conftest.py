@@ -18,7 +18,7 @@ from headstart.engines.export_process import export_backbone
 from headstart.sources.folder import list_files
 from headstart.tables.index import IndexRow
 from stages.extract.params import Params
-from stages.index.build import build_ledger
+from stages.index.build import build_index
 from stages.index.params import IndexParams
 
 TINY = "timm/test_resnet"  # 0.5 M parameters, BatchNorm, 96 numbers per image
@@ -29,14 +29,14 @@ settings.load_profile("headstart")
 
 
 def backbone_params(name: str, path: Path | None = None, *, published: str = "auto", **changes: Any) -> BackboneParams:
-    """Return params of a backbone with its last tap alone, its weights from a file or published ones."""
+    """Return params of a backbone with its last layer alone, its weights from a file or published ones."""
     weights, digest = (published, None) if path is None else (str(path), sha256_file(path))
-    values = {"weights": weights, "weights_sha256": digest, "taps": ["last"], "pooling": "mean"}
+    values = {"weights": weights, "weights_sha256": digest, "layers": ["last"], "pooling": "mean"}
     return BackboneParams.model_validate({"name": name} | values | changes)
 
 
 def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Params:
-    """Return params of the room `extract` for a folder of photos at 64 px, by torch; changes go by section and key."""
+    """Return params of the stage `extract` for a folder of photos at 64 px, by torch; changes go by section and key."""
     sections: dict[str, dict[str, Any]] = {
         "data": {"path": str(folder)},
         "backbone": backbone.model_dump(),
@@ -59,12 +59,12 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
 
 
 def index_of(folder: Path) -> list[IndexRow]:
-    """Return the ledger of a folder of photos."""
-    return build_ledger(folder, list_files(folder), index_params(), num_workers=2)
+    """Return the index of a folder of photos."""
+    return build_index(folder, list_files(folder), index_params(), num_workers=2)
 
 
 def index_params(**changes: Any) -> IndexParams:
-    """Return params of the room `index` itself."""
+    """Return params of the stage `index` itself."""
     values = {"extensions": ["gif", "jpeg", "jpg", "png"], "max_pixels": 10**8, "on_bad": "quarantine"}
     values |= {"max_bad_fraction": 1.0, "max_removed_fraction": 0.1, "table": None}
     return IndexParams.model_validate(values | changes)

@@ -1,6 +1,6 @@
 """Bundles: everything needed to predict, in one folder, without pickle.
 
-    config.json         schema, track, classes in the order of the logits, spec of the embeddings, tap, calibration,
+    config.json         schema, track, classes in the order of the logits, spec of the embeddings, layer, calibration,
                         what it was trained on, digest of the other file
     model.safetensors   head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also backbone.<name>,
                         its own tensors; as metadata, digest of the rest of config.json
@@ -25,7 +25,7 @@ from headstart.base.errors import BundleError
 from headstart.base.files import sha256_file, sha256_json, write_bytes, write_json
 from headstart.tables.names import TRACKS
 
-SCHEMA = "headstart.bundle/2"
+SCHEMA = "headstart.bundle/3"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -34,7 +34,7 @@ _CONFIG_KEYS = {
     "track": str,
     "classes": list,
     "spec": dict,
-    "tap": str,
+    "layer": str,
     "calibration": dict,
     "trained_on": dict,
     "model_sha256": str,
@@ -50,7 +50,7 @@ class Bundle:
         track: `head` or `finetune`.
         classes: (C,) in the order of the logits.
         spec: Recipe of the embeddings (backbone, weights digest, transform, decode policy, ...).
-        tap: Which of the spec's taps the head reads.
+        layer: Which of the spec's layers the head reads.
         temperature: Logits are divided by it; greater than 0.
         trained_on: What it was trained on, by digest.
         weight: float32 (C, dim); any standardisation of the embeddings is folded in.
@@ -62,7 +62,7 @@ class Bundle:
     track: str
     classes: Sequence[str]
     spec: Mapping[str, Any]
-    tap: str
+    layer: str
     temperature: float
     trained_on: Mapping[str, str | int]
     weight: NDArray[np.float32]
@@ -83,7 +83,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         "track": bundle.track,
         "classes": list(bundle.classes),
         "spec": dict(bundle.spec),
-        "tap": bundle.tap,
+        "layer": bundle.layer,
         "calibration": {"temperature": bundle.temperature},
         "trained_on": dict(bundle.trained_on),
     }
@@ -142,7 +142,7 @@ def read_bundle(folder: Path) -> Bundle:
             track=config["track"],
             classes=config["classes"],
             spec=config["spec"],
-            tap=config["tap"],
+            layer=config["layer"],
             temperature=config["calibration"]["temperature"],
             trained_on=config["trained_on"],
             weight=tensors["head.weight"],
@@ -191,6 +191,6 @@ def _problem(bundle: Bundle) -> str:
         return "it has no references; expected some training images and how held-out ones fared"
     if not isinstance(bundle.temperature, float) or not 0 < bundle.temperature < np.inf:
         return f"calibration.temperature is {bundle.temperature!r}; expected a number above 0"
-    if bundle.tap not in bundle.spec.get("taps", []):
-        return f"tap is {bundle.tap!r}; expected one of {bundle.spec.get('taps')}"
+    if bundle.layer not in bundle.spec.get("layers", []):
+        return f"layer is {bundle.layer!r}; expected one of {bundle.spec.get('layers')}"
     return ""

@@ -1,9 +1,9 @@
 """Features: the HDF5 file of embeddings, written so that equal content is equal bytes, read without guessing.
 
-Layout, schema `headstart.features/1`:
+Layout, schema `headstart.features/2`:
 
     /digest        (N,)             S64       sha256 of each image's bytes, ascending, unique
-    /taps/<name>   (N, views, dim)  float32   embeddings, one dataset per tap (float16 if that is the spec's precision)
+    /layers/<name>   (N, views, dim)  float32   embeddings of one layer (float16 if the spec says so)
     attributes     fingerprint, schema, spec  the spec is what the rows depend on besides the bytes, as JSON
 
 No labels, no paths, no versions, no dates: a relabel or a renamed file changes nothing here.
@@ -22,23 +22,23 @@ from numpy.typing import NDArray
 from headstart.base.errors import FeatureFileError
 from headstart.base.files import atomic_path, canonical_json, sha256_json, temporary_prefix
 
-SCHEMA = "headstart.features/1"
+SCHEMA = "headstart.features/2"
 REMEDY = "Run: dvc repro extract"
 DIGEST_DTYPE = "S64"
 Rows = NDArray[np.floating[Any]]  # float32 or float16
 
 
 def fingerprint(spec: Mapping[str, Any]) -> str:
-    """Return the sha256 of a spec's canonical JSON, 64 hex digits: the key of all rows made by one recipe."""
+    """Return the sha256 of a spec's canonical JSON, 64 hex digits: the key of all rows made by one spec."""
     return sha256_json(spec)
 
 
-def check_finite(digests: Sequence[str], tap: str, rows: Rows) -> None:
+def check_finite(digests: Sequence[str], layer: str, rows: Rows) -> None:
     """Refuse embeddings that are no numbers.
 
     Args:
         digests: (B,) the images.
-        tap: For the message.
+        layer: For the message.
         rows: (B, views, dim).
 
     Raises:
@@ -47,34 +47,34 @@ def check_finite(digests: Sequence[str], tap: str, rows: Rows) -> None:
     finite = np.isfinite(rows).all(axis=(1, 2))
     if not finite.all():
         raise FeatureFileError(
-            f"tap {tap!r}: the embedding of image {digests[int(np.argmin(finite))]} (data/index.csv has its path) "
+            f"layer {layer!r}: the embedding of image {digests[int(np.argmin(finite))]} (data/index.csv has its path) "
             f"is not finite in {rows.dtype}; expected finite numbers. Check the weights, or set extract.precision to "
             "float32."
         )
 
 
 class FeatureWriter:
-    """Fills the taps of a new features file, each from its first row to its last; get one from `create_features`.
+    """Fills the layers of a new features file, each from its first row to its last; get one from `create_features`.
 
     Args:
-        taps: The datasets to fill, each (N, views, dim).
+        layers: The datasets to fill, each (N, views, dim).
     """
 
-    def __init__(self, taps: Mapping[str, h5py.Dataset]) -> None:
-        self._taps = taps
-        self._num_written = dict.fromkeys(taps, 0)
+    def __init__(self, layers: Mapping[str, h5py.Dataset]) -> None:
+        self._layers = layers
+        self._num_written = dict.fromkeys(layers, 0)
 
-    def append(self, tap: str, rows: Rows) -> None:
-        """Write the next rows of a tap, finite, (B, views, dim), in the order of the digests."""
-        start = self._num_written[tap]
-        self._taps[tap][start : start + len(rows)] = rows
-        self._num_written[tap] = start + len(rows)
+    def append(self, layer: str, rows: Rows) -> None:
+        """Write the next rows of a layer, finite, (B, views, dim), in the order of the digests."""
+        start = self._num_written[layer]
+        self._layers[layer][start : start + len(rows)] = rows
+        self._num_written[layer] = start + len(rows)
 
     def check_complete(self, path: Path, num_rows: int) -> None:
-        """Refuse a file with a tap that has not all rows."""
-        for tap, num_written in self._num_written.items():
+        """Refuse a file with a layer that has not all rows."""
+        for layer, num_written in self._num_written.items():
             if num_written != num_rows:
-                raise FeatureFileError(f"{path}: tap {tap!r}: {num_written} of {num_rows} rows were written")
+                raise FeatureFileError(f"{path}: layer {layer!r}: {num_written} of {num_rows} rows were written")
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def create_features(
         path: The file.
         digests: (N,) ascending, unique.
         spec: What the rows depend on, for JSON.
-        dims: Width of each of the spec's taps.
+        dims: Width of each of the spec's layers.
 
     Raises:
         FeatureFileError: Digests out of order, or the block ended before every row was written.
@@ -103,11 +103,11 @@ def create_features(
         # Contiguous datasets in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=packed)
-            group = file.create_group("taps")
+            group = file.create_group("layers")
             num_views, dtype = len(spec["views"]), np.dtype(spec["precision"])
             datasets = {
                 name: group.create_dataset(name, shape=(len(packed), num_views, dims[name]), dtype=dtype)
-                for name in spec["taps"]
+                for name in spec["layers"]
             }
             for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", canonical_json(spec))):
                 file.attrs[name] = value
@@ -122,7 +122,7 @@ class Features:
     """An open features file; get one from `open_features`.
 
     Attributes:
-        spec: The recipe of the rows.
+        spec: The spec of the rows.
         digests: (N,) S64, ascending.
     """
 
@@ -131,32 +131,32 @@ class Features:
         self.spec = spec
         self.digests: NDArray[np.bytes_] = file["digest"][:]
 
-    def read(self, tap: str, digests: Sequence[str]) -> NDArray[np.float32]:
+    def read(self, layer: str, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of some images, float32 (len(digests), views, dim), in the order asked for.
 
         Raises:
-            FeatureFileError: No such tap, or an image has no row.
+            FeatureFileError: No such layer, or an image has no row.
         """
-        dataset, rows = self._dataset(tap), self.rows(digests)
+        dataset, rows = self._dataset(layer), self.rows(digests)
         ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
         selected: NDArray[np.float32] = dataset[ascending].astype(np.float32, copy=False)
         return selected[position]
 
-    def dim(self, tap: str) -> int:
-        """Return the width of a tap.
+    def dim(self, layer: str) -> int:
+        """Return the width of a layer.
 
         Raises:
-            FeatureFileError: No such tap.
+            FeatureFileError: No such layer.
         """
-        return int(self._dataset(tap).shape[2])
+        return int(self._dataset(layer).shape[2])
 
     def pieces(
-        self, tap: str, rows: NDArray[np.intp], num_bytes: int
+        self, layer: str, rows: NDArray[np.intp], num_bytes: int
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """Give the embeddings of many images, a piece of the file at a time, in constant memory.
 
         Args:
-            tap: Which layer.
+            layer: Which layer.
             rows: (N,) of the file, ascending (see `rows`).
             num_bytes: About what a piece of the file may take; at least one row.
 
@@ -164,9 +164,9 @@ class Features:
             Positions (B,) in `rows`, and float32 (B, views, dim).
 
         Raises:
-            FeatureFileError: No such tap.
+            FeatureFileError: No such layer.
         """
-        dataset = self._dataset(tap)
+        dataset = self._dataset(layer)
         step = max(1, num_bytes // (4 * dataset.shape[1] * dataset.shape[2]))
         for start in range(0, len(dataset), step):
             first, last = np.searchsorted(rows, [start, start + step])
@@ -191,18 +191,18 @@ class Features:
             )
         return rows
 
-    def blocks(self, tap: str, num_bytes: int) -> Iterator[Rows]:
-        """Give all rows of a tap in order, as many at a time as `num_bytes` hold, at least one."""
-        dataset = self._file["taps"][tap]
+    def blocks(self, layer: str, num_bytes: int) -> Iterator[Rows]:
+        """Give all rows of a layer in order, as many at a time as `num_bytes` hold, at least one."""
+        dataset = self._file["layers"][layer]
         _, num_views, dim = dataset.shape
         step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
         for start in range(0, len(dataset), step):
             yield dataset[start : start + step]
 
-    def _dataset(self, tap: str) -> h5py.Dataset:
-        if tap not in self._file["taps"]:
-            raise FeatureFileError(f"{self._path}: no tap {tap!r}; it has {sorted(self._file['taps'])}. {REMEDY}")
-        return self._file["taps"][tap]
+    def _dataset(self, layer: str) -> h5py.Dataset:
+        if layer not in self._file["layers"]:
+            raise FeatureFileError(f"{self._path}: no layer {layer!r}; it has {sorted(self._file['layers'])}. {REMEDY}")
+        return self._file["layers"][layer]
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
         expected: The spec that this run would have written, where the caller knows it.
 
     Raises:
-        FeatureFileError: Missing, damaged, of another schema, or made by another recipe than `expected`; the message
+        FeatureFileError: Missing, damaged, of another schema, or made by another spec than `expected`; the message
             names the first key that differs, with both values.
     """
     try:
@@ -228,12 +228,12 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
             raise FeatureFileError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}. {REMEDY}")
         try:
             spec = json.loads(file.attrs["spec"])
-            shapes = {name: dataset.shape for name, dataset in file["taps"].items()}
-            dtypes = {name: dataset.dtype for name, dataset in file["taps"].items()}
+            shapes = {name: dataset.shape for name, dataset in file["layers"].items()}
+            dtypes = {name: dataset.dtype for name, dataset in file["layers"].items()}
             digest = file["digest"]
             whole = (
                 file.attrs["fingerprint"] == fingerprint(spec)
-                and sorted(shapes) == sorted(spec["taps"])
+                and sorted(shapes) == sorted(spec["layers"])
                 and digest.dtype == np.dtype(DIGEST_DTYPE)
                 and all(len(shape) == 3 and shape[0] == len(digest) for shape in shapes.values())
                 and all(dtype == np.dtype(spec["precision"]) for dtype in dtypes.values())

@@ -16,11 +16,11 @@ from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import BackboneFacts
 from headstart.backbone.weights import (
-    EMBEDDED,
+    PACKAGED,
     WeightsFile,
-    embedded_weights,
     file_weights,
     hub_weights,
+    packaged_weights,
     torchvision_weights,
 )
 from headstart.base.errors import BackboneError
@@ -50,8 +50,8 @@ def build_backbone(params: BackboneParams) -> Backbone:
         BackboneError: Unknown name, or weights that do not fit.
         DownloadError: Weights that cannot be fetched.
     """
-    if params.name == EMBEDDED:
-        backbone = _build_embedded(params)
+    if params.name == PACKAGED:
+        backbone = _build_packaged(params)
     elif params.name.startswith(TIMM_PREFIX):
         backbone = _build_timm(params)
     else:
@@ -63,7 +63,7 @@ def build_backbone(params: BackboneParams) -> Backbone:
 def build_embedding_network(
     params: BackboneParams, px: int | str, median_short_side_px: float
 ) -> tuple[BackboneFacts, EmbeddingNetwork]:
-    """Build a backbone and read its taps, on the CPU.
+    """Build a backbone and read its layers, on the CPU.
 
     Args:
         params: The backbone.
@@ -75,7 +75,7 @@ def build_embedding_network(
     """
     backbone = build_backbone(params)
     transform = backbone.facts.transform_for(px, median_short_side_px)
-    return backbone.facts, EmbeddingNetwork(backbone.network, transform, params.taps, params.pooling).eval()
+    return backbone.facts, EmbeddingNetwork(backbone.network, transform, params.layers, params.pooling).eval()
 
 
 def build_bare(name: str, px: int) -> nn.Module:
@@ -91,10 +91,10 @@ def build_bare(name: str, px: int) -> nn.Module:
     Raises:
         BackboneError: Unknown name.
     """
-    if name == EMBEDDED or name.startswith(TIMM_PREFIX):
+    if name == PACKAGED or name.startswith(TIMM_PREFIX):
         import timm
 
-        architecture = f"tf_{EMBEDDED}" if name == EMBEDDED else name.removeprefix(TIMM_PREFIX)
+        architecture = f"tf_{PACKAGED}" if name == PACKAGED else name.removeprefix(TIMM_PREFIX)
         if not timm.is_model(architecture):
             raise _unknown(name, [TIMM_PREFIX + known for known in timm.list_models()])
         network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
@@ -103,21 +103,21 @@ def build_bare(name: str, px: int) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _build_embedded(params: BackboneParams) -> Backbone:
+def _build_packaged(params: BackboneParams) -> Backbone:
     if params.weights != "auto":
         raise BackboneError(
-            f"backbone.weights: found {params.weights!r}; {EMBEDDED} has its packaged weights only (auto). "
-            f"For a file of your own: backbone.name={TIMM_PREFIX}tf_{EMBEDDED}"
+            f"backbone.weights: found {params.weights!r}; {PACKAGED} has its packaged weights only (auto). "
+            f"For a file of your own: backbone.name={TIMM_PREFIX}tf_{PACKAGED}"
         )
-    weights = embedded_weights()
+    weights = packaged_weights()
     import timm
 
-    network: Any = timm.create_model(f"tf_{EMBEDDED}", pretrained=False)
+    network: Any = timm.create_model(f"tf_{PACKAGED}", pretrained=False)
     own, theirs = network.state_dict(), weights.read()
     # The same tensors in the same order under other names; the file is pinned by digest, this only guards timm's side.
     if [name.rsplit(".")[-1] for name in own] != [name.rsplit(".")[-1] for name in theirs]:
         raise BackboneError(
-            f"timm {timm.__version__}: tf_{EMBEDDED} no longer has the packaged weights' order of tensors"
+            f"timm {timm.__version__}: tf_{PACKAGED} no longer has the packaged weights' order of tensors"
         )
     _load(network, dict(zip(own, theirs.values(), strict=True)), params, weights)
     network.reset_classifier(0)
@@ -233,7 +233,7 @@ def _check_torchvision_name(name: str) -> None:
 
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
-        raise _unknown(name, [EMBEDDED, *names])
+        raise _unknown(name, [PACKAGED, *names])
 
 
 def _remove_classifier(network: nn.Module) -> str:
@@ -264,4 +264,4 @@ def _misfit(params: BackboneParams, weights: WeightsFile, why: str) -> BackboneE
 def _unknown(name: str, known: list[str]) -> BackboneError:
     near = difflib.get_close_matches(name, known, n=5)
     hint = f"did you mean {', '.join(near)}?" if near else f"torchvision names or {TIMM_PREFIX}<name>"
-    return BackboneError(f"backbone.name: {name!r} is not known; {hint} ({EMBEDDED} needs no download)")
+    return BackboneError(f"backbone.name: {name!r} is not known; {hint} ({PACKAGED} needs no download)")

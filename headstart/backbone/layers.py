@@ -1,4 +1,4 @@
-"""Taps: the layers of a frozen network that are read, all in one forward pass, each pooled to one vector."""
+"""Layers: the layers of a frozen network that are read, all in one forward pass, each pooled to one vector."""
 
 import difflib
 import math
@@ -10,32 +10,32 @@ from torch import nn
 from headstart.backbone.normalise import Normalisation
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform
-from headstart.tables.names import LAST_TAP
+from headstart.tables.names import LAST_LAYER
 
 # Widths go from tens to thousands; five layers cost little beside the network and show where the curve peaks.
-_NUM_DEFAULT_TAPS = 5
+_NUM_DEFAULT_LAYERS = 5
 # A child that holds this much of its parent's layers is the trunk: its children are the stages.
 _TRUNK_FRACTION = 0.8
 
 
 class EmbeddingNetwork(nn.Module):
-    """A frozen network with its transform's last steps before it and its taps' pooling behind it.
+    """A frozen network with its transform's last steps before it and its layers' pooling behind it.
 
     Attributes:
-        taps: In the network's order, `last` (what the network itself returns) at the end.
+        layers: In the network's order, `last` (what the network itself returns) at the end.
         dims: Width of each.
 
     Args:
         network: Returns (B, dim) for float32 (B, 3, px, px).
         transform: Its mean and std, and the side of the pictures.
-        taps: Names of modules, or `last`, in any order; or `auto` for `default_taps`.
+        layers: Names of modules, or `last`, in any order; or `auto` for `default_layers`.
         pooling: `mean` over places or tokens, or `token`, the class token of a transformer.
 
     Raises:
         BackboneError: No such module, or one whose output cannot be pooled so.
     """
 
-    def __init__(self, network: nn.Module, transform: Transform, taps: Sequence[str] | str, pooling: str) -> None:
+    def __init__(self, network: nn.Module, transform: Transform, layers: Sequence[str] | str, pooling: str) -> None:
         super().__init__()
         self.network = network
         self._pooling = pooling
@@ -44,20 +44,20 @@ class EmbeddingNetwork(nn.Module):
         self._outputs: dict[str, torch.Tensor] = {}
         px = transform.crop_px
         shapes = _output_shapes(network, px, px)
-        if isinstance(taps, str):
-            taps = default_taps(network, shapes)
-        self.taps = _in_order(network, taps, shapes)
-        self._channels_last = _channels_last(network, self.taps, shapes, px)
-        for name in self.taps[:-1] if self.taps[-1] == LAST_TAP else self.taps:
+        if isinstance(layers, str):
+            layers = default_layers(network, shapes)
+        self.layers = _in_order(network, layers, shapes)
+        self._channels_last = _channels_last(network, self.layers, shapes, px)
+        for name in self.layers[:-1] if self.layers[-1] == LAST_LAYER else self.layers:
             network.get_submodule(name).register_forward_hook(self._keep(name))
         blank = torch.zeros(1, px, px, 3, dtype=torch.uint8)
         with torch.inference_mode():
-            self.dims = {name: rows.shape[1] for name, rows in zip(self.taps, self(blank), strict=True)}
+            self.dims = {name: rows.shape[1] for name, rows in zip(self.layers, self(blank), strict=True)}
 
     def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return float32 (B, dim) for each tap, of uint8 pixels (B, px, px, 3)."""
-        self._outputs[LAST_TAP] = self.network(self._normalise(pixels_BHWC))
-        return tuple(self._outputs.pop(name).float() for name in self.taps)
+        """Return float32 (B, dim) for each layer, of uint8 pixels (B, px, px, 3)."""
+        self._outputs[LAST_LAYER] = self.network(self._normalise(pixels_BHWC))
+        return tuple(self._outputs.pop(name).float() for name in self.layers)
 
     def _keep(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
@@ -79,14 +79,14 @@ class EmbeddingNetwork(nn.Module):
         if len(shape) == 4 and self._pooling == "mean":
             return output.mean((1, 2)) if name in self._channels_last else output.mean((2, 3))
         raise BackboneError(
-            f"backbone.taps: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
+            f"backbone.layers: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
             "does not take; expected tokens (T, D) of a network with a class token for token; "
             "a map, tokens or a vector for mean"
         )
 
 
-def default_taps(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
-    """Return the taps for `backbone.taps: auto`: at most five stages over the last two thirds of the depth, and `last`.
+def default_layers(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Return the layers for `backbone.layers: auto`: at most 5 blocks over the last two thirds of depth, and `last`.
 
     The first third is left out: it sees edges and colours of any picture.
 
@@ -94,14 +94,14 @@ def default_taps(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list
         network: Any.
         shapes: Output shape of every module that ran, by name, in the order of the forward pass.
     """
-    names = _stages(network, shapes)
+    names = _blocks(network, shapes)
     start, end = len(names) // 3, len(names) - 1
-    chosen = {round(start + (end - start) * step / (_NUM_DEFAULT_TAPS - 1)) for step in range(_NUM_DEFAULT_TAPS)}
-    return [names[position] for position in sorted(chosen) if names] + [LAST_TAP]
+    chosen = {round(start + (end - start) * step / (_NUM_DEFAULT_LAYERS - 1)) for step in range(_NUM_DEFAULT_LAYERS)}
+    return [names[position] for position in sorted(chosen) if names] + [LAST_LAYER]
 
 
-def stages_of(network: nn.Module, px: int) -> list[str]:
-    """Return the names of a network's stages, by depth.
+def blocks_of(network: nn.Module, px: int) -> list[str]:
+    """Return the names of a network's blocks, by depth.
 
     Args:
         network: Returns (B, dim).
@@ -110,11 +110,11 @@ def stages_of(network: nn.Module, px: int) -> list[str]:
     Raises:
         BackboneError: It takes no such pictures.
     """
-    return _stages(network, _output_shapes(network, px, px))
+    return _blocks(network, _output_shapes(network, px, px))
 
 
-def _stages(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
-    """The stages are the children of the trunk, the module that holds most layers that work on maps or tokens."""
+def _blocks(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """The blocks are the children of the trunk, the module that holds most layers that work on maps or tokens."""
 
     def num_params(name: str, module: nn.Module) -> int:
         inner = [(f"{name}.{child}" if name else child, layer) for child, layer in module.named_modules() if child]
@@ -126,18 +126,18 @@ def _stages(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]
             for parameter in layer.parameters(recurse=False)
         )
 
-    def stages(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    def blocks(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
         named = []
         for child, layer in module.named_children():
             place = f"{name}.{child}" if name else child
-            named += stages(place, layer) if isinstance(layer, nn.ModuleList) else [(place, layer)]  # never runs itself
+            named += blocks(place, layer) if isinstance(layer, nn.ModuleList) else [(place, layer)]  # never runs itself
         ran = [(child, layer) for child, layer in named if len(shapes.get(child, ())) in (3, 4)]
         return [(child, layer) for child, layer in ran if num_params(child, layer)]
 
-    trunk, found = ("", network), stages("", network)
+    trunk, found = ("", network), blocks("", network)
     while found:
-        largest = max(found, key=lambda stage: num_params(*stage))
-        inner = stages(*largest)
+        largest = max(found, key=lambda block: num_params(*block))
+        inner = blocks(*largest)
         if len(inner) < 2 or num_params(*largest) < _TRUNK_FRACTION * num_params(*trunk):
             break
         trunk, found = largest, inner
@@ -158,9 +158,9 @@ def _num_prefix_tokens_among(num_tokens: int, num_prefix_tokens: int) -> int:
 
 
 def _channels_last(
-    network: nn.Module, taps: Sequence[str], shapes: dict[str, tuple[int, ...]], px: int
+    network: nn.Module, layers: Sequence[str], shapes: dict[str, tuple[int, ...]], px: int
 ) -> frozenset[str]:
-    """Return the taps whose maps have their channels behind the places, as in Swin.
+    """Return the layers whose maps have their channels behind the places, as in Swin.
 
     The picture is square, so the two equal sides are places. Where channels are as many, another picture, not square,
     tells them apart.
@@ -168,7 +168,7 @@ def _channels_last(
     Raises:
         BackboneError: It does not: the network takes no such picture.
     """
-    maps = [name for name in taps if len(shapes.get(name, ())) == 4]
+    maps = [name for name in layers if len(shapes.get(name, ())) == 4]
     unclear = [name for name in maps if len(set(shapes[name][1:])) == 1]
     wide: dict[str, tuple[int, ...]] = {}
     if unclear:
@@ -176,8 +176,8 @@ def _channels_last(
             wide = _output_shapes(network, px, 2 * px)
         except BackboneError as error:
             raise BackboneError(
-                f"backbone.taps: {unclear[0]} gives shape {shapes[unclear[0]][1:]} per image, so channels and places "
-                "cannot be told apart; choose another tap or transform.px"
+                f"backbone.layers: {unclear[0]} gives shape {shapes[unclear[0]][1:]} per image, so channels and places "
+                "cannot be told apart; choose another layer or transform.px"
             ) from error
     return frozenset(
         name
@@ -213,18 +213,20 @@ def _output_shapes(network: nn.Module, height: int, width: int) -> dict[str, tup
     return shapes
 
 
-def _in_order(network: nn.Module, taps: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
+def _in_order(network: nn.Module, layers: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
     names = [name for name, _ in network.named_modules() if name]
-    for tap in taps:
-        if tap != LAST_TAP and shapes.get(tap, (1,))[0] != 1:
-            raise BackboneError(f"backbone.taps: {tap} cuts pictures into parts, so it gives no vector per image")
-        if tap != LAST_TAP and tap not in shapes:
-            if tap in names:
-                raise BackboneError(f"backbone.taps: {tap} gives no tensor in a forward pass; choose a layer around it")
-            near = difflib.get_close_matches(tap, [LAST_TAP, *shapes], n=5, cutoff=0.4)
+    for layer in layers:
+        if layer != LAST_LAYER and shapes.get(layer, (1,))[0] != 1:
+            raise BackboneError(f"backbone.layers: {layer} cuts pictures into parts, so it gives no vector per image")
+        if layer != LAST_LAYER and layer not in shapes:
+            if layer in names:
+                raise BackboneError(
+                    f"backbone.layers: {layer} gives no tensor in a forward pass; choose a layer around it"
+                )
+            near = difflib.get_close_matches(layer, [LAST_LAYER, *shapes], n=5, cutoff=0.4)
             raise BackboneError(
-                f"backbone.taps: {tap!r} is no module of this network; near ones are {', '.join(near) or 'none'} "
-                f"(auto takes {', '.join(default_taps(network, shapes))})"
+                f"backbone.layers: {layer!r} is no module of this network; near ones are {', '.join(near) or 'none'} "
+                f"(auto takes {', '.join(default_layers(network, shapes))})"
             )
-    order = [*shapes, LAST_TAP]
-    return tuple(sorted(set(taps), key=order.index))
+    order = [*shapes, LAST_LAYER]
+    return tuple(sorted(set(layers), key=order.index))

@@ -65,7 +65,7 @@ class BackboneFacts:
 def make_spec(
     facts: BackboneFacts,
     transform: Transform,
-    taps: Sequence[str],
+    layers: Sequence[str],
     *,
     pooling: str,
     views: Sequence[View],
@@ -76,7 +76,7 @@ def make_spec(
     Args:
         facts: The backbone.
         transform: Resolved.
-        taps: Resolved, in the network's order.
+        layers: Resolved, in the network's order.
         pooling: How maps and tokens become one vector.
         views: How each image is looked at.
         precision: `float32` or `float16`.
@@ -86,7 +86,7 @@ def make_spec(
         "weights_sha256": facts.weights_sha256,
         "transform": _transform_spec(transform),
         "decode": DECODE_POLICY,
-        "taps": list(taps),
+        "layers": list(layers),
         "pooling": pooling,
         "views": [view.spec() for view in views],
         "precision": precision,
@@ -113,7 +113,7 @@ class _Spec(BaseModel):
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     transform: Transform
     decode: str
-    taps: Annotated[list[str], Field(min_length=1)]
+    layers: Annotated[list[str], Field(min_length=1)]
     pooling: Literal["mean", "token"]
     views: Annotated[list[View], Field(min_length=1)]
     precision: Literal["float32", "float16"]

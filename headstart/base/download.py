@@ -23,14 +23,14 @@ _NETWORK_ERRORS = (
 )
 
 
-def download(url: str, path: Path, *, sha256_prefix: str, room: str, remedy: str) -> None:
+def download(url: str, path: Path, *, sha256_prefix: str, stage: str, remedy: str) -> None:
     """Stream a file to `path` with a progress bar; nothing is left behind on failure.
 
     Args:
         url: http or https.
         path: Where the file goes; replaced only when all is well.
         sha256_prefix: First hex digits (as many as are known) of the sha256 that the bytes must have.
-        room: Who asks; shown in the progress.
+        stage: Who asks; shown in the progress.
         remedy: What the user can do when it fails; ends every message.
 
     Raises:
@@ -41,7 +41,7 @@ def download(url: str, path: Path, *, sha256_prefix: str, room: str, remedy: str
     try:
         with atomic_path(path) as temporary:
             with temporary.open("wb") as file:
-                received, length = _stream(url, file, room, remedy)
+                received, length = _stream(url, file, stage, remedy)
             if length is not None and received != length:
                 raise DownloadError(f"{url}: cut short: {received} of {length} bytes came. {remedy}")
             found = sha256_file(temporary)
@@ -51,13 +51,13 @@ def download(url: str, path: Path, *, sha256_prefix: str, room: str, remedy: str
         raise DownloadError(f"{path}: cannot be written ({error.strerror or error}). {remedy}") from error
 
 
-def _stream(url: str, file: IO[bytes], room: str, remedy: str) -> tuple[int, int | None]:
+def _stream(url: str, file: IO[bytes], stage: str, remedy: str) -> tuple[int, int | None]:
     """Copy the body of a response to a file; return how many bytes came and how many were announced."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  the scheme was checked
             length = int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
             received = 0
-            with Progress(room, length, "B") as progress:
+            with Progress(stage, length, "B") as progress:
                 while chunk := response.read(_CHUNK_BYTES):
                     file.write(chunk)
                     received += len(chunk)

@@ -1,4 +1,4 @@
-"""How a room's `__main__` is run: mistakes of the user or of the set-up become one clear message.
+"""How a stage's `__main__` is run: mistakes of the user or of the set-up become one clear message.
 
 Imports nothing outside the standard library, so that it can speak when the environment is the wrong one.
 """
@@ -8,15 +8,15 @@ import sys
 from collections.abc import Callable
 
 
-def run_main(room: str, main: Callable[[], None]) -> None:
-    """Run a room's `main` and exit with 1 and a message for every error that the user can mend.
+def run_main(stage: str, main: Callable[[], None]) -> None:
+    """Run a stage's `main` and exit with 1 and a message for every error that the user can mend.
 
     A bug still shows its stack trace. `main` does its own imports, so that a wrong Python is caught here. A polite
     request to stop (SIGTERM) unwinds the stack, so that no temporary file stays behind.
 
     Args:
-        room: The room's name, which begins every message.
-        main: Does the room's work.
+        stage: The stage's name, which begins every message.
+        main: Does the stage's work.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
@@ -27,14 +27,14 @@ def run_main(room: str, main: Callable[[], None]) -> None:
         if (error.name or "").split(".")[0] in ("headstart", "stages"):
             raise
         sys.exit(
-            f"{room}: {sys.executable} (Python {sys.version.split()[0]}) has no module {error.name!r}: it is not the "
+            f"{stage}: {sys.executable} (Python {sys.version.split()[0]}) has no module {error.name!r}: it is not the "
             "project's Python. Run through `make`, or `source .venv/bin/activate` first."
         )
     except HeadstartError as error:
-        sys.exit(f"{room}: {error}")
+        sys.exit(f"{stage}: {error}")
     except MemoryError:
-        sys.exit(f"{room}: out of memory. Lower runtime.batch, runtime.workers or runtime.memory.")
+        sys.exit(f"{stage}: out of memory. Lower runtime.batch, runtime.workers or runtime.memory.")
     except OSError as error:  # disk full, permission denied, ...: the system's own words name the file
-        sys.exit(f"{room}: {error}")
+        sys.exit(f"{stage}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

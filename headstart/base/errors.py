@@ -29,7 +29,7 @@ class BackboneError(HeadstartError):
 
 
 class FeatureFileError(HeadstartError):
-    """A features file is damaged, incomplete or made by another recipe."""
+    """A features file is damaged, incomplete or made by another spec."""
 
 
 class StoreError(HeadstartError):

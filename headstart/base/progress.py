@@ -15,22 +15,22 @@ class Progress:
     On a terminal a live bar; elsewhere one line at most every `LOG_EVERY_SECONDS`, so that logs stay short.
 
     Args:
-        room: Who works; begins every line.
+        stage: Who works; begins every line.
         total: Number of units, or None when unknown.
         unit: What is counted, such as `image`, or `B` for bytes (shown in KB, MB, ...).
     """
 
-    def __init__(self, room: str, total: int | None, unit: str) -> None:
+    def __init__(self, stage: str, total: int | None, unit: str) -> None:
         self._live = sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
-            desc=room,
+            desc=stage,
             unit=f" {unit}" if unit != "B" else unit,
             unit_scale=unit == "B",
             disable=not self._live,
             dynamic_ncols=True,
         )
-        self._room, self._total, self._unit = room, total, unit
+        self._stage, self._total, self._unit = stage, total, unit
         self._done, self._start = 0, time.monotonic()
         self._last_line = self._start
 
@@ -52,4 +52,4 @@ class Progress:
             meter = tqdm.format_meter(
                 self._done, self._total or 0, now - self._start, ncols=0, unit=self._unit, unit_scale=self._unit == "B"
             )
-            print(f"{self._room}: {meter}", file=sys.stderr, flush=True)
+            print(f"{self._stage}: {meter}", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ class Engine(Protocol):
         batch: Pictures in a forward pass. All passes have this size, because other sizes may take other kernels and
             give other bits, and then an embedding would depend on how many images came after it.
         num_parallel: Calls of `embed` that gain from running at the same time.
-        dims: Width of each tap, in the network's order.
+        dims: Width of each layer, in the network's order.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Engine(Protocol):
     dims: dict[str, int]
 
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
-        """Return (B, dim) for each tap, in the spec's precision, of uint8 pixels (B, px, px, 3). Safe in threads."""
+        """Return (B, dim) for each layer, in the spec's precision, of uint8 pixels (B, px, px, 3). Safe in threads."""
         ...
 
 

@@ -29,10 +29,10 @@ def backbone_key(params: BackboneParams) -> str:
 
 
 def find_facts(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the kept `facts` and `taps` of a backbone; None if they are not there or not whole."""
+    """Return the kept `facts` and `layers` of a backbone; None if they are not there or not whole."""
     with suppress(OSError, ValueError):
         known: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-        return known if {"facts", "taps"} <= set(known) else None
+        return known if {"facts", "layers"} <= set(known) else None
     return None
 
 
@@ -93,8 +93,8 @@ def _export(params: BackboneParams, px: int | str, median_short_side_px: float, 
 
     facts, network = build_embedding_network(params, px, median_short_side_px)
     crop_px, key = facts.transform_for(px, median_short_side_px).crop_px, backbone_key(params)
-    keep_graph(folder, _name(key, crop_px, facts.weights_sha256), make_graph(network, crop_px, network.taps))
-    write_json(folder / f"{key}.json", {"facts": facts.to_json(), "taps": list(network.taps)})
+    keep_graph(folder, _name(key, crop_px, facts.weights_sha256), make_graph(network, crop_px, network.layers))
+    write_json(folder / f"{key}.json", {"facts": facts.to_json(), "layers": list(network.layers)})
 
 
 def _name(key: str, px: int, weights_sha256: str) -> str:

@@ -22,7 +22,7 @@ class OnnxEngine:
     all cores without waiting for each other, and the bits do not depend on the number of cores.
 
     Args:
-        graph: An ONNX file's bytes; takes uint8 (B, px, px, 3), gives float32 (B, dim) by the tap's name.
+        graph: An ONNX file's bytes; takes uint8 (B, px, px, 3), gives float32 (B, dim) by the layer's name.
         num_threads: Threads that will call `embed`.
         batch: Pictures in a pass; None for the engine's own.
         precision: Of what is returned; the graph computes in float32.
@@ -58,4 +58,4 @@ class OnnxEngine:
                 outputs = self._session.run(list(self.dims), {self._input: fill_up(part, self.batch)})
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by name
                 parts.append([rows[: len(part)].astype(self._dtype, copy=False) for rows in outputs])
-        return {tap: np.concatenate(rows) for tap, rows in zip(self.dims, zip(*parts, strict=True), strict=True)}
+        return {layer: np.concatenate(rows) for layer, rows in zip(self.dims, zip(*parts, strict=True), strict=True)}

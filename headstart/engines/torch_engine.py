@@ -60,7 +60,7 @@ class TorchEngine:
                 self._halve(batch, error)
             else:
                 start += len(part)
-        return {tap: np.concatenate([rows[tap] for rows in parts]) for tap in self.dims}
+        return {layer: np.concatenate([rows[layer] for rows in parts]) for layer in self.dims}
 
     def _forward(self, part: NDArray[np.uint8], batch: int) -> dict[str, Rows]:
         pixels = torch.from_numpy(fill_up(part, batch))
@@ -72,7 +72,7 @@ class TorchEngine:
             outputs = self._network(pixels.to(self._device))
             rows = [output[: len(part)].cpu().numpy() for output in outputs]
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by name
-            return {tap: row.astype(self._dtype, copy=False) for tap, row in zip(self.dims, rows, strict=True)}
+            return {layer: row.astype(self._dtype, copy=False) for layer, row in zip(self.dims, rows, strict=True)}
 
     def _halve(self, batch: int, error: Exception) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Images: the one way in which bytes become pixels, for every room."""
+"""Images: the one way in which bytes become pixels, for every stage."""
 
 import io
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ class Thumbnails:
 
     Args:
         folder: The data set's.
-        index: Its ledger.
+        index: Its index.
         num_threads: That read and decode.
 
     Attributes:

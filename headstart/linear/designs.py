@@ -1,4 +1,4 @@
-"""Designs: the training rows of one tap as the solvers want them, with one of the folds held out or with none."""
+"""Designs: the training rows of one layer as the solvers want them, with one of the folds held out or with none."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Design:
         ridge: Of the rows.
         held: Moments of the rows that are held out, None if none are.
         blocks: Gives the rows, float32 (B, r), each time anew.
-        centre: (dim,) what the tap's columns were shifted by.
+        centre: (dim,) what the layer's columns were shifted by.
         unit: (dim,) what they were divided by.
         basis: (dim, r) what they were projected on; None if they were not.
     """
@@ -68,14 +68,14 @@ def are_many(rows: Rows, targets: Targets) -> bool:
 
 
 class Designs:
-    """The designs of one tap.
+    """The designs of one layer.
 
     Of many rows only moments are taken, of every fold, in one pass; those of the other folds add up to a design. Where
     rows are fewer than half the columns, each design projects them on as many columns as rows, which loses nothing (its
     solutions are combinations of rows) and makes all that follows faster.
 
     Args:
-        rows: The tap's.
+        rows: The layer's.
         targets: Of these rows.
         num_folds: Number of folds.
         machine: What computes, here and in all that takes the designs.

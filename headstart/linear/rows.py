@@ -1,4 +1,4 @@
-"""Rows: the training embeddings of one tap, a block at a time, from memory if they fit and else from the file."""
+"""Rows: the training embeddings of one layer, a block at a time, from memory if they fit and else from the file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Block:
 
 
 class Rows:
-    """The training rows of one tap, in blocks of one fold each, so that leaving out a fold copies nothing.
+    """The training rows of one layer, in blocks of one fold each, so that leaving out a fold copies nothing.
 
     Attributes:
         num: Rows.
@@ -53,23 +53,23 @@ class Rows:
 
     Args:
         features: Open features file.
-        tap: One of its taps.
+        layer: One of its layers.
         digests: (N,) the rows, ascending.
         folds: (N,) fold of every row.
         memory: Bytes; rows that take more are not kept but read again whenever they are needed.
 
     Raises:
-        FeatureFileError: No such tap, an image without a row, or an embedding that is not finite.
+        FeatureFileError: No such layer, an image without a row, or an embedding that is not finite.
     """
 
     def __init__(
-        self, features: Features, tap: str, digests: Sequence[str], folds: NDArray[np.int64], memory: int
+        self, features: Features, layer: str, digests: Sequence[str], folds: NDArray[np.int64], memory: int
     ) -> None:
-        self._features, self._tap, self._digests = features, tap, digests
+        self._features, self._layer, self._digests = features, layer, digests
         self._file_rows = features.rows(digests)
         self._kept: list[list[Block]] | None = None
         self._all_checked = False
-        self.num, self.dim, self.folds = len(digests), features.dim(tap), folds
+        self.num, self.dim, self.folds = len(digests), features.dim(layer), folds
         self._fit = self.num * self.dim * np.dtype(np.float32).itemsize <= memory
         self.keep()
         first = np.concatenate([block.x[:_FIRST] for block in next(self.stretches())]).astype(np.float64)
@@ -95,7 +95,7 @@ class Rows:
         if self._kept is not None:
             yield from self._kept
             return
-        for positions, views in self._features.pieces(self._tap, self._file_rows, STRETCH_BYTES):
+        for positions, views in self._features.pieces(self._layer, self._file_rows, STRETCH_BYTES):
             x = views[:, 0] if views.shape[1] == 1 else views.mean(axis=1)
             if not self._all_checked:
                 self._check(Block(positions, x))
@@ -115,7 +115,7 @@ class Rows:
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             raise FeatureFileError(
-                f"features/features.h5: tap {self._tap!r}, column {column}: the embedding of image "
+                f"features/features.h5: layer {self._layer!r}, column {column}: the embedding of image "
                 f"{self._digests[block.positions[row]]} is not finite. Run: dvc repro -f extract"
             )
 

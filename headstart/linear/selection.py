@@ -1,4 +1,4 @@
-"""Selection: which tap and which strength, by cross-validation on the training rows."""
+"""Selection: which layer and which strength, by cross-validation on the training rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from headstart.linear.logistic import fit_logistic
 from headstart.linear.moments import Array, Linear
 from headstart.linear.rows import Block
 
-# Logistic regression's best strength in units of ridge regression's: the median of twelve taps of two data sets
+# Logistic regression's best strength in units of ridge regression's: the median of twelve layers of two data sets
 # (docs/explanation/decisions.md), on which it was 3 to 300.
 LOGISTIC_FACTOR = 10.0
 # Tolerances of logistic regression. Exact: probabilities are scikit-learn's to 1e-4. Where rows are many (`are_many`)
@@ -24,7 +24,7 @@ _EXACT, _EARLY = 1e-7, 1e-2
 
 @dataclass(frozen=True)
 class Scored:
-    """A strength on a tap, judged by rows that were held out.
+    """A strength on a layer, judged by rows that were held out.
 
     Attributes:
         c: The strength; None for a kind of head that has none.
@@ -58,7 +58,7 @@ def ridge_errors(designs: Designs, strengths: Sequence[float]) -> tuple[Array, l
     """Fit all strengths without each fold, and return its exact mean squared errors (F, S), from moments alone.
 
     Args:
-        designs: Of a tap.
+        designs: Of a layer.
         strengths: (S,) ascending.
 
     Returns:
@@ -80,9 +80,9 @@ def ridge_errors(designs: Designs, strengths: Sequence[float]) -> tuple[Array, l
 
 
 def score_ridge(designs: Designs, strengths: Sequence[float]) -> tuple[Scored, list[Linear]]:
-    """Choose the strength of ridge regression for a tap, and judge it by calibrated log loss.
+    """Choose the strength of ridge regression for a layer, and judge it by calibrated log loss.
 
-    Squared errors compare strengths, not taps: wide taps come nearer to targets of 0 and 1 without being right more
+    Squared errors compare strengths, not layers: wide layers come nearer to targets of 0 and 1 without being right more
     often (docs/explanation/decisions.md).
 
     Returns:
@@ -97,10 +97,10 @@ def score_ridge(designs: Designs, strengths: Sequence[float]) -> tuple[Scored, l
 def score_logistic(
     designs: Designs, c: float, starts: Sequence[Linear], max_iter: int, tol: float
 ) -> tuple[Scored, list[Linear]]:
-    """Judge logistic regression of a strength on a tap.
+    """Judge logistic regression of a strength on a layer.
 
     Args:
-        designs: Of the tap.
+        designs: Of the layer.
         c: The strength.
         starts: (F,) where the fit without each fold starts; it must not know the fold.
         max_iter: Of one fit.
@@ -126,7 +126,7 @@ def refit_logistic(
     """Fit all rows by logistic regression of a strength; return the weights on embeddings, and whether it converged.
 
     Args:
-        designs: Of the tap.
+        designs: Of the layer.
         c: The strength.
         of_folds: (F,) fits without each fold, near which it starts.
         max_iter: Most iterations.
@@ -147,7 +147,7 @@ def judge(designs: Designs, c: float | None, fits: Sequence[Linear]) -> Scored:
     """Judge a strength by each fold's held out rows.
 
     Args:
-        designs: Of a tap.
+        designs: Of a layer.
         c: The strength.
         fits: (F,) on embeddings, each without its fold.
     """

@@ -68,7 +68,7 @@ def _graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
     key = sha256_json({
         "bundle": digest,
         "spec": dict(bundle.spec),
-        "tap": bundle.tap,
+        "layer": bundle.layer,
         **made_by(),
     })  # fmt: skip
     folder = user_folder()
@@ -81,7 +81,7 @@ def _graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
     print(f"predict: exports {bundle.spec['backbone']} for ONNX Runtime, once", file=sys.stderr)
     network = build_network(bundle, weights)
     try:
-        graph = make_graph(network, transform_of(bundle.spec).crop_px, [bundle.tap])
+        graph = make_graph(network, transform_of(bundle.spec).crop_px, [bundle.layer])
     except ExportError as error:
         print(f"predict: WARNING: {bundle.spec['backbone']} runs by torch, more slowly: {error}", file=sys.stderr)
         return None

@@ -15,7 +15,7 @@ from headstart.predict.model import Model
 class BundleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A classifier that is trained already: a clone of it is itself, and `fit` does nothing.
 
-    `X` is paths of images, (N,) or (N, 1), or embeddings by the bundle's own network and tap: (N, dim), or
+    `X` is paths of images, (N,) or (N, 1), or embeddings by the bundle's own network and layer: (N, dim), or
     (N, views, dim) as `features.h5` has them.
 
     Attributes:

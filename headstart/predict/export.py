@@ -25,7 +25,7 @@ from headstart.predict.inputs import Source, load_each
 from headstart.predict.model import Model
 from headstart.predict.network import build_network
 
-SCHEMA = "headstart.export/1"
+SCHEMA = "headstart.export/2"
 # Largest difference of a logit that is let pass. ONNX Runtime and torch differ by some 1e-5.
 TOLERANCE = 1e-3
 OUTPUTS = ("logits", "probabilities")
@@ -36,7 +36,7 @@ class LogitsNetwork(nn.Module):
     """Cropped pictures to calibrated logits and probabilities: all of a bundle behind the resizing.
 
     Args:
-        network: Up to the bundle's tap.
+        network: Up to the bundle's layer.
         bundle: Its head.
     """
 
@@ -132,7 +132,7 @@ def describe(model: Model) -> dict[str, Any]:
         "track": bundle.track,
         "classes": list(bundle.classes),
         "spec": dict(bundle.spec),
-        "tap": bundle.tap,
+        "layer": bundle.layer,
         "trained_on": dict(bundle.trained_on),
         "model_sha256": model.digest,
         "input": (

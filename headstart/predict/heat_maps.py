@@ -18,7 +18,7 @@ from headstart.artifacts.bundle import Bundle
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.spec import transform_of
 from headstart.predict.network import build_network
-from headstart.tables.names import LAST_TAP
+from headstart.tables.names import LAST_LAYER
 
 _TOLERANCE = 1e-3
 _HOT = (255, 60, 0)
@@ -56,7 +56,7 @@ class HeatMaps:
 
 
 def find_heat_maps(bundle: Bundle, weights: Path | None) -> HeatMaps | None:
-    """Build a bundle's network and find the map that its tap is the mean of; None if there is none, as in transformers.
+    """Build a bundle's network and find the map whose mean its head reads; None if there is none (transformers).
 
     Raises:
         BundleError: As `build_network`.
@@ -66,7 +66,9 @@ def find_heat_maps(bundle: Bundle, weights: Path | None) -> HeatMaps | None:
         return None
     px = transform_of(bundle.spec).crop_px
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, px, px, 3), dtype=np.uint8))
-    names = [bundle.tap] if bundle.tap != LAST_TAP else [name for name, _ in network.network.named_modules() if name]
+    names = (
+        [bundle.layer] if bundle.layer != LAST_LAYER else [name for name, _ in network.network.named_modules() if name]
+    )
     maps: dict[str, torch.Tensor] = {}
     handles = [network.network.get_submodule(name).register_forward_hook(_recorder(maps, name)) for name in names]
     with torch.inference_mode():

@@ -28,7 +28,7 @@ def views_of(reader: Reader, image: ImageLike, name: str, max_pixels: int) -> tu
     """Return an image's views, uint8 (views, px, px, 3), and what was repaired.
 
     Args:
-        reader: Of the recipe.
+        reader: Of the spec.
         image: Any of the kinds.
         name: For errors.
         max_pixels: Largest width x height of a file that is decoded.

@@ -45,7 +45,7 @@ class Model:
     Args:
         bundle: Checked.
         digest: Likewise.
-        engine: Runs the network up to the bundle's tap.
+        engine: Runs the network up to the bundle's layer.
         num_threads: That read, decode and embed.
         clock: Counts the seconds of the work.
         max_pixels: Of an image file; a larger one is quarantined.
@@ -204,9 +204,9 @@ class Model:
         dim = self.bundle.weight.shape[1]
         if not pixels:
             return np.empty((0, self._num_views, dim), dtype=np.float32)
-        rows = self._engine.embed(np.concatenate(pixels))[self.bundle.tap]
+        rows = self._engine.embed(np.concatenate(pixels))[self.bundle.layer]
         if not np.isfinite(rows).all():
-            raise BundleError(f"the network gives numbers that are not finite at {self.bundle.tap!r}")
+            raise BundleError(f"the network gives numbers that are not finite at {self.bundle.layer!r}")
         return rows.reshape(-1, self._num_views, dim)
 
 

@@ -11,7 +11,7 @@ from headstart.backbone.build import TIMM_PREFIX, Backbone, build_backbone, buil
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.params import WEIGHTS_SUFFIXES, BackboneParams
 from headstart.backbone.spec import transform_of
-from headstart.backbone.weights import EMBEDDED, cache_dir
+from headstart.backbone.weights import PACKAGED, cache_dir
 from headstart.base.errors import BackboneError, BundleError, DownloadError
 from headstart.base.files import sha256_file
 
@@ -28,7 +28,7 @@ def build_network(bundle: Bundle, weights: Path | None) -> EmbeddingNetwork:
     """
     spec, transform = bundle.spec, transform_of(bundle.spec)
     if not bundle.backbone:
-        network = find_backbone(spec, bundle.tap, weights).network
+        network = find_backbone(spec, bundle.layer, weights).network
     else:
         try:
             network = build_bare(spec["backbone"], transform.crop_px)
@@ -37,35 +37,35 @@ def build_network(bundle: Bundle, weights: Path | None) -> EmbeddingNetwork:
             why = str(error).splitlines()[0]
             raise BundleError(f"the bundle's tensors do not fit {spec['backbone']}: {why}") from error
     try:
-        return EmbeddingNetwork(network, transform, [bundle.tap], spec["pooling"]).eval()
+        return EmbeddingNetwork(network, transform, [bundle.layer], spec["pooling"]).eval()
     except BackboneError as error:
-        raise BundleError(f"the bundle's network cannot be read at {bundle.tap!r}: {error}") from error
+        raise BundleError(f"the bundle's network cannot be read at {bundle.layer!r}: {error}") from error
 
 
-def find_backbone(spec: Mapping[str, Any], tap: str, given: Path | None) -> Backbone:
-    """Build the backbone of a recipe from weights with its digest, wherever they lie.
+def find_backbone(spec: Mapping[str, Any], layer: str, given: Path | None) -> Backbone:
+    """Build the backbone of a spec from weights with its digest, wherever they lie.
 
     Looked at: the file that is given, `weights/` of the working directory, the caches of torch and of the Hugging Face
     hub; then they are fetched from where the backbone's weights are published.
 
     Args:
         spec: Of the bundle.
-        tap: That will be read.
+        layer: That will be read.
         given: A file of weights.
 
     Raises:
         BundleError: None of them has that digest; says where the weights come from.
     """
     name, digest = spec["backbone"], spec["weights_sha256"]
-    params = {"name": name, "taps": [tap], "pooling": spec["pooling"], "weights": "auto", "weights_sha256": None}
+    params = {"name": name, "layers": [layer], "pooling": spec["pooling"], "weights": "auto", "weights_sha256": None}
     if given is not None and not given.is_file():
         raise BundleError(f"{given}: there is no such file; expected the weights of {name} with sha256 {digest}")
     if given is not None and sha256_file(given) != digest:
         raise BundleError(f"{given}: is not the file that the bundle needs: the weights of {name} with sha256 {digest}")
-    path = given or (None if name == EMBEDDED else next(_with_digest(digest), None))
+    path = given or (None if name == PACKAGED else next(_with_digest(digest), None))
     if path is not None:
         params |= {"weights": str(path), "weights_sha256": digest}
-    elif name != EMBEDDED:
+    elif name != PACKAGED:
         params["weights"] = _published(name, digest)
     try:
         backbone = build_backbone(BackboneParams.model_validate(params))

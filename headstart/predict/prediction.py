@@ -33,7 +33,7 @@ class Prediction:
 
     Attributes:
         name: The path as it was given; of images without one their position, as `#0`.
-        status: `ok`; `repaired`, as in the ledger; `unknown`: not answered for the coverage that was asked for; or
+        status: `ok`; `repaired`, as in the index; `unknown`: not answered for the coverage that was asked for; or
             `quarantined`: it gave no picture, and there is no prediction.
         reason: What was repaired, why it is unknown, or why there is no picture.
         classes: (C,) in the order of the logits.

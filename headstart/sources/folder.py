@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headstart.base.errors import DataError
 
-# .dvcignore and DVC itself hide these: were they listed, the ledger could change without DVC seeing why.
+# .dvcignore and DVC itself hide these: were they listed, the index could change without DVC seeing why.
 IGNORED = frozenset({".DS_Store", "Thumbs.db", "__pycache__", ".dvc", ".git", ".hg"})
 # Length in bytes, time of the last change of the content and of the file's entry, in ns. The last one tells files that
 # were replaced by others of the same length and time, as archives unpack them.

@@ -68,7 +68,7 @@ def check_listed(rows: Sequence[LabelRow], known: Collection[str], table: Path) 
         table: Its path, for the message.
 
     Raises:
-        DataError: The ledger does not know a path.
+        DataError: The index does not know a path.
     """
     absent = [row.path for row in rows if row.path not in known]
     if absent:

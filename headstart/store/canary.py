@@ -1,6 +1,6 @@
 """The canary: stored embeddings are only reused while this machine still gives the same ones, within a tolerance.
 
-The recipe's fingerprint covers what we know to matter. A library, a decoder, a weights file or our own code may change
+The spec's fingerprint covers what we know to matter. A library, a decoder, a weights file or our own code may change
 behind it; then the pictures kept here, of every format and kind that we decode, or a sample of the rows to be reused,
 come out differently. A change that shows in neither (a decoder's quirk with one odd file, say) is not noticed.
 """
@@ -34,12 +34,12 @@ def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> d
     """Embed the kept pictures again and compare; in a new folder, make and keep them.
 
     Args:
-        folders: Of each tap's store.
-        embed: Files' bytes to (N, views, dim) for each tap, by the code and libraries of this run.
+        folders: Of each layer's store.
+        embed: Files' bytes to (N, views, dim) for each layer, by the code and libraries of this run.
         precision: Of the spec.
 
     Returns:
-        For each tap the canary's sha256, which every shard made under it carries.
+        For each layer the canary's sha256, which every shard made under it carries.
 
     Raises:
         StoreError: A canary is damaged, or its pictures come out differently; says which packages changed and the two
@@ -54,18 +54,18 @@ def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> d
             embedded[key] = embed(pictures)
         return embedded[key]
 
-    for tap, folder in folders.items():
+    for layer, folder in folders.items():
         path = folder / NAME
         if not path.exists():
-            _make_canary(path, tap, embed_once)
+            _make_canary(path, layer, embed_once)
         try:
             tensors, _ = _load(path)
             kept = tensors.pop("embedding")
-            now = embed_once([tensors[name].tobytes() for name in sorted(tensors)])[tap]
+            now = embed_once([tensors[name].tobytes() for name in sorted(tensors)])[layer]
         except (SafetensorError, ImageError, KeyError, ValueError, TypeError) as error:
             raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded anew.") from error
         compare(path, "the canary's pictures", kept, now, precision)
-    return {tap: sha256_file(folder / NAME) for tap, folder in folders.items()}
+    return {layer: sha256_file(folder / NAME) for layer, folder in folders.items()}
 
 
 def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> None:
@@ -102,10 +102,10 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def _make_canary(path: Path, tap: str, embed: Embed) -> None:
+def _make_canary(path: Path, layer: str, embed: Embed) -> None:
     pictures = _make_pictures()
-    rows = embed(pictures)[tap]
-    check_finite([f"picture {number} of the canary" for number in range(len(pictures))], tap, rows)
+    rows = embed(pictures)[layer]
+    check_finite([f"picture {number} of the canary" for number in range(len(pictures))], layer, rows)
     tensors: dict[str, NDArray[Any]] = {
         f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)
     }

@@ -10,9 +10,9 @@ def main(words: Sequence[str]) -> None:
     """Do one thing to the store that params.yaml or HEADSTART_STORE names, and say what was done."""
     parser = argparse.ArgumentParser(prog="headstart store", description="Upkeep of the embedding store.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("stat", help="what there is: recipe, rows, bytes, days since it was used")
+    commands.add_parser("stat", help="what there is: spec, rows, bytes, days since it was used")
     commands.add_parser("verify", help="read all of it; damaged shards are set aside (exit code 1)")
-    pruning = commands.add_parser("prune", help="delete the stores of a recipe, or those unused for long")
+    pruning = commands.add_parser("prune", help="delete the stores of a spec, or those unused for long")
     which = pruning.add_mutually_exclusive_group(required=True)
     which.add_argument("--fingerprint", metavar="PREFIX", help="the beginning of a fingerprint that `stat` lists")
     which.add_argument("--unused-days", type=float, metavar="DAYS", help="stores and engines not used for so long")
@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> None:
         with in_use(root):
             for store in summarize(root):
                 print(
-                    f"{store.folder.name[:12]}  {store.recipe}: {store.num_rows} rows in {store.num_shards} shards, "
+                    f"{store.folder.name[:12]}  {store.spec}: {store.num_rows} rows in {store.num_shards} shards, "
                     f"{store.num_bytes / 2**20:.1f} MiB, used {store.unused_days:.1f} days ago"
                 )
         return
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> None:
             print(f"store: {root}: {len(pruned)} deleted", *(path.name for path in pruned), sep="\n  ")
         else:
             counts = collect_garbage(root, given.index, delete=given.delete)
-            for recipe, (num_unlisted, num_rows) in counts.items():
-                print(f"{recipe}: {num_unlisted} of {num_rows} rows {'deleted' if given.delete else 'are not listed'}")
+            for spec, (num_unlisted, num_rows) in counts.items():
+                print(f"{spec}: {num_unlisted} of {num_rows} rows {'deleted' if given.delete else 'are not listed'}")
             if not given.delete:
                 print(f"store: {root}: nothing was deleted; add --delete to drop what {given.index[0]} does not list")

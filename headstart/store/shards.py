@@ -1,15 +1,15 @@
-"""Shards: the embeddings of one tap by one recipe, by image digest, in immutable files.
+"""Shards: the embeddings of one layer by one spec, by image digest, in immutable files.
 
 They lie outside every DVC output, because DVC deletes outputs before a run. Deleting them costs time; the embeddings
 made anew are the same, within the canary's tolerance if something changed meanwhile.
 
     <store>/<fingerprint>/<sha256 of the file>.safetensors    a shard: digest (n, 32), embedding (n, views, dim), canary
-    <store>/<fingerprint>/spec.json                           the recipe, with this tap alone; touched when used
+    <store>/<fingerprint>/spec.json                           the spec, with this layer alone; touched when used
     <store>/<fingerprint>/canary.safetensors                  see `headstart.store.canary`
 
 A shard is written under a temporary name, synced and renamed, and never changed after: a killed run loses at most the
 shard that it was filling. Its name is its digest, so a damaged one is noticed. Any number of processes may write at
-once. Each tap has a folder of its own, so that another choice of taps re-embeds only what is missing.
+once. Each layer has a folder of its own, so that another choice of layers re-embeds only what is missing.
 """
 
 import hashlib
@@ -39,17 +39,17 @@ SHARD_PATTERN = "[0-9a-f]" * 64 + ".safetensors"
 
 
 class Store:
-    """The rows of one tap.
+    """The rows of one layer.
 
     Args:
-        folder: Of this tap and recipe alone.
-        spec: The recipe with this tap alone.
+        folder: Of this layer and spec alone.
+        spec: The spec with this layer alone.
         canary: sha256 of the canary that this run agrees with; shards made under another one are not used.
         wanted: (N,) S64 digests of this run's images, ascending; the store's other rows take no memory.
     """
 
     def __init__(self, folder: Path, spec: Mapping[str, Any], canary: str, wanted: NDArray[np.bytes_]) -> None:
-        self._folder, self._tap, self._wanted = folder, spec["taps"][0], wanted
+        self._folder, self._layer, self._wanted = folder, spec["layers"][0], wanted
         self._canary = np.frombuffer(bytes.fromhex(canary), dtype=np.uint8)
         self._paths: list[Path] = []
         self._shard = np.full(len(wanted), -1, dtype=np.int32)  # which of the paths has a wanted row, and where in it
@@ -80,7 +80,7 @@ class Store:
         Raises:
             FeatureFileError: A value is not finite.
         """
-        check_finite(digests, self._tap, rows)
+        check_finite(digests, self._layer, rows)
         self._pending.update(zip(digests, rows, strict=True))
         full = rows[:1].nbytes * len(self._pending) >= SHARD_BYTES
         if full or time.monotonic() - self._last_flush > SHARD_SECONDS:
@@ -141,7 +141,7 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
     """Write a shard and return its path.
 
     Args:
-        folder: Of the tap.
+        folder: Of the layer.
         packed: (n, 32) digests, ascending.
         rows: (n, views, dim).
         canary: (32,) sha256 of the canary that they were made under.
@@ -182,6 +182,6 @@ def unpack(packed: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     return np.frombuffer(packed.tobytes().hex().encode(), dtype=DIGEST_DTYPE)
 
 
-def tap_spec(spec: Mapping[str, Any], tap: str) -> dict[str, Any]:
-    """Return a spec with one of its taps alone, the key of that tap's store."""
-    return {**spec, "taps": [tap]}
+def layer_spec(spec: Mapping[str, Any], layer: str) -> dict[str, Any]:
+    """Return a spec with one of its layers alone, the key of that layer's store."""
+    return {**spec, "layers": [layer]}

@@ -27,11 +27,11 @@ _LEFTOVERS = ("*.tmp", "*.damaged")  # of killed writers, and shards that were s
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """One tap's store.
+    """One layer's store.
 
     Attributes:
         folder: Its name is the fingerprint.
-        recipe: Backbone, side of the picture, number of views, precision and tap, in words.
+        spec: Backbone, side of the picture, number of views, precision and layer, in words.
         num_shards: Files.
         num_rows: Embeddings; an image that two runs embedded at once counts twice.
         num_bytes: On disk, all files.
@@ -39,7 +39,7 @@ class StoreSummary:
     """
 
     folder: Path
-    recipe: str
+    spec: str
     num_shards: int
     num_rows: int
     num_bytes: int
@@ -47,9 +47,9 @@ class StoreSummary:
 
 
 def summarize(root: Path) -> list[StoreSummary]:
-    """Return every tap's store of a root, by recipe."""
+    """Return every layer's store of a root, by spec."""
     summaries = [_summarize(folder) for folder in _stores(root)]
-    return sorted(summaries, key=lambda summary: (summary.recipe, summary.folder))
+    return sorted(summaries, key=lambda summary: (summary.spec, summary.folder))
 
 
 def verify(root: Path) -> list[Path]:
@@ -107,7 +107,7 @@ def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dic
         delete: Whether to delete; else only counted.
 
     Returns:
-        For each recipe the number of rows that no index lists, and the number of all its rows.
+        For each spec the number of rows that no index lists, and the number of all its rows.
 
     Raises:
         TableError: An index cannot be read.
@@ -126,7 +126,7 @@ def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dic
                     if keep.any():
                         write_shard(folder, tensors["digest"][keep], tensors["embedding"][keep], tensors["canary"])
                     shard.unlink()
-        counts[f"{folder.name[:12]}  {summary.recipe}"] = (num_unlisted, summary.num_rows)
+        counts[f"{folder.name[:12]}  {summary.spec}"] = (num_unlisted, summary.num_rows)
         if delete and next(folder.glob(SHARD_PATTERN), None) is None:
             shutil.rmtree(folder)
     for pattern in _LEFTOVERS if delete else ():
@@ -142,7 +142,7 @@ def _stores(root: Path) -> Iterator[Path]:
 
 
 def _spec(folder: Path) -> dict[str, Any] | None:
-    """Return the recipe of a store; None if a kill or damage has taken it (the next run writes it anew)."""
+    """Return the spec of a store; None if a kill or damage has taken it (the next run writes it anew)."""
     with suppress(OSError, ValueError):
         spec: dict[str, Any] = json.loads((folder / SPEC_NAME).read_text(encoding="utf-8"))
         if fingerprint(spec) == folder.name:
@@ -155,7 +155,7 @@ def _summarize(folder: Path) -> StoreSummary:
     shards = sorted(folder.glob(SHARD_PATTERN))
     return StoreSummary(
         folder=folder,
-        recipe="its spec.json is damaged" if spec is None else _in_words(spec),
+        spec="its spec.json is damaged" if spec is None else _in_words(spec),
         num_shards=len(shards),
         num_rows=sum(_num_rows(shard) for shard in shards),
         num_bytes=_num_bytes(folder),
@@ -165,7 +165,7 @@ def _summarize(folder: Path) -> StoreSummary:
 
 def _in_words(spec: Mapping[str, Any]) -> str:
     side, views = f"{spec['transform']['crop_px']} px", f"{len(spec['views'])} views"
-    return " ".join([spec["backbone"], side, views, spec["precision"], spec["taps"][0]])
+    return " ".join([spec["backbone"], side, views, spec["precision"], spec["layers"][0]])
 
 
 def _num_rows(shard: Path) -> int:

@@ -45,7 +45,7 @@ class Advice:
     Attributes:
         size: `small`, `large` or `cannot tell`.
         similarity: To what the backbone was trained on: `similar`, `different` or `cannot tell`.
-        tap: Layer for the head.
+        layer: Layer for the head.
         ship: Track to use.
         rule: What the rule of thumb says of this case, and whether the measurement agrees.
         suggestions: What to try next, the most promising first.
@@ -53,7 +53,7 @@ class Advice:
 
     size: Verdict
     similarity: Verdict
-    tap: Verdict
+    layer: Verdict
     ship: Verdict
     rule: str
     suggestions: list[Suggestion]

@@ -8,7 +8,7 @@ from headstart.tables.rows import Row
 
 @dataclass(frozen=True)
 class ScoreRow(Row):
-    """A score of one track on the reported images, and on those of them that look like no training image.
+    """A score of one track on the test images, and on those of them that look like no training image.
 
     Attributes:
         score: Its name.
@@ -37,8 +37,8 @@ class ClassScore(Row):
 
     Attributes:
         name: Of the class.
-        num_images: Reported images of it.
-        num_predicted: Reported images that were taken for it.
+        num_images: Test images of it.
+        num_predicted: Test images that were taken for it.
         precision: Fraction of the latter that are of it.
         recall: Fraction of the former that were found.
         recall_low: Wilson's interval.
@@ -83,7 +83,7 @@ class ReliabilityPoint(Row):
 
 @dataclass(frozen=True)
 class CoveragePoint(Row):
-    """The accuracy on the most confident part of the reported images.
+    """The accuracy on the most confident part of the test images.
 
     Attributes:
         coverage: The part.

@@ -7,22 +7,22 @@ from headstart.tables.rows import Row
 
 
 @dataclass(frozen=True)
-class TapScore(Row):
-    """How good one tap is, by ridge regression cross-validated on the training images.
+class LayerScore(Row):
+    """How good one layer is, by ridge regression cross-validated on the training images.
 
     Attributes:
-        depth: 1 for the first tap.
-        tap: Its name.
+        depth: 1 for the first layer.
+        layer: Its name.
         accuracy: Of held-out images.
         accuracy_low: Wilson's interval.
         accuracy_high: Likewise.
         log_loss: Calibrated, in nats.
         c: Strength.
-        chosen: 1 for the tap that the head reads, else 0.
+        chosen: 1 for the layer that the head reads, else 0.
     """
 
     depth: int
-    tap: str
+    layer: str
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -77,10 +77,10 @@ class LabelSuspect(Row):
 
 @dataclass(frozen=True)
 class NearDuplicate(Row):
-    """A reported image and a training image that look alike.
+    """A test image and a training image that look alike.
 
     Attributes:
-        digest: Of the reported image.
+        digest: Of the test image.
         path: As in the index.
         label: Its class.
         training_digest: Of the training image.

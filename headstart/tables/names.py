@@ -9,4 +9,4 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 TRACKS = ("head", "finetune")
 
 
-LAST_TAP = "last"  # the input of the network's own classifier, pooled as the network does
+LAST_LAYER = "last"  # the input of the network's own classifier, pooled as the network does

@@ -15,7 +15,7 @@ LOGIT_PREFIX = "logit_"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one track says of every reported image.
+    """What one track says of every test image.
 
     Attributes:
         digests: (N,) sha256 of each image.
@@ -64,7 +64,7 @@ def read_predictions(path: Path) -> Predictions:
     if header != [*identity, *(LOGIT_PREFIX + name for name in classes)] or not classes:
         raise TableError(f"{path}: columns are {header}; expected {identity} and {LOGIT_PREFIX}<class>. {remedy}")
     if not lines:
-        raise TableError(f"{path}: has no rows; expected one per reported image. {remedy}")
+        raise TableError(f"{path}: has no rows; expected one per test image. {remedy}")
     try:
         logits = np.array([[float(cell) for cell in line[4:]] for line in lines], dtype=np.float64)
     except ValueError as error:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from headstart.base.errors import TableError
 from headstart.tables.compare import Advice, Suggestion, Verdict
-from headstart.tables.head import TapScore
-from headstart.tables.names import LAST_TAP
+from headstart.tables.head import LayerScore
+from headstart.tables.names import LAST_LAYER
 from stages.compare.evidence import Evidence
 
 # Twice as many images are worth collecting if they add half a point.
@@ -26,13 +26,13 @@ def advise(evidence: Evidence) -> Advice:
     """Turn measurements into words.
 
     Raises:
-        TableError: No tap is the chosen one.
+        TableError: No layer is the chosen one.
     """
-    size, similarity = judge_size(evidence), judge_similarity(evidence.taps)
+    size, similarity = judge_size(evidence), judge_similarity(evidence.layers)
     return Advice(
         size=size,
         similarity=similarity,
-        tap=_tap(evidence.taps),
+        layer=_layer(evidence.layers),
         ship=_ship(evidence),
         rule=_rule(size.verdict, similarity.verdict, evidence),
         suggestions=_suggestions(evidence, similarity.verdict),
@@ -43,7 +43,7 @@ def summary(advice: Advice) -> str:
     """Return the verdicts in two lines."""
     return (
         f"use {advice.ship.verdict}. {advice.ship.why}\n"
-        f"  size: {advice.size.verdict}; like ImageNet: {advice.similarity.verdict}; layer: {advice.tap.verdict}"
+        f"  size: {advice.size.verdict}; like ImageNet: {advice.similarity.verdict}; layer: {advice.layer.verdict}"
     )
 
 
@@ -69,29 +69,29 @@ def judge_size(evidence: Evidence) -> Verdict:
     )
 
 
-def judge_similarity(taps: Sequence[TapScore]) -> Verdict:
+def judge_similarity(layers: Sequence[LayerScore]) -> Verdict:
     """Similar: no layer is more accurate than the last; different: an earlier one is, beyond both intervals."""
-    last = next((one for one in taps if one.tap == LAST_TAP), None)
-    if last is None or len(taps) < 2:
-        return Verdict(CANNOT_TELL, "It takes the last layer and an earlier one to tell (backbone.taps, head.taps).")
-    best = max(taps, key=lambda one: (one.accuracy, one.depth))
+    last = next((one for one in layers if one.layer == LAST_LAYER), None)
+    if last is None or len(layers) < 2:
+        return Verdict(CANNOT_TELL, "Both the last layer and an earlier one are needed (backbone.layers, head.layers).")
+    best = max(layers, key=lambda one: (one.accuracy, one.depth))
     scores = f"the last layer gives {_interval(last)}"
     if best is last:
-        earlier = max((one for one in taps if one is not last), key=lambda one: one.accuracy)
-        return Verdict("similar", f"No layer is better than the last: {scores}, {earlier.tap} {_interval(earlier)}.")
-    scores += f", {best.tap} {_interval(best)}"
+        earlier = max((one for one in layers if one is not last), key=lambda one: one.accuracy)
+        return Verdict("similar", f"No layer is better than the last: {scores}, {earlier.layer} {_interval(earlier)}.")
+    scores += f", {best.layer} {_interval(best)}"
     if best.accuracy_low > last.accuracy_high:
         return Verdict("different", f"An earlier layer is clearly better than the last: {scores}.")
     return Verdict(CANNOT_TELL, f"An earlier layer is better than the last, but maybe by chance: {scores}.")
 
 
-def _tap(taps: Sequence[TapScore]) -> Verdict:
-    chosen = next((one for one in taps if one.chosen), None)
+def _layer(layers: Sequence[LayerScore]) -> Verdict:
+    chosen = next((one for one in layers if one.chosen), None)
     if chosen is None:
-        raise TableError("plots/head_training/taps.csv: no row is the chosen one. Run: dvc repro head")
+        raise TableError("plots/head_training/layers.csv: no row is the chosen one. Run: dvc repro head")
     return Verdict(
-        chosen.tap,
-        f"Its cross-validated log loss on the training images is the lowest of {len(taps)} layers: "
+        chosen.layer,
+        f"Its cross-validated log loss on the training images is the lowest of {len(layers)} layers: "
         f"{chosen.log_loss:.3f}, at an accuracy of {_interval(chosen)}.",
     )
 
@@ -99,7 +99,7 @@ def _tap(taps: Sequence[TapScore]) -> Verdict:
 def _ship(evidence: Evidence) -> Verdict:
     comparison = evidence.comparison
     counts = (
-        f"On {comparison.num_images} reported images the head is right for {evidence.head_accuracy:.3f}, fine-tuning "
+        f"On {comparison.num_images} test images the head is right for {evidence.head_accuracy:.3f}, fine-tuning "
         f"for {evidence.finetune_accuracy:.3f}: a difference of {_points(comparison.difference)} "
         f"({_points(comparison.low)} to {_points(comparison.high)}). "
         f"{comparison.num_only_finetune} images only fine-tuning gets right, "
@@ -166,10 +166,10 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
                 "The head on each image and its mirror image (where a mirror image is of the same class).",
             )
         )
-    elif similarity == CANNOT_TELL and len(evidence.taps) < 2:
+    elif similarity == CANNOT_TELL and len(evidence.layers) < 2:
         found.append(
             Suggestion(
-                "dvc exp run -S backbone.taps=auto -S head.taps=auto",
+                "dvc exp run -S backbone.layers=auto -S head.layers=auto",
                 "Several layers show whether an earlier one is better.",
             )
         )
@@ -187,5 +187,5 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:+.1f} points"
 
 
-def _interval(one: TapScore) -> str:
+def _interval(one: LayerScore) -> str:
     return f"{one.accuracy:.3f} ({one.accuracy_low:.3f} to {one.accuracy_high:.3f})"

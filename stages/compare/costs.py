@@ -16,7 +16,7 @@ def describe_costs(folder: Path) -> str:
     Args:
         folder: Of the metrics.
     """
-    extract, head, finetune = (_timings(folder, room) for room in ("extract", "head", "finetune"))
+    extract, head, finetune = (_timings(folder, stage) for stage in ("extract", "head", "finetune"))
     return (
         "when they last ran (metrics/*_timings.json), the head trained in "
         f"{_number(head, 'training_seconds', 's')} and predicted as fast as images are embedded, "
@@ -26,9 +26,9 @@ def describe_costs(folder: Path) -> str:
     )
 
 
-def _timings(folder: Path, room: str) -> Mapping[str, Any]:
-    path = folder / f"{room}_timings.json"
-    return read_metrics(path, f"{room}_timings") if path.is_file() else {}
+def _timings(folder: Path, stage: str) -> Mapping[str, Any]:
+    path = folder / f"{stage}_timings.json"
+    return read_metrics(path, f"{stage}_timings") if path.is_file() else {}
 
 
 def _number(timings: Mapping[str, Any], name: str, unit: str) -> str:

@@ -1,10 +1,10 @@
-"""Evidence: what the other rooms measured, so far as the advice rests on it."""
+"""Evidence: what the other stages measured, so far as the advice rests on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.tables.head import LabelSuspect, TapScore
+from headstart.tables.head import LabelSuspect, LayerScore
 from headstart.tables.metrics import read_metrics
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import read_rows
@@ -13,7 +13,7 @@ from stages.compare.paired import Comparison
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the other rooms measured.
+    """What the other stages measured.
 
     Attributes:
         num_training: Images.
@@ -21,9 +21,9 @@ class Evidence:
         doubling_gain: About what twice as many training images would add to the head's accuracy.
         doubling_gain_low: Lower end of its interval.
         doubling_gain_high: Upper end.
-        taps: Each layer's cross-validated accuracy, by depth.
+        layers: Each layer's cross-validated accuracy, by depth.
         comparison: Of both tracks.
-        head_accuracy: On the reported images.
+        head_accuracy: On the test images.
         finetune_accuracy: Likewise.
         best_epoch: That fine-tuning kept; 0 is the start.
         num_epochs: That it ran.
@@ -38,7 +38,7 @@ class Evidence:
     doubling_gain: float
     doubling_gain_low: float
     doubling_gain_high: float
-    taps: Sequence[TapScore]
+    layers: Sequence[LayerScore]
     comparison: Comparison
     head_accuracy: float
     finetune_accuracy: float
@@ -59,7 +59,7 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
         finetune: Of the fine-tuned network.
 
     Raises:
-        TableError: A file is missing or not what its room writes.
+        TableError: A file is missing or not what its stage writes.
     """
     metrics = Path("metrics")
     data = read_metrics(metrics / "data.json", "data", "num_train", "num_val", "num_classes")
@@ -71,7 +71,7 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
     return Evidence(
         num_training=data["num_train"] + data["num_val"],
         num_classes=data["num_classes"],
-        taps=read_rows(Path("plots/head_training/taps.csv"), TapScore),
+        layers=read_rows(Path("plots/head_training/layers.csv"), LayerScore),
         comparison=comparison,
         head_accuracy=head.accuracy,
         finetune_accuracy=finetune.accuracy,

@@ -12,10 +12,10 @@ from headstart.tables.predictions import Predictions
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fine-tuning against the head on the same reported images.
+    """Fine-tuning against the head on the same test images.
 
     Attributes:
-        num_images: Reported images.
+        num_images: Test images.
         num_only_head: That only the head got right.
         num_only_finetune: That only the fine-tuned network got right.
         difference: Accuracy of the fine-tuned network minus the head's.

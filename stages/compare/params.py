@@ -1,4 +1,4 @@
-"""What room `compare` reads from params.yaml: nothing of its own, but the whole file is checked all the same."""
+"""What stage `compare` reads from params.yaml: nothing of its own, but the whole file is checked all the same."""
 
 from stages.params import StageParams
 

@@ -21,7 +21,7 @@ from headstart.base.progress import Progress
 URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 OWN_FOLDER = Path("data/hymenoptera_data")
 OWN_ZIP = Path("data/hymenoptera_data.zip")
-ROOM = "ants_bees"
+STAGE = "ants_bees"
 REMEDY = f"Fetch {URL} by hand, put it at {OWN_ZIP} (or its unpacked folder at {OWN_FOLDER}) and run again."
 _MAX_FILE_BYTES = 2**24  # the largest listed file has 0.7 MB: more is no photo of this set
 
@@ -58,7 +58,7 @@ def write_ants_bees(folder: Path, digests: Mapping[str, str], own_folder: Path, 
                 source, zip_path = str(own_zip), own_zip
             else:
                 source, zip_path = url, temporary / "download.zip"
-                download(url, zip_path, sha256_prefix="", room=ROOM, remedy=REMEDY)
+                download(url, zip_path, sha256_prefix="", stage=STAGE, remedy=REMEDY)
             opener = stack.enter_context(_zip_opener(zip_path))
         _copy_listed(source, opener, digests, temporary)
         (temporary / "download.zip").unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def _zip_opener(path: Path) -> Iterator[Callable[[str], IO[bytes]]]:
 
 def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mapping[str, str], folder: Path) -> None:
     """Copy the listed files and check each; only listed names are ever written, so none can leave the folder."""
-    with Progress(ROOM, len(digests), "file") as progress:
+    with Progress(STAGE, len(digests), "file") as progress:
         for name, expected in digests.items():
             target = folder / name
             try:

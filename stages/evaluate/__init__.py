@@ -1,1 +1,1 @@
-"""Room `evaluate`: the reported numbers of one track, from its predictions alone."""
+"""Stage `evaluate`: the reported numbers of one track, from its predictions alone."""

@@ -34,7 +34,7 @@ def write_tables(folder: Path, predictions: Predictions, outcomes: Outcomes) -> 
 def write_scores(
     path: Path, everywhere: Mapping[str, Score], distinct: Mapping[str, Score], areas: Mapping[str, float]
 ) -> None:
-    """Write every score with its interval, on all reported images and on those that look like no training image."""
+    """Write every score with its interval, on all test images and on those that look like no training image."""
     scores = {**everywhere, **{name: Score(area, None, None) for name, area in areas.items()}}
     nothing = (None, None, None)
     rows = [ScoreRow(name, *one, *distinct.get(name, nothing)) for name, one in scores.items()]
@@ -62,5 +62,5 @@ def summary(track: str, numbers: Mapping[str, float | int]) -> str:
     """Return the outcome in a line."""
     return (
         f"{track}: accuracy {numbers['accuracy']:.4f} ({numbers['accuracy_low']:.3f} to "
-        f"{numbers['accuracy_high']:.3f}) on {numbers['num_images']} reported images"
+        f"{numbers['accuracy_high']:.3f}) on {numbers['num_images']} test images"
     )

@@ -1,4 +1,4 @@
-"""Scores: how good one track is on the reported images, each with its interval."""
+"""Scores: how good one track is on the test images, each with its interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ _TOP_MEANS_SOMETHING = 11
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the scores need to know of each reported image.
+    """What the scores need to know of each test image.
 
     Attributes:
         target: (N,) number of the true class.

@@ -1,1 +1,1 @@
-"""Room `extract`: one embedding of every image by the frozen backbone."""
+"""Stage `extract`: one embedding of every image by the frozen backbone."""

@@ -1,4 +1,4 @@
-"""The recipe: from params to the spec of the embeddings and the engine that makes them."""
+"""The embedder: from params to the spec of the embeddings and the engine that makes them."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ from stages.extract.params import Params
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Embedder:
     """How images become embeddings in this run.
 
     Attributes:
@@ -34,11 +34,11 @@ class Recipe:
     device: str
 
 
-def make_recipe(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Recipe:
+def make_embedder(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Embedder:
     """Choose device and engine, and find or build the network.
 
     Args:
-        params: Of the room.
+        params: Of the stage.
         median_short_side_px: Median over the images of the shorter side.
         root: Of the stores, where exported networks are kept.
         clock: Given to the engine.
@@ -52,13 +52,13 @@ def make_recipe(params: Params, median_short_side_px: float, root: Path, clock: 
     if name == "onnx" and device != "cpu":
         raise ParamsError(f"runtime.engine: onnx runs on the CPU only; the device is {device}; expected auto or torch")
     if name == "onnx":
-        recipe = _onnx_recipe(params, median_short_side_px, root, clock)
-        if recipe is not None:
-            return recipe
-    return _torch_recipe(params, median_short_side_px, device, clock)
+        embedder = _onnx_embedder(params, median_short_side_px, root, clock)
+        if embedder is not None:
+            return embedder
+    return _torch_embedder(params, median_short_side_px, device, clock)
 
 
-def _onnx_recipe(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Recipe | None:
+def _onnx_embedder(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Embedder | None:
     key, folder, px = backbone_key(params.backbone), root / "engines", params.transform.px
     with ExitStack() as stack:
         found = _find_kept(folder, key, px, median_short_side_px)
@@ -75,11 +75,11 @@ def _onnx_recipe(params: Params, median_short_side_px: float, root: Path, clock:
                 return None
             found = _find_kept(folder, key, px, median_short_side_px)
         assert found is not None, "what was just written is there"
-    facts, taps, graph = found
+    facts, layers, graph = found
     engine = OnnxEngine(
         graph, params.runtime.num_workers, params.runtime.batch_or_none, params.extract.precision, clock
     )
-    return Recipe(_spec(params, facts, median_short_side_px, taps), engine, "cpu")
+    return Embedder(_spec(params, facts, median_short_side_px, layers), engine, "cpu")
 
 
 def _find_kept(
@@ -91,25 +91,25 @@ def _find_kept(
     facts = BackboneFacts.from_json(known["facts"])
     crop_px = facts.transform_for(px, median_short_side_px).crop_px
     graph = find_backbone_graph(folder, key, crop_px, facts.weights_sha256)
-    return None if graph is None else (facts, known["taps"], graph)
+    return None if graph is None else (facts, known["layers"], graph)
 
 
-def _torch_recipe(params: Params, median_short_side_px: float, device: str, clock: Clock) -> Recipe:
+def _torch_embedder(params: Params, median_short_side_px: float, device: str, clock: Clock) -> Embedder:
     from headstart.backbone.build import build_embedding_network  # torch: seconds
     from headstart.engines.torch_engine import TorchEngine
 
     make_repeatable()
     facts, network = build_embedding_network(params.backbone, params.transform.px, median_short_side_px)
-    spec = _spec(params, facts, median_short_side_px, network.taps)
+    spec = _spec(params, facts, median_short_side_px, network.layers)
     engine = TorchEngine(network, device, params.runtime.batch_or_none, params.extract.precision, clock)
-    return Recipe(spec, engine, device)
+    return Embedder(spec, engine, device)
 
 
-def _spec(params: Params, facts: BackboneFacts, median_short_side_px: float, taps: Sequence[str]) -> dict[str, Any]:
+def _spec(params: Params, facts: BackboneFacts, median_short_side_px: float, layers: Sequence[str]) -> dict[str, Any]:
     return make_spec(
         facts,
         facts.transform_for(params.transform.px, median_short_side_px),
-        taps,
+        layers,
         pooling=params.backbone.pooling,
         views=make_views(params.extract.views, params.extract.seed),
         precision=params.extract.precision,

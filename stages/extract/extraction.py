@@ -22,7 +22,7 @@ class Extraction:
     Attributes:
         num_images: Rows of the features file.
         num_embedded: Of these, embedded in this run; the others were in the store.
-        dims: Width of each tap.
+        dims: Width of each layer.
         px: Side of the network's input, resolved.
         num_views: Of each image.
         num_bytes: Of the features file.
@@ -49,7 +49,7 @@ class Extraction:
         """Return what is the same in every run on these images."""
         return {
             "num_images": self.num_images,
-            "num_taps": len(self.dims),
+            "num_layers": len(self.dims),
             "num_views": self.num_views,
             "values_per_image": sum(self.dims.values()),
             "px": self.px,
@@ -66,11 +66,11 @@ class Extraction:
 
     def summary(self, backbone: str) -> str:
         """Return the result in a few lines."""
-        taps = ", ".join(f"{tap} {dim}" for tap, dim in self.dims.items())
+        layers = ", ".join(f"{layer} {dim}" for layer, dim in self.dims.items())
         lines = [
             f"{self.num_images} images at {self.px} px by {backbone} ({self.engine} on {self.device}): "
             f"{self.num_embedded} embedded, {self.num_images - self.num_embedded} reused",
-            f"  taps and their width: {taps}",
+            f"  layers and their width: {layers}",
         ]
         if self.num_embedded:
             steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in self.clock.seconds.items())
@@ -111,16 +111,16 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
         seconds = time.monotonic() - start
         job.assemble(path)
     num_parallel = {"read": params.runtime.num_workers, "decode": params.runtime.num_workers}
-    num_parallel["forward"] = job.recipe.engine.num_parallel
+    num_parallel["forward"] = job.embedder.engine.num_parallel
     return Extraction(
         num_images=len(job.rows),
         num_embedded=len(missing),
-        dims=job.recipe.engine.dims,
-        px=transform_of(job.recipe.spec).crop_px,
-        num_views=len(job.recipe.spec["views"]),
+        dims=job.embedder.engine.dims,
+        px=transform_of(job.embedder.spec).crop_px,
+        num_views=len(job.embedder.spec["views"]),
         num_bytes=path.stat().st_size,
-        device=job.recipe.device,
-        engine=job.recipe.engine.name,
+        device=job.embedder.device,
+        engine=job.embedder.engine.name,
         clock=job.clock,
         embedding_seconds=seconds,
         bottleneck=job.clock.bottleneck(num_parallel) if missing and num == 1 else None,

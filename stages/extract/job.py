@@ -18,12 +18,12 @@ from headstart.imaging.clock import Clock, peak_memory_bytes
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
 from headstart.store.canary import NAME, check_canary, compare
-from headstart.store.shards import Store, tap_spec
+from headstart.store.shards import Store, layer_spec
 from headstart.tables.index import USABLE, IndexRow
-from stages.extract.embedder import make_recipe
+from stages.extract.embedder import make_embedder
 from stages.extract.params import Params
 from stages.extract.pipeline import Embeddings, embed_files, embed_rows
-from stages.extract.seeding import cached_features, is_empty, seed, shared_taps
+from stages.extract.seeding import cached_features, is_empty, seed, shared_layers
 
 _CANARY_MAX_PIXELS = 10**6
 _NUM_AUDITED = 8
@@ -31,16 +31,16 @@ ReadRows = Callable[[NDArray[np.intp]], Rows]
 
 
 class Job:
-    """The images of an index, the recipe for their embeddings, and the stores that have some already.
+    """The images of an index, the spec for their embeddings, and the stores that have some already.
 
     Attributes:
         rows: Usable rows of the index (of this rank's part), by digest.
-        recipe: How they are embedded.
+        spec: How they are embedded.
         clock: Counts the seconds of the work.
 
     Args:
         index: The whole index.
-        params: Of the room.
+        params: Of the stage.
         root: Of the stores.
         rank: Whose part of the images this process takes; None for all of them.
 
@@ -58,8 +58,8 @@ class Job:
         self.rows = [row for row in usable if rank is None or rank.takes(row.digest)]
         self.clock = Clock()
         median_short_side_px = statistics.median(min(row.width, row.height) for row in usable)
-        self.recipe = make_recipe(params, median_short_side_px, root, self.clock)
-        spec = self.recipe.spec
+        self.embedder = make_embedder(params, median_short_side_px, root, self.clock)
+        spec = self.embedder.spec
         self._num_views, self._num_workers = len(spec["views"]), params.runtime.num_workers
         self._reader = Reader(
             Path(params.data.path),
@@ -69,18 +69,18 @@ class Job:
             self.clock,
         )
         self._digests: NDArray[np.bytes_] = np.array([row.digest for row in self.rows], dtype=DIGEST_DTYPE)
-        self._folders = {tap: root / fingerprint(tap_spec(spec, tap)) for tap in self.recipe.engine.dims}
+        self._folders = {layer: root / fingerprint(layer_spec(spec, layer)) for layer in self.embedder.engine.dims}
         self._canaries = check_canary(self._folders, self._embed_files, spec["precision"])
         if rank is None and all(is_empty(folder) for folder in self._folders.values()):
             self._seed()
         self._stores = {
-            tap: Store(folder, tap_spec(spec, tap), self._canaries[tap], self._digests)
-            for tap, folder in self._folders.items()
+            layer: Store(folder, layer_spec(spec, layer), self._canaries[layer], self._digests)
+            for layer, folder in self._folders.items()
         }
-        self._audit({tap: (~store.missing, store.read) for tap, store in self._stores.items()})
+        self._audit({layer: (~store.missing, store.read) for layer, store in self._stores.items()})
 
     def missing_rows(self) -> list[IndexRow]:
-        """Return the rows that lack an embedding of some tap."""
+        """Return the rows that lack an embedding of some layer."""
         missing = np.logical_or.reduce([store.missing for store in self._stores.values()])
         return [self.rows[position] for position in np.flatnonzero(missing)]
 
@@ -102,17 +102,17 @@ class Job:
                     f"{folder}: is read-only, and {len(rows)} images are not in it. Name another folder in "
                     "runtime.store or HEADSTART_STORE."
                 )
-        missing = {tap: set(self._digests[store.missing].tolist()) for tap, store in self._stores.items()}
-        embedded = embed_rows(rows, self._reader, self.recipe.engine, self._num_views, self._num_workers)
+        missing = {layer: set(self._digests[store.missing].tolist()) for layer, store in self._stores.items()}
+        embedded = embed_rows(rows, self._reader, self.embedder.engine, self._num_views, self._num_workers)
         with Progress("extract", len(rows), "image") as progress:
             try:
                 for part, embeddings in embedded:
                     with self.clock("write"):
-                        for tap, store in self._stores.items():
-                            new = [row.digest.encode() in missing[tap] for row in part]
+                        for layer, store in self._stores.items():
+                            new = [row.digest.encode() in missing[layer] for row in part]
                             digests = [row.digest for row, is_new in zip(part, new, strict=True) if is_new]
                             if digests:
-                                store.add(digests, embeddings[tap][np.array(new)])
+                                store.add(digests, embeddings[layer][np.array(new)])
                     progress.advance(len(part))
             finally:
                 embedded.close()
@@ -125,14 +125,14 @@ class Job:
         digests = [row.digest for row in self.rows]
         with (
             self.clock("write"),
-            create_features(path, digests, self.recipe.spec, self.recipe.engine.dims) as writer,
+            create_features(path, digests, self.embedder.spec, self.embedder.engine.dims) as writer,
         ):
-            for tap, store in self._stores.items():
+            for layer, store in self._stores.items():
                 for rows in store.blocks():
-                    writer.append(tap, rows)
+                    writer.append(layer, rows)
 
     def _embed_files(self, files: Sequence[bytes]) -> Embeddings:
-        return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.recipe.engine, self._num_views)
+        return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.embedder.engine, self._num_views)
 
     def _seed(self) -> None:
         """Fill empty stores from the last result, if DVC's cache has it and this machine gives the same embeddings."""
@@ -141,13 +141,13 @@ class Job:
             return
         try:
             with open_features(path) as features:
-                taps = shared_taps(self.recipe.spec, features.spec)
-                if not taps:
+                layers = shared_layers(self.embedder.spec, features.spec)
+                if not layers:
                     return
                 known = np.isin(self._digests, features.digests)
-                if self._audit({tap: (known, partial(self._read, features, tap)) for tap in taps}):
-                    for tap in taps:
-                        seed(features, tap, self._folders[tap], self._canaries[tap])
+                if self._audit({layer: (known, partial(self._read, features, layer)) for layer in layers}):
+                    for layer in layers:
+                        seed(features, layer, self._folders[layer], self._canaries[layer])
                     print(f"extract: an empty store takes its rows from the last result in DVC's cache ({path})")
                     return
             reason = "none of their images is here to compare with"
@@ -155,14 +155,14 @@ class Job:
             reason = str(error)
         print(f"extract: the last result in DVC's cache is not reused: {reason}")
 
-    def _read(self, features: Features, tap: str, positions: NDArray[np.intp]) -> Rows:
-        return features.read(tap, [self.rows[position].digest for position in positions])
+    def _read(self, features: Features, layer: str, positions: NDArray[np.intp]) -> Rows:
+        return features.read(layer, [self.rows[position].digest for position in positions])
 
     def _audit(self, stored: Mapping[str, tuple[NDArray[np.bool_], ReadRows]]) -> bool:
         """Embed a few of the rows to be reused again, others in every run, and compare.
 
         Args:
-            stored: For each tap which of the rows are stored, bool (N,), and what reads some of these.
+            stored: For each layer which of the rows are stored, bool (N,), and what reads some of these.
 
         Returns:
             Whether there were any.
@@ -176,11 +176,11 @@ class Job:
         absent = self._reader.missing([self.rows[position] for position in sample])
         sample = np.sort([position for position in sample if self.rows[position] not in absent]).astype(np.intp)
         rows = [self.rows[position] for position in sample]
-        parts = list(embed_rows(rows, self._reader, self.recipe.engine, self._num_views, self._num_workers))
-        for tap, (known, read) in stored.items():
+        parts = list(embed_rows(rows, self._reader, self.embedder.engine, self._num_views, self._num_workers))
+        for layer, (known, read) in stored.items():
             inside = known[sample]
             if inside.any():
-                now = np.concatenate([embeddings[tap] for _, embeddings in parts])[inside]
+                now = np.concatenate([embeddings[layer] for _, embeddings in parts])[inside]
                 what = f"{len(now)} of the images"
-                compare(self._folders[tap] / NAME, what, read(sample[inside]), now, self.recipe.spec["precision"])
+                compare(self._folders[layer] / NAME, what, read(sample[inside]), now, self.embedder.spec["precision"])
         return bool(rows)

@@ -1,4 +1,4 @@
-"""The section `extract` of params.yaml, and what the room reads besides it."""
+"""The section `extract` of params.yaml, and what the stage reads besides it."""
 
 from typing import Annotated, Literal
 

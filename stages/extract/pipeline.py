@@ -16,7 +16,7 @@ Embeddings = dict[str, Rows]
 def embed_rows(
     rows: Sequence[IndexRow], reader: Reader, engine: Engine, num_views: int, num_workers: int
 ) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
-    """Give the embeddings of all rows, in order, a few rows at a time: for each tap (n, views, dim).
+    """Give the embeddings of all rows, in order, a few rows at a time: for each layer (n, views, dim).
 
     Each thread takes a few images all the way from the file to the embeddings. So reading, decoding and forward passes
     overlap, every core has work until the end, and at most as many pictures as there are threads are in memory.
@@ -35,7 +35,7 @@ def embed_rows(
 
 
 def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:
-    """Return the embeddings of a few image files, given by their bytes: for each tap (n, views, dim).
+    """Return the embeddings of a few image files, given by their bytes: for each layer (n, views, dim).
 
     Raises:
         ImageError: A file gives no picture.
@@ -45,5 +45,5 @@ def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine:
 
 
 def split_views(embeddings: Embeddings, num_views: int) -> Embeddings:
-    """Turn (n * views, dim) into (n, views, dim), for each tap."""
-    return {tap: rows.reshape(-1, num_views, rows.shape[1]) for tap, rows in embeddings.items()}
+    """Turn (n * views, dim) into (n, views, dim), for each layer."""
+    return {layer: rows.reshape(-1, num_views, rows.shape[1]) for layer, rows in embeddings.items()}

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from headstart.artifacts.features import Features, fingerprint
-from headstart.store.shards import SHARD_BYTES, SHARD_PATTERN, tap_spec, write_shard
+from headstart.store.shards import SHARD_BYTES, SHARD_PATTERN, layer_spec, write_shard
 
 _OUT = "features/features.h5"
 
@@ -37,19 +37,19 @@ def cached_features(lock: Path) -> Path | None:
     return path if whole else None
 
 
-def shared_taps(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the taps whose rows are the same by both specs."""
-    taps = [tap for tap in one["taps"] if tap in other["taps"]]
-    return [tap for tap in taps if fingerprint(tap_spec(one, tap)) == fingerprint(tap_spec(other, tap))]
+def shared_layers(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the layers whose rows are the same by both specs."""
+    layers = [layer for layer in one["layers"] if layer in other["layers"]]
+    return [layer for layer in layers if fingerprint(layer_spec(one, layer)) == fingerprint(layer_spec(other, layer))]
 
 
-def seed(features: Features, tap: str, folder: Path, canary: str) -> None:
-    """Copy the rows of a tap of a features file into its store.
+def seed(features: Features, layer: str, folder: Path, canary: str) -> None:
+    """Copy the rows of a layer of a features file into its store.
 
     Args:
-        features: Made by the same recipe, as far as this tap goes.
-        tap: One of its taps.
-        folder: Of this tap's store.
+        features: Made by the same spec, as far as this layer goes.
+        layer: One of its layers.
+        folder: Of this layer's store.
         canary: sha256 of the canary that its rows agree with.
 
     Raises:
@@ -57,7 +57,7 @@ def seed(features: Features, tap: str, folder: Path, canary: str) -> None:
     """
     packed = np.frombuffer(bytes.fromhex(features.digests.tobytes().decode()), dtype=np.uint8).reshape(-1, 32)
     start = 0
-    for rows in features.blocks(tap, SHARD_BYTES):
+    for rows in features.blocks(layer, SHARD_BYTES):
         digests = packed[start : start + len(rows)]
         write_shard(folder, digests, rows, np.frombuffer(bytes.fromhex(canary), dtype=np.uint8))
         start += len(rows)

@@ -1,1 +1,1 @@
-"""Room `finetune`: the whole network, or its later layers, trained on the images."""
+"""Stage `finetune`: the whole network, or its later layers, trained on the images."""

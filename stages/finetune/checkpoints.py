@@ -24,7 +24,7 @@ def run_key(params: Params, features: str, data: dict[str, str], device: str) ->
     """Return the key of a run: equal if and only if it would do the same.
 
     Args:
-        params: Of the room; of `runtime` nothing counts.
+        params: Of the stage; of `runtime` nothing counts.
         features: Fingerprint of the spec.
         data: Digests of the tables that are read.
         device: Type of the device.

@@ -94,18 +94,18 @@ class Freezing:
                     module.eval()
 
 
-def depths(backbone: nn.Module, order: Sequence[str], stages: Sequence[str]) -> dict[str, int]:
-    """Return for every module how many stages have begun when it starts: 0 for the stem, the most for what comes last.
+def depths(backbone: nn.Module, order: Sequence[str], blocks: Sequence[str]) -> dict[str, int]:
+    """Return for every module how many blocks have begun when it starts: 0 for the stem, the most for what comes last.
 
     Args:
         backbone: Any.
         order: As `order_of_layers` gives it.
-        stages: Names of the stages, by depth.
+        blocks: Names of the blocks, by depth.
     """
     result, depth = {}, 0
     for name in order:
-        depth += name in stages
-        # What holds a stage begins before it, and its own parameters (a position embedding, say) are the stem's.
+        depth += name in blocks
+        # What holds a block begins before it, and its own parameters (a position embedding, say) are the stem's.
         result[name] = depth
     return {name: result[_called(name, order)] for name, _ in backbone.named_modules()}
 

@@ -1,4 +1,4 @@
-"""The front: frozen layers before the first that trains. Where their input never changes, they run once."""
+"""The frozen prefix: frozen layers before the first that trains. Where their input never changes, they run once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ class _Reached(Exception):  # noqa: N818 - no error
     """The first layer that trains was reached."""
 
 
-class Front:
-    """The layers before one; get it from `find_front`, which tells whether they can be taken off.
+class FrozenPrefix:
+    """The layers before one; get it from `find_frozen_prefix`, which tells whether they can be taken off.
 
     Args:
         classifier: Its backbone is frozen before `first`.
-        first: Name of the first layer that trains; None where none does: then all of the backbone is the front.
+        first: Name of the first layer that trains; None where none does: then all of the backbone is the frozen prefix.
         order: As `order_of_layers` gives it.
     """
 
@@ -69,17 +69,17 @@ class Front:
             self._classifier.backbone = self._backbone
 
 
-def find_front(classifier: Classifier, first: str | None, order: Sequence[str], px: int) -> Front | None:
-    """Return the front, or None where the backbone without it does not give the same (tried on two random pictures).
+def find_frozen_prefix(classifier: Classifier, first: str | None, order: Sequence[str], px: int) -> FrozenPrefix | None:
+    """Return the frozen prefix; None where the backbone without it gives other outputs (tried on random pictures).
 
     So it is where the layers before the first that trains do not simply follow each other, as in networks that add
     positions to their patches.
     """
     if first == "":
         return None
-    front, backbone = Front(classifier, first, order), classifier.backbone
+    prefix, backbone = FrozenPrefix(classifier, first, order), classifier.backbone
     if first is None:
-        return front
+        return prefix
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randn(2, 3, px, px, generator=generator)
     was_training = backbone.training
@@ -88,12 +88,12 @@ def find_front(classifier: Classifier, first: str | None, order: Sequence[str], 
         with torch.inference_mode():
             whole = backbone(pictures)
             try:
-                activations = front.activations(pictures)
-                with front.taken_off():
+                activations = prefix.activations(pictures)
+                with prefix.taken_off():
                     rest = backbone(activations)
             except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError):
                 return None
     finally:
         backbone.train(was_training)
     same = rest.shape == whole.shape and bool((rest - whole).abs().max() <= _TOLERANCE * whole.abs().max())
-    return front if same else None
+    return prefix if same else None

@@ -1,4 +1,4 @@
-"""Inputs: what the layers that train are given, batch by batch: pictures, or kept activations of a frozen front."""
+"""Inputs: what the layers that train are given, batch by batch: pictures, or kept activations of a frozen prefix."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.backbone.normalise import Normalisation
-from stages.finetune.frozen_prefix import Front
+from stages.finetune.frozen_prefix import FrozenPrefix
 from stages.finetune.loader import Batch, Loader, even_batches
 from stages.finetune.subsets import Image, Images
 
@@ -64,13 +64,13 @@ class Pictures:
 
 
 class Activations:
-    """Inputs that the front has made once, kept on disk (in the system's cache, if that has room).
+    """Inputs that the frozen prefix has made once, kept on disk (in the system's cache, if that has room).
 
     Args:
-        pictures: What the front is given; without augmentation.
-        front: Of the classifier's backbone, which is in eval mode.
+        pictures: What the frozen prefix is given; without augmentation.
+        prefix: Of the classifier's backbone, which is in eval mode.
         images: All parts.
-        batch: Images that go through the front at once.
+        batch: Images that go through the frozen prefix at once.
         folder: Where to keep them.
         device: The classifier's.
     """
@@ -78,7 +78,7 @@ class Activations:
     def __init__(
         self,
         pictures: Pictures,
-        front: Front,
+        prefix: FrozenPrefix,
         images: Images,
         *,
         batch: int,
@@ -92,12 +92,12 @@ class Activations:
             self._training = _keep(
                 folder / "training.npy",
                 num_images[0],
-                ((at, front.activations(inputs)) for at, inputs in pictures.training(parts[0], epoch=0)),
+                ((at, prefix.activations(inputs)) for at, inputs in pictures.training(parts[0], epoch=0)),
             )
             self._validation = _keep(
                 folder / "validation.npy",
                 num_images[1],
-                ((at, _by_view(front, inputs)) for at, inputs in pictures.validation(parts[1])),
+                ((at, _by_view(prefix, inputs)) for at, inputs in pictures.validation(parts[1])),
             )
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:  # noqa: ARG002
@@ -113,8 +113,8 @@ class Activations:
             yield batch, torch.from_numpy(kept[batch]).to(self._device)
 
 
-def _by_view(front: Front, inputs: torch.Tensor) -> torch.Tensor:
-    made = front.activations(inputs.flatten(0, 1))
+def _by_view(prefix: FrozenPrefix, inputs: torch.Tensor) -> torch.Tensor:
+    made = prefix.activations(inputs.flatten(0, 1))
     return made.reshape(*inputs.shape[:2], *made.shape[1:])
 
 

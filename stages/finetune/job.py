@@ -14,7 +14,7 @@ from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.features import Features, fingerprint
 from headstart.artifacts.references import References
 from headstart.backbone.build import build_backbone
-from headstart.backbone.layers import stages_of
+from headstart.backbone.layers import blocks_of
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import FeatureFileError
 from headstart.base.machine import Rank, choose_device, make_repeatable
@@ -24,7 +24,7 @@ from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
 from headstart.linear.targets import make_targets
 from headstart.tables.index import IndexRow
-from headstart.tables.names import LAST_TAP
+from headstart.tables.names import LAST_LAYER
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
 from stages.finetune.augmentation import Augmentation, choose_augmentation
@@ -32,7 +32,7 @@ from stages.finetune.checkpoints import Checkpoint, run_key
 from stages.finetune.classifier import Classifier
 from stages.finetune.epochs import Epoch, Timings, Trainer, best_epoch
 from stages.finetune.freeze import Freezing, depths, order_of_layers
-from stages.finetune.frozen_prefix import Front, find_front
+from stages.finetune.frozen_prefix import FrozenPrefix, find_frozen_prefix
 from stages.finetune.inputs import Activations, Inputs, Pictures
 from stages.finetune.loader import Loader
 from stages.finetune.optimizer import make_groups, make_optimizer
@@ -50,11 +50,11 @@ class FineTuned:
 
     Attributes:
         bundle: The better of the start and the best epoch, by the inner validation.
-        predictions: Its calibrated logits for every reported image.
+        predictions: Its calibrated logits for every test image.
         history: The start, then every epoch.
         images: What was trained on, chosen by and reported.
         augmentation: Its kind, resolved.
-        has_front: Whether frozen layers ran once only.
+        has_frozen_prefix: Whether frozen layers ran once only.
         device: Where it ran, such as `cpu`.
         timings: Of this process.
         checkpoint: To be removed once all this is written.
@@ -65,7 +65,7 @@ class FineTuned:
     history: Sequence[Epoch]
     images: Images
     augmentation: str
-    has_front: bool
+    has_frozen_prefix: bool
     device: str
     timings: Timings
     checkpoint: Checkpoint
@@ -78,16 +78,16 @@ class Job:
         checkpoint: Of this run.
 
     Args:
-        features: Open features file, whose recipe says how the network sees images.
+        features: Open features file, whose spec says how the network sees images.
         index: The whole index.
         split: Every row.
         classes: (C,) order of the logits.
         split_sha256: Digest of the split table.
-        params: Of the room.
+        params: Of the stage.
 
     Raises:
         DataError: Tables that do not fit each other, or too few images.
-        FeatureFileError: The features are not of this backbone, or lack the tap or the images of the probe.
+        FeatureFileError: The features are not of this backbone, or lack the layer or the images of the probe.
         ParamsError: A device that is not there.
     """
 
@@ -122,7 +122,7 @@ class Job:
         Args:
             rank: This process among those that train together.
             watch: Called with the history after every epoch.
-            report: Whether to predict the reported images when all is chosen.
+            report: Whether to predict the test images when all is chosen.
 
         Returns:
             None without a report.
@@ -144,8 +144,8 @@ class Job:
             if params.batch_norm == "train":
                 ranks.synchronise(classifier)
             freezing = Freezing(classifier, order, params.unfreeze, train_norms=params.batch_norm == "train")
-            depth_of = depths(classifier.backbone, order, stages_of(classifier.backbone, self._transform.crop_px))
-            front = self._front(classifier, freezing, order)
+            depth_of = depths(classifier.backbone, order, blocks_of(classifier.backbone, self._transform.crop_px))
+            prefix = self._frozen_prefix(classifier, freezing, order)
             classifier.to(device)
             classifier.to(memory_format=torch.channels_last)
             optimizer = make_optimizer(make_groups(classifier, depth_of, params.optimizer), params.optimizer)
@@ -164,9 +164,9 @@ class Job:
             pictures = Pictures(loader, classifier.normalise, images, device)
             with ExitStack() as stack:
                 inputs: Inputs = pictures
-                if front is not None:
-                    inputs = self._activations(pictures, front, classifier, rank)
-                    stack.enter_context(front.taken_off())
+                if prefix is not None:
+                    inputs = self._activations(pictures, prefix, classifier, rank)
+                    stack.enter_context(prefix.taken_off())
                 classes = (targets.classes, numbers_of(images.validation, self._classes))
                 trainer = Trainer(
                     classifier,
@@ -193,7 +193,7 @@ class Job:
             history=trainer.history,
             images=images,
             augmentation=self._augmentation.kind,
-            has_front=front is not None,
+            has_frozen_prefix=prefix is not None,
             device=str(device),
             timings=trainer.timings,
             checkpoint=self.checkpoint,
@@ -229,26 +229,26 @@ class Job:
             classifier.set_head(fit_probe(self._features, self._images.training, self._classes, self._params))
         return classifier, order_of_layers(backbone.network, self._transform.crop_px)
 
-    def _front(self, classifier: Classifier, freezing: Freezing, order: Sequence[str]) -> Front | None:
+    def _frozen_prefix(self, classifier: Classifier, freezing: Freezing, order: Sequence[str]) -> FrozenPrefix | None:
         params = self._params.finetune.augmentation
         if self._augmentation.kind != "none" or params.mixup:
             return None
-        return find_front(classifier, freezing.first, order, self._transform.crop_px)
+        return find_frozen_prefix(classifier, freezing.first, order, self._transform.crop_px)
 
-    def _activations(self, pictures: Pictures, front: Front, classifier: Classifier, rank: Rank) -> Activations:
+    def _activations(self, pictures: Pictures, prefix: FrozenPrefix, classifier: Classifier, rank: Rank) -> Activations:
         classifier.eval()
         # Each rank keeps its own: nobody waits for another's file to be whole.
         batch, folder = self._params.finetune.batch, self.checkpoint.folder / f"rank{rank.rank}"
         folder.mkdir(parents=True, exist_ok=True)
-        return Activations(pictures, front, self._images, batch=batch, folder=folder, device=self._device)
+        return Activations(pictures, prefix, self._images, batch=batch, folder=folder, device=self._device)
 
     def _bundle(self, classifier: Classifier, best: Epoch) -> Bundle:
         backbone = {name: tensor.cpu().numpy() for name, tensor in classifier.backbone.state_dict().items()}
         return Bundle(
             track="finetune",
             classes=self._classes,
-            spec=self._spec | {"taps": [LAST_TAP]},
-            tap=LAST_TAP,
+            spec=self._spec | {"layers": [LAST_LAYER]},
+            layer=LAST_LAYER,
             temperature=best.temperature,
             trained_on={
                 "features": fingerprint(self._spec),

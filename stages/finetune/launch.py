@@ -22,15 +22,15 @@ def fine_tune(
     params: Params,
     watch: Callable[[Sequence[Epoch]], None],
 ) -> FineTuned | None:
-    """Train, by several processes where there are several GPUs, and predict the reported images.
+    """Train, by several processes where there are several GPUs, and predict the test images.
 
     Args:
-        features: Open features file, whose recipe says how the network sees images.
+        features: Open features file, whose spec says how the network sees images.
         index: The whole index.
         split: Every row.
         classes: (C,) order of the logits.
         split_sha256: Digest of the split table.
-        params: Of the room.
+        params: Of the stage.
         watch: Called with the history after every epoch.
 
     Returns:
@@ -39,7 +39,7 @@ def fine_tune(
     Raises:
         BackboneError, DownloadError: The backbone cannot be built as asked.
         DataError: Tables that do not fit each other, too few images, or a file that is not what the index says.
-        FeatureFileError: The features are not of this backbone, or lack the tap or the images of the probe.
+        FeatureFileError: The features are not of this backbone, or lack the layer or the images of the probe.
         ParamsError: A device, a layer or a class that is not there.
         TrainingError: Numbers that are not finite, too little memory, or processes that failed.
     """

@@ -13,7 +13,7 @@ from stages.finetune.params import FinetuneParams, OptimizerParams, SchedulePara
 def make_groups(classifier: Classifier, depth_of: Mapping[str, int], params: OptimizerParams) -> list[dict[str, Any]]:
     """Return the parameters that train, grouped by rate and weight decay, for torch's optimizers.
 
-    The rate of the backbone's last layers is `backbone_rate`; each stage before takes `layer_decay` of it. Biases and
+    The rate of the backbone's last layers is `backbone_rate`; each block before takes `layer_decay` of it. Biases and
     the scales of norms (all that has one axis) do not decay.
 
     Args:

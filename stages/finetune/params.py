@@ -1,4 +1,4 @@
-"""What room `finetune` reads from params.yaml."""
+"""What stage `finetune` reads from params.yaml."""
 
 from typing import Annotated, Literal
 

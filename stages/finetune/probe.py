@@ -16,7 +16,7 @@ from headstart.linear.moments import Linear
 from headstart.linear.rows import ROWS_FRACTION, Rows
 from headstart.linear.selection import LOGISTIC_FACTOR, default_tolerance, refit_logistic, score_ridge
 from headstart.linear.targets import make_targets
-from headstart.tables.names import LAST_TAP
+from headstart.tables.names import LAST_LAYER
 from stages.finetune.params import Params
 from stages.finetune.subsets import Image
 
@@ -24,23 +24,23 @@ _MAX_ITER = 1000
 
 
 def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[str], params: Params) -> Linear:
-    """Fit logistic regression on the last tap of the training images; the folds choose its strength as in the head.
+    """Fit logistic regression on the last layer of the training images; the folds choose its strength as in the head.
 
     Args:
         features: Open features file.
         training: By digest; the inner validation is not among them.
         classes: (C,) order of the logits.
-        params: Of the room.
+        params: Of the stage.
 
     Raises:
         DataError: Too few images for the folds.
-        FeatureFileError: The last tap is not there, or lacks an image.
+        FeatureFileError: The last layer is not there, or lacks an image.
         ParamsError: A class weight for no class.
     """
-    if LAST_TAP not in features.spec["taps"]:
+    if LAST_LAYER not in features.spec["layers"]:
         raise FeatureFileError(
-            f"features/features.h5: has taps {features.spec['taps']}; finetune.init probe reads {LAST_TAP!r}. "
-            "Add it to backbone.taps, or set finetune.init to random"
+            f"features/features.h5: has layers {features.spec['layers']}; finetune.init probe reads {LAST_LAYER!r}. "
+            "Add it to backbone.layers, or set finetune.init to random"
         )
     finetune, labels = params.finetune, [image.label for image in training]
     groups = [image.group for image in training]
@@ -49,7 +49,7 @@ def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[s
     folds = make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds")
     with threadpool_limits(limits=1, user_api="blas"):
         digests = [image.row.digest for image in training]
-        rows = Rows(features, LAST_TAP, digests, folds, params.runtime.memory // ROWS_FRACTION)
+        rows = Rows(features, LAST_LAYER, digests, folds, params.runtime.memory // ROWS_FRACTION)
         targets = make_targets(labels, classes, finetune.class_weights, "finetune.class_weights")
         designs = Designs(rows, targets, num_folds, Machine(params.runtime.num_workers, "cpu"))
         scored, of_folds = score_ridge(designs, sorted(finetune.probe_c_grid))

@@ -90,7 +90,7 @@ def describe(one: Epoch, num_epochs: int, start: str) -> str:
 def summary(tuned: FineTuned, start: str) -> str:
     """Return the outcome in a few lines."""
     images, first, kept = tuned.images, tuned.history[0], best_epoch(tuned.history)
-    front = ", frozen layers ran once" if tuned.has_front else ""
+    prefix = ", frozen layers ran once" if tuned.has_frozen_prefix else ""
     what = (
         f"no epoch is clearly better than the start ({start}), which is kept"
         if kept.epoch == 0
@@ -98,7 +98,7 @@ def summary(tuned: FineTuned, start: str) -> str:
     )
     return (
         f"{len(images.training)} training images, {len(images.validation)} for inner validation, augmentation "
-        f"{tuned.augmentation}{front}: {what}\n"
+        f"{tuned.augmentation}{prefix}: {what}\n"
         f"  inner validation: accuracy {first.accuracy:.4f} at the start, {kept.accuracy:.4f} kept; log loss "
         f"{first.log_loss:.4f} at the start, {kept.log_loss:.4f} kept"
     )

@@ -87,7 +87,7 @@ def part_images(
     unseen = sorted({image.label for image in parts.validation} - {image.label for image in parts.training})
     if unseen:
         print(
-            f"finetune: WARNING: no image of {unseen} is trained on: all but reported ones are for inner validation",
+            f"finetune: WARNING: no image of {unseen} is trained on: all but test images are for inner validation",
             flush=True,
         )
     return parts

@@ -1,1 +1,1 @@
-"""Room `head`: a linear classifier on cached embeddings."""
+"""Stage `head`: a linear classifier on cached embeddings."""

@@ -10,7 +10,7 @@ def main() -> None:
     from headstart.artifacts.bundle import write_bundle
     from headstart.artifacts.features import open_features
     from headstart.base.files import sha256_file
-    from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+    from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
     from headstart.tables.metrics import write_metrics
     from headstart.tables.predictions import write_predictions
     from headstart.tables.rows import read_rows, write_rows
@@ -30,10 +30,10 @@ def main() -> None:
     write_bundle(Path("models/head"), trained.bundle)
     write_predictions(Path("predictions/head.csv"), trained.predictions)
     write_predictions(Path("predictions/head_out_of_fold.csv"), trained.out_of_fold)
-    taps = results.tap_scores(trained.fitted.taps, trained.bundle.tap, len(trained.out_of_fold.labels))
+    layers = results.layer_scores(trained.fitted.layers, trained.bundle.layer, len(trained.out_of_fold.labels))
     suspects = results.label_suspects(trained.out_of_fold)
     pairs = results.named_pairs(trained.near_duplicates, split)
-    write_rows(Path("plots/head_training/taps.csv"), taps, TapScore)
+    write_rows(Path("plots/head_training/layers.csv"), layers, LayerScore)
     write_rows(Path("plots/head_training/learning.csv"), trained.learning_curve.points, LearningPoint)
     write_rows(Path("diagnostics/head/label_suspects.csv"), suspects, LabelSuspect)
     write_rows(Path("diagnostics/head/near_duplicates.csv"), pairs, NearDuplicate)
@@ -42,9 +42,7 @@ def main() -> None:
     write_metrics(Path("metrics/head_timings.json"), "head_timings", timings)
     print(f"head: {results.summary(trained, params.head.kind)}")
     alike = len({pair.digest for pair in pairs})
-    print(
-        f"head: {len(suspects)} labels to check, {alike} reported images look like training images (diagnostics/head)"
-    )
+    print(f"head: {len(suspects)} labels to check, {alike} test images look like training images (diagnostics/head)")
     if not trained.fitted.converged:
         print(f"head: WARNING: the fit did not converge in {params.head.max_iter} iterations; raise head.max_iter")
 

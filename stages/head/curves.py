@@ -1,4 +1,4 @@
-"""Curves: how good each tap is, and how much more images would help, by ridge regression on training rows alone."""
+"""Curves: how good each layer is, and how much more images would help, by ridge regression on training rows alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     draws: which images were trained on and which were scored.
 
     Args:
-        designs: Of the tap.
+        designs: Of the layer.
         c: Strength of the ridge regression.
         seed: Of the orders.
     """

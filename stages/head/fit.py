@@ -1,4 +1,4 @@
-"""Fitting: the tap and the strength are chosen by cross-validation, then all training rows are fitted with them."""
+"""Fitting: the layer and the strength are chosen by cross-validation, then all training rows are fitted with them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,28 +31,28 @@ class Fitted:
     """A head and how it was chosen.
 
     Attributes:
-        tap: The layer that it reads.
+        layer: The layer that it reads.
         fit: Its weights, on embeddings.
         converged: Whether the fit ended before `head.max_iter`.
         scored: The chosen strength, judged by the folds.
         folds: (F,) its fits without each fold, on embeddings.
-        taps: For every candidate its best ridge regression, by depth.
-        ridge_c: Strength of the chosen tap's.
-        designs: Of the chosen tap.
+        layers: For every candidate its best ridge regression, by depth.
+        ridge_c: Strength of the chosen layer's.
+        designs: Of the chosen layer.
     """
 
-    tap: str
+    layer: str
     fit: Linear
     converged: bool
     scored: Scored
     folds: Sequence[Linear]
-    taps: Mapping[str, Scored]
+    layers: Mapping[str, Scored]
     ridge_c: float
     designs: Designs
 
 
 def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> Fitted:
-    """Choose the tap by ridge regression, the strength by the kind of head that is asked for, and fit all rows.
+    """Choose the layer by ridge regression, the strength by the kind of head that is asked for, and fit all rows.
 
     Args:
         features: Open features file.
@@ -63,7 +63,7 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     Raises:
         DataError: Too few rows for the folds.
         FeatureFileError: An image without an embedding, or one that is not finite.
-        ParamsError: A tap, a class or a device that is not there.
+        ParamsError: A layer, a class or a device that is not there.
     """
     head = params.head
     digests, labels = [row.digest for row in training], [row.label for row in training]
@@ -71,27 +71,27 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
     folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
     ridge_grid = [head.c] if head.kind == "ridge" and head.c != "auto" else sorted(head.c_grid)
-    taps: dict[str, Scored] = {}
+    layers: dict[str, Scored] = {}
     best: tuple[str, Designs, list[Linear]] | None = None
     rows: Rows | None = None
-    with Progress("head", len(candidates), "tap") as progress:
-        for tap in candidates:
+    with Progress("head", len(candidates), "layer") as progress:
+        for layer in candidates:
             if rows is not None:
-                rows.forget()  # one tap's at a time
-            rows = Rows(features, tap, digests, folds, params.runtime.memory // ROWS_FRACTION)
+                rows.forget()  # one layer's at a time
+            rows = Rows(features, layer, digests, folds, params.runtime.memory // ROWS_FRACTION)
             # A GPU pays where rows are many: torch takes seconds to import.
             device = choose_device(params.runtime.device) if are_many(rows, targets) else "cpu"
             designs = Designs(rows, targets, head.folds, Machine(params.runtime.num_workers, device))
-            taps[tap], folds_of_tap = score_ridge(designs, ridge_grid)
-            if taps[tap].log_loss == min(scored.log_loss for scored in taps.values()):  # of equal ones the deepest
-                best = tap, designs, folds_of_tap
+            layers[layer], folds_of_layer = score_ridge(designs, ridge_grid)
+            if layers[layer].log_loss == min(scored.log_loss for scored in layers.values()):  # of equals the deepest
+                best = layer, designs, folds_of_layer
             progress.advance(1)
     assert best is not None, "there is a candidate"
-    tap, designs, ridge_folds = best
+    layer, designs, ridge_folds = best
     designs.rows.keep()
-    ridge_c = taps[tap].c
+    ridge_c = layers[layer].c
     assert ridge_c is not None, "ridge regression has a strength"
-    scored, of_folds = taps[tap], ridge_folds
+    scored, of_folds = layers[layer], ridge_folds
     if head.kind == "logistic":
         c = LOGISTIC_FACTOR * ridge_c if head.c == "auto" else head.c
         scored, of_folds = score_logistic(designs, c, ridge_folds, head.max_iter, _tolerance(head, designs))
@@ -99,16 +99,16 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
         of_folds = designs.each_fold(lambda fold: _fit_sgd(designs, fold, head))
         scored = judge(designs, None, of_folds)
     fit, converged = _fit_all(designs, scored, of_folds, head)
-    return Fitted(tap, fit, converged, scored, of_folds, taps, ridge_c, designs)
+    return Fitted(layer, fit, converged, scored, of_folds, layers, ridge_c, designs)
 
 
 def _candidates(head: HeadParams, features: Features) -> list[str]:
-    """Return the taps to choose from, by depth."""
-    there = features.spec["taps"]
-    unknown = [] if head.taps == "auto" else sorted(set(head.taps) - set(there))
+    """Return the layers to choose from, by depth."""
+    there = features.spec["layers"]
+    unknown = [] if head.layers == "auto" else sorted(set(head.layers) - set(there))
     if unknown:
-        raise ParamsError(f"head.taps: found {unknown}; expected auto or some of {there} (backbone.taps reads others)")
-    return [tap for tap in there if head.taps == "auto" or tap in head.taps]
+        raise ParamsError(f"head.layers: found {unknown}; expected auto or some of {there} (see backbone.layers)")
+    return [layer for layer in there if head.layers == "auto" or layer in head.layers]
 
 
 def _fit_all(designs: Designs, scored: Scored, of_folds: Sequence[Linear], head: HeadParams) -> tuple[Linear, bool]:

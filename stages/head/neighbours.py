@@ -13,14 +13,14 @@ from headstart.linear.rows import Block, Rows, merged
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512
-_MOST_PAIRS = 10  # of a reported image
+_MOST_PAIRS = 10  # of a test image
 _ROUNDING = 1e-6  # of a cosine in float32: the similarity of copies
 _MOST_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then half a percent
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A reported image and a training image that look alike.
+    """A test image and a training image that look alike.
 
     Attributes:
         reported: Digest.
@@ -40,7 +40,7 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     4,000 rows so many are drawn.
 
     Args:
-        designs: Of a tap.
+        designs: Of a layer.
         seed: Of the draw.
     """
     rows, targets = designs.rows, designs.targets
@@ -97,12 +97,12 @@ def near_duplicates(
 ) -> list[Pair]:
     """Return pairs of a reported and a training image at least so similar, the most similar first.
 
-    Of each reported image the ten most similar training images at most: where all pictures are alike, all pairs would
+    Of each test image the ten most similar training images at most: where all pictures are alike, all pairs would
     fill the memory.
 
     Args:
-        reported: Digests and embeddings float32 (B, dim) of the reported images, some at a time.
-        rows: The training rows of the same tap.
+        reported: Digests and embeddings float32 (B, dim) of the test images, some at a time.
+        rows: The training rows of the same layer.
         training: (N,) their digests.
         similarity: Least cosine of their embeddings.
         num_threads: To use.

@@ -1,4 +1,4 @@
-"""What room `head` reads from params.yaml."""
+"""What stage `head` reads from params.yaml."""
 
 from typing import Annotated, Literal
 
@@ -26,7 +26,7 @@ class HeadParams(Section):
     """`head:` the linear classifier."""
 
     kind: Literal["logistic", "ridge", "sgd"]
-    taps: Annotated[list[Name], Field(min_length=1)] | Literal["auto"]
+    layers: Annotated[list[Name], Field(min_length=1)] | Literal["auto"]
     c: Strength | Literal["auto"]
     c_grid: Annotated[list[Strength], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, le=20)]

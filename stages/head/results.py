@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from headstart.linear.selection import Scored
-from headstart.tables.head import LabelSuspect, NearDuplicate, TapScore
+from headstart.tables.head import LabelSuspect, LayerScore, NearDuplicate
 from headstart.tables.intervals import wilson_interval
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
@@ -14,19 +14,19 @@ from stages.head.neighbours import Pair
 from stages.head.train import TrainedHead
 
 
-def tap_scores(taps: Mapping[str, Scored], chosen: str, num_images: int) -> list[TapScore]:
-    """Return each tap's cross-validated accuracy with its interval, by depth."""
+def layer_scores(layers: Mapping[str, Scored], chosen: str, num_images: int) -> list[LayerScore]:
+    """Return each layer's cross-validated accuracy with its interval, by depth."""
     return [
-        TapScore(
+        LayerScore(
             depth,
-            tap,
+            layer,
             scored.accuracy,
             *wilson_interval(scored.accuracy, num_images),
             log_loss=scored.log_loss,
             c=scored.c or 0.0,
-            chosen=int(tap == chosen),
+            chosen=int(layer == chosen),
         )
-        for depth, (tap, scored) in enumerate(taps.items(), start=1)
+        for depth, (layer, scored) in enumerate(layers.items(), start=1)
     ]
 
 
@@ -71,7 +71,7 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
     """Return what `dvc metrics show` shows of the training."""
     strength = {} if trained.fitted.scored.c is None else {"c": trained.fitted.scored.c}
     return {
-        "tap": trained.bundle.tap,
+        "layer": trained.bundle.layer,
         **strength,
         "temperature": trained.bundle.temperature,
         "cv_accuracy": trained.fitted.scored.accuracy,
@@ -89,7 +89,7 @@ def summary(trained: TrainedHead, kind: str) -> str:
     num_images = len(trained.out_of_fold.labels)
     low, high = wilson_interval(trained.fitted.scored.accuracy, num_images)
     return (
-        f"{num_images} training images, {len(trained.bundle.classes)} classes: {kind} on tap "
-        f"{trained.bundle.tap}{strength}; cross-validated accuracy {trained.fitted.scored.accuracy:.4f} "
+        f"{num_images} training images, {len(trained.bundle.classes)} classes: {kind} on layer "
+        f"{trained.bundle.layer}{strength}; cross-validated accuracy {trained.fitted.scored.accuracy:.4f} "
         f"({low:.3f} to {high:.3f})"
     )

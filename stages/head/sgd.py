@@ -46,7 +46,7 @@ def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParam
     first, if none is), which is not trained on.
 
     Args:
-        rows: Of the tap.
+        rows: Of the layer.
         targets: Of these rows.
         held_out: The fold that is not seen; None for none.
         params: The recipe.

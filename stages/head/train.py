@@ -36,12 +36,12 @@ class TrainedHead:
 
     Attributes:
         bundle: The classifier.
-        predictions: Its calibrated logits for every reported image.
+        predictions: Its calibrated logits for every test image.
         out_of_fold: For every training image the calibrated logits by the fit that it was held out of.
         fitted: How the classifier was chosen.
-        learning_curve: Of the chosen tap, by ridge regression.
-        knn: On the chosen tap, accuracy by number of neighbours.
-        near_duplicates: Reported images that look like training images to the deepest tap.
+        learning_curve: Of the chosen layer, by ridge regression.
+        knn: On the chosen layer, accuracy by number of neighbours.
+        near_duplicates: Test images that look like training images to the deepest layer.
         training_seconds: That choosing and fitting took, without the by-products.
     """
 
@@ -58,7 +58,7 @@ class TrainedHead:
 def train_head(
     features: Features, split: Sequence[SplitRow], classes: Sequence[str], split_sha256: str, params: Params
 ) -> TrainedHead:
-    """Choose and fit the head on the training rows, then, when all is chosen, predict the reported ones.
+    """Choose and fit the head on the training rows, then, when all is chosen, predict the test images.
 
     Args:
         features: Open features file.
@@ -70,13 +70,13 @@ def train_head(
     Raises:
         DataError: A split without rows, or too few for the folds.
         FeatureFileError: An image without an embedding, or one that is not finite.
-        ParamsError: A tap, a class or a device that is not there.
+        ParamsError: A layer, a class or a device that is not there.
     """
     training = sorted((row for row in split if row.split != "test"), key=lambda row: row.digest)
     reported = sorted((row for row in split if row.split == "test"), key=lambda row: row.digest)
     if not training or not reported:
         raise DataError(
-            f"data/split.csv: {len(training)} training and {len(reported)} reported rows; expected some of each"
+            f"data/split.csv: {len(training)} training and {len(reported)} test rows; expected some of each"
         )
     # One BLAS thread in each of ours: its own wait for each other in small products, and would show in the bits.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -91,7 +91,7 @@ def train_head(
         track="head",
         classes=classes,
         spec=features.spec,
-        tap=fitted.tap,
+        layer=fitted.layer,
         temperature=fitted.scored.temperature,
         trained_on={
             "features": fingerprint(features.spec),
@@ -102,7 +102,7 @@ def train_head(
         bias=fitted.fit.bias.astype(np.float32),
         references=_references(features, fitted, training, out_of_fold),
     )
-    pieces = features.pieces(fitted.tap, features.rows([row.digest for row in reported]), STRETCH_BYTES)
+    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in reported]), STRETCH_BYTES)
     logits = np.concatenate([_checked_logits(bundle, reported, positions, views) for positions, views in pieces])
     return TrainedHead(
         bundle=bundle,
@@ -119,17 +119,17 @@ def train_head(
 def _checked_logits(
     bundle: Bundle, reported: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
 ) -> Array:
-    check_finite([reported[position].digest for position in positions], bundle.tap, views)
+    check_finite([reported[position].digest for position in positions], bundle.layer, views)
     return bundle.logits(views)
 
 
 def _near_duplicates(
     features: Features, fitted: Fitted, training: Sequence[SplitRow], reported: Sequence[SplitRow], params: Params
 ) -> list[Pair]:
-    """By the deepest tap: it says best whether two photos show the same."""
-    deepest, rows = features.spec["taps"][-1], fitted.designs.rows
+    """By the deepest layer: it says best whether two photos show the same."""
+    deepest, rows = features.spec["layers"][-1], fitted.designs.rows
     ours, theirs = [row.digest for row in training], [row.digest for row in reported]
-    if fitted.tap != deepest:
+    if fitted.layer != deepest:
         rows = Rows(features, deepest, ours, rows.folds, params.runtime.memory // ROWS_FRACTION)
     embeddings = (
         ([theirs[position] for position in positions], views.mean(axis=1))
@@ -141,7 +141,7 @@ def _near_duplicates(
 def _references(features: Features, fitted: Fitted, training: Sequence[SplitRow], out_of_fold: Array) -> References:
     """Each held-out image is compared with those of other folds, as new images are with all."""
     digests, paths, labels = ([getattr(row, name) for row in training] for name in ("digest", "path", "label"))
-    embeddings = features.read(fitted.tap, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)
+    embeddings = features.read(fitted.layer, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)
     folds, num = fitted.designs.rows.folds[:MOST_REFERENCES], min(len(training), MOST_HELD_OUT)
     similarity = nearest_similarity(embeddings[:num], embeddings, (folds[:num], folds))
     confidence = softmax(out_of_fold[:num], axis=1).max(axis=1)

@@ -1,1 +1,1 @@
-"""Room `index`: every file of the data set, its digest, its picture's size and its state."""
+"""Stage `index`: every file of the data set, its digest, its picture's size and its state."""

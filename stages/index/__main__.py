@@ -6,14 +6,14 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Write the ledger and the user's labels, and say the sums and what was left out."""
+    """Write the index and the user's labels, and say the sums and what was left out."""
     import gc
 
     from headstart.sources.folder import list_files
     from headstart.sources.label_table import check_listed, read_table
     from headstart.tables.index import IndexRow, LabelRow
     from headstart.tables.rows import write_rows
-    from stages.index.build import build_ledger, check_bad, check_complete, describe
+    from stages.index.build import build_index, check_bad, check_complete, describe
     from stages.index.params import Params
     from stages.index.record import Record
     from stages.params import load_params
@@ -25,7 +25,7 @@ def main() -> None:
     listing = list_files(root)
     check_complete(len(listing.files), params.data.path, Path("dvc.lock"), params.index.max_removed_fraction)
     labels = read_table(root, table) if table else []
-    rows = build_ledger(root, listing, params.index, params.runtime.num_workers, record)
+    rows = build_index(root, listing, params.index, params.runtime.num_workers, record)
     write_rows(Path("data/index.csv"), rows, IndexRow)
     write_rows(Path("data/table.csv"), labels, LabelRow)
     print(describe(rows))

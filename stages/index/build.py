@@ -1,4 +1,4 @@
-"""The ledger: every file of a folder ends in exactly one row and one state."""
+"""The index: every file of a folder ends in exactly one row and one state."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from stages.index.record import Record
 _MOST_REASONS = 5
 
 
-def build_ledger(
+def build_index(
     root: Path, listing: Listing, params: IndexParams, num_workers: int, record: Record | None = None
 ) -> list[IndexRow]:
     """Return a row for every file of a folder, in the order of their paths.

@@ -1,4 +1,4 @@
-"""What room `index` reads from params.yaml."""
+"""What stage `index` reads from params.yaml."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Literal

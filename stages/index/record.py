@@ -1,6 +1,6 @@
 """The record: what was found in files that have not changed since, so that they need not be read again.
 
-It is private and no stage's output: without it, or with a damaged one, the ledger is the same and only takes longer.
+It is private and no stage's output: without it, or with a damaged one, the index is the same and only takes longer.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""Room `projection`: the embeddings in two dimensions, for a map."""
+"""Stage `projection`: the embeddings in two dimensions, for a map."""

@@ -1,4 +1,4 @@
-"""What room `projection` reads from params.yaml."""
+"""What stage `projection` reads from params.yaml."""
 
 from typing import Annotated
 

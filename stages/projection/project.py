@@ -19,7 +19,7 @@ _BLOCK_BYTES = 2**24
 
 
 def project(features: Features, digests: Sequence[str], params: ProjectionParams) -> list[ProjectedImage]:
-    """Project the deepest tap's embeddings (mean over the views) of all images, or of so many drawn from them.
+    """Project the deepest layer's embeddings (mean over the views) of all images, or of so many drawn from them.
 
     Args:
         features: Open features file.
@@ -34,10 +34,10 @@ def project(features: Features, digests: Sequence[str], params: ProjectionParams
     """
     order = np.random.default_rng(params.seed).permutation(len(digests))
     chosen = [digests[row] for row in np.sort(order[: params.num_images])]
-    tap = features.spec["taps"][-1]
+    layer = features.spec["layers"][-1]
     pieces = []
-    for positions, views in features.pieces(tap, features.rows(chosen), _BLOCK_BYTES):
-        check_finite([chosen[position] for position in positions], tap, views)
+    for positions, views in features.pieces(layer, features.rows(chosen), _BLOCK_BYTES):
+        check_finite([chosen[position] for position in positions], layer, views)
         pieces.append(views.mean(axis=1, dtype=np.float64))
     # One thread: sums over several would show in the bits.
     with threadpool_limits(limits=1):

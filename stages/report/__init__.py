@@ -1,1 +1,1 @@
-"""Room `report`: everything on one page that needs no network."""
+"""Stage `report`: everything on one page that needs no network."""

@@ -17,7 +17,7 @@ def render_card(sources: Sources, track: Track, title: str, score_names: Mapping
     """Return the card of a track's model; text of the data is escaped.
 
     Args:
-        sources: What the other rooms wrote.
+        sources: What the other stages wrote.
         track: One of theirs.
         title: Of the report.
         score_names: For people, by name.

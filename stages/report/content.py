@@ -1,4 +1,4 @@
-"""Sources: everything that the page is made of, as the other rooms wrote it."""
+"""Sources: everything that the page is made of, as the other stages wrote it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from headstart.base.errors import TableError
 from headstart.tables.compare import Advice, read_advice
 from headstart.tables.evaluate import ClassScore, CoveragePoint, ReliabilityPoint, RocPoint, ScoreRow
 from headstart.tables.finetune import EpochPoint
-from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.index import STATUSES, IndexRow
 from headstart.tables.metrics import read_metrics
 from headstart.tables.names import TRACKS
@@ -40,7 +40,7 @@ _COURSE = ("num_epochs", "num_training_images")
 
 @dataclass(frozen=True)
 class Track:
-    """One track on the reported images.
+    """One track on the test images.
 
     Attributes:
         name: `head` or `finetune`.
@@ -67,19 +67,19 @@ class Track:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the other rooms wrote.
+    """What the other stages wrote.
 
     Attributes:
-        index: The ledger.
+        index: The index.
         data: Counts of files, classes and splits.
         tracks: By name.
         comparison: Of the two.
         advice: What to make of it.
-        taps: Accuracy by layer.
+        layers: Accuracy by layer.
         learning: Accuracy by number of training images.
         epochs: Of fine-tuning; cells as text.
         suspects: Training images whose label is doubted.
-        duplicates: Reported images that look like training images.
+        duplicates: Test images that look like training images.
         projection: Where embeddings lie in two dimensions.
         split: Split and label of each image.
         tuned: How long fine-tuning went on, and what it kept.
@@ -90,7 +90,7 @@ class Sources:
     tracks: Mapping[str, Track]
     comparison: Mapping[str, Any]
     advice: Advice
-    taps: Sequence[TapScore]
+    layers: Sequence[LayerScore]
     learning: Sequence[LearningPoint]
     epochs: Sequence[EpochPoint]
     suspects: Sequence[LabelSuspect]
@@ -104,7 +104,7 @@ def read_sources() -> Sources:
     """Read them from the working directory.
 
     Raises:
-        TableError: A file is missing, not what its room writes, or of another run than the others.
+        TableError: A file is missing, not what its stage writes, or of another run than the others.
         BundleError: Likewise, of a model.
     """
     sources = Sources(
@@ -113,7 +113,7 @@ def read_sources() -> Sources:
         tracks={name: _track(name) for name in TRACKS},
         comparison=read_metrics(Path("metrics/comparison.json"), "comparison", *_COMPARED),
         advice=read_advice(Path("diagnostics/advice.json")),
-        taps=read_rows(Path("plots/head_training/taps.csv"), TapScore),
+        layers=read_rows(Path("plots/head_training/layers.csv"), LayerScore),
         learning=read_rows(Path("plots/head_training/learning.csv"), LearningPoint),
         epochs=read_rows(Path("plots/finetune_training/curve.csv"), EpochPoint),
         suspects=read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect),
@@ -151,7 +151,7 @@ def _check(sources: Sources) -> None:
     reported = {row.digest for row in sources.split if row.split == "test"}
     _same(split, indexed, "data/split.csv", "data/index.csv")
     for name, track in sources.tracks.items():
-        _same(track.predictions.digests, reported, f"predictions/{name}.csv", "the reported images of data/split.csv")
+        _same(track.predictions.digests, reported, f"predictions/{name}.csv", "the test images of data/split.csv")
         _same(reported, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
         if [one.name for one in track.classes] != list(track.predictions.classes) or not track.scores:
             raise TableError(f"plots/{name}: is not of predictions/{name}.csv. Run: dvc repro evaluate@{name}")

@@ -34,11 +34,11 @@ def charts(sources: Sources) -> dict[str, Chart]:
     accuracy, accuracy_from_0 = Axis("accuracy", high=1.0), _fraction("accuracy")
     start = _line("start", sources.epochs, "epoch", "start_accuracy", role="ideal", has_marks=False)
     return {
-        "taps": line_chart(
+        "layers": line_chart(
             "Cross-validated accuracy by layer",
-            Axis("layer, by depth", names=[one.tap for one in sources.taps]),
+            Axis("layer, by depth", names=[one.layer for one in sources.layers]),
             accuracy,
-            [_line("head", sources.taps, "depth", "accuracy", has_band=True)],
+            [_line("head", sources.layers, "depth", "accuracy", has_band=True)],
         ),
         "learning": line_chart(
             "Cross-validated accuracy by number of training images",

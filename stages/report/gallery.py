@@ -30,7 +30,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Card:
-    """A reported image and what the tracks say of it.
+    """A test image and what the tracks say of it.
 
     Attributes:
         digest: sha256 of the file.
@@ -57,7 +57,7 @@ class Card:
 
 
 def make_cards(tracks: Sequence[Track]) -> list[Card]:
-    """Return a card for every reported image, by digest.
+    """Return a card for every test image, by digest.
 
     Args:
         tracks: The one to ship first.
@@ -81,7 +81,7 @@ def choose_cards(cards: Sequence[Card], most: int) -> list[Card]:
     """Return the cards to show: what is wrong (the surest first), then disputed, unsure, and others, evenly.
 
     Args:
-        cards: Of all reported images.
+        cards: Of all test images.
         most: Cards; at most half of them are wrong ones, where there are enough others.
     """
     wrong = sorted((card for card in cards if card.outcome == "wrong"), key=lambda card: -card.guesses[0].confidence)

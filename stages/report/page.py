@@ -39,7 +39,7 @@ def render(
     """Return the page: all text escaped, pictures inside, nothing fetched.
 
     Args:
-        sources: What the other rooms wrote.
+        sources: What the other stages wrote.
         thumbnails: Of the data set.
         params: Of this room.
         sections: params.yaml as it stands, to be shown.
@@ -79,7 +79,7 @@ def render(
         score_names=SCORE_NAMES,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
-        ledger=_ledger(count_states(sources.index)),
+        index=_index_rows(count_states(sources.index)),
         sections=sections,
         thumbnails=thumbnails.of(pictured, params.thumbnail_px),
         map_data=_json_in_script(_map_of(sources, cards, thumbnails)),
@@ -96,7 +96,7 @@ def _fix(suspect: LabelSuspect) -> str:
     return csv_line([suspect.path, suspect.preferred, "", "suspected by the report"])
 
 
-def _ledger(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+def _index_rows(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
     """Return the most frequent states and reasons, and a row for all others."""
     rest = sum(count for *_, count in rows[_MOST_REASONS:])
     return list(rows[:_MOST_REASONS]) + ([("others", "data/index.csv has them", rest)] if rest else [])

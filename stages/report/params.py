@@ -1,4 +1,4 @@
-"""What room `report` reads from params.yaml."""
+"""What stage `report` reads from params.yaml."""
 
 from typing import Annotated
 

@@ -1,1 +1,1 @@
-"""Room `split`: a label and a split for every image."""
+"""Stage `split`: a label and a split for every image."""

@@ -67,7 +67,7 @@ def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixe
 
     Args:
         images: With their labels so far.
-        index: The ledger, to tell an image that is not used from one that is not there.
+        index: The index, to tell an image that is not used from one that is not there.
         fixes: In any order.
 
     Raises:

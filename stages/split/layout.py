@@ -50,7 +50,7 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
     """Label images by the table, if there is one, else by their folders.
 
     Args:
-        index: The ledger.
+        index: The index.
         table: Rows of the user's table; empty without one.
         params: How folders are to be read, and what groups are.
 

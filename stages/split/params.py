@@ -1,4 +1,4 @@
-"""What room `split` reads from params.yaml."""
+"""What stage `split` reads from params.yaml."""
 
 import re
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""What the room writes and says: the order of the classes, counts, warnings."""
+"""What the stage writes and says: the order of the classes, counts, warnings."""
 
 import re
 from collections import Counter
@@ -69,7 +69,7 @@ def describe(
         warnings.append(f"{partition.num_conflicts} images are left out: their copies contradict each other")
     unreported = sorted(set(classes) - {row.label for row in partition.rows if row.split == "test"})
     if unreported:
-        warnings.append(f"classes without a reported image, of which nothing will be known: {unreported[:10]}")
+        warnings.append(f"classes without a test image, of which nothing will be known: {unreported[:10]}")
     lost = {str(PurePosixPath(row.path).parent) for row in index}
     lost -= {str(PurePosixPath(row.path).parent) for row in index if row.status in LABELLED} | {"."}
     if lost:

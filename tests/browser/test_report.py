@@ -206,7 +206,7 @@ def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> No
     """Behind every line stand the file's numbers, and its marks are as many, in its own track's colour."""
     plots = workspace / "plots"
     lines = {
-        "Cross-validated accuracy by layer": [("head", "head_training/taps", "tap", "accuracy", True)],
+        "Cross-validated accuracy by layer": [("head", "head_training/layers", "layer", "accuracy", True)],
         "Cross-validated accuracy by number": [("head", "head_training/learning", "num_images", "accuracy", True)],
         "Accuracy of the inner validation": [
             ("finetune", "finetune_training/curve", "epoch", "accuracy", False),
@@ -221,7 +221,7 @@ def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> No
     for title, expected in lines.items():
         rows = [row for row in cells(page, f'figure:has(figcaption:text("{title}")) table') if row[0] != "ideal"]
         wanted = [
-            [name, row[x] if x == "tap" else f"{float(row[x]):.4g}", f"{float(row[y]):.4g}"]
+            [name, row[x] if x == "layer" else f"{float(row[x]):.4g}", f"{float(row[y]):.4g}"]
             + ([f"{float(row[f'{y}_{end}']):.4g}" for end in ("low", "high")] if has_band else ["", ""])
             for name, file, x, y, has_band in expected
             for row in rows_of(plots / f"{file}.csv")
@@ -259,7 +259,7 @@ def test_photos_are_those_of_their_names(page: Page) -> None:
 
 
 @needs_browser
-def test_suspects_pairs_and_the_ledger_are_those_of_the_files(page: Page, workspace: Path) -> None:
+def test_suspects_pairs_and_the_index_are_those_of_the_files(page: Page, workspace: Path) -> None:
     """A suspect's label and the preferred class, a pair's warning, and the number of files by state and reason."""
     suspects = rows_of(workspace / "diagnostics/head/label_suspects.csv")
     texts = page.locator("#labels .card").all_inner_texts()
@@ -463,7 +463,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("diagnostics/advice.json", lambda text: text.replace('"rule"', '"role"'), "diagnostics/advice.json: rule"),
         ("metrics/comparison.json", lambda text: text.replace('"ship"', '"shop"'), "comparison has no ship"),
         ("metrics/comparison.json", lambda text: re.sub('"ship": ".*"', '"ship": "x"', text), "ships 'x'"),
-        ("models/head/config.json", lambda text: text.replace('"tap"', '"tip"'), "config.json: tap: missing"),
+        ("models/head/config.json", lambda text: text.replace('"layer"', '"tip"'), "config.json: layer: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
         ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "is not of predictions"),

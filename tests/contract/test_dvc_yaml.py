@@ -93,7 +93,7 @@ def test_a_section_called_like_a_stage_is_that_stages_own() -> None:
 
 
 def test_every_section_is_read_by_some_stage() -> None:
-    """params.yaml holds no knob that does nothing, and no stage reads a section that is not there."""
+    """params.yaml holds no setting that does nothing, and no stage reads a section that is not there."""
     sections = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     read = {
         name

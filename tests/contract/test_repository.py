@@ -96,8 +96,8 @@ def test_params_of_the_readme_exist(command: str) -> None:
 def test_the_preset_is_the_tutorial_to_the_letter() -> None:
     """`make tutorial` sets valid params: SGD 0.001 with momentum 0.9, StepLR 7 and 0.1, batches of 4, 25 epochs."""
     content: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    recipe = MAKEFILE.split("\ntutorial:")[1].split("\n\n")[0]
-    for key, value in re.findall(r"-S ([\w.]+)=(\S+)", recipe):
+    spec = MAKEFILE.split("\ntutorial:")[1].split("\n\n")[0]
+    for key, value in re.findall(r"-S ([\w.]+)=(\S+)", spec):
         section = content
         for name in key.split(".")[:-1]:
             section = section[name]

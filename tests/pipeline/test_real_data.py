@@ -12,7 +12,7 @@ from headstart.base.csv_files import csv_line
 from headstart.base.files import sha256_file
 from headstart.sources.folder import list_files
 from headstart.sources.label_table import read_table
-from stages.index.build import build_ledger
+from stages.index.build import build_index
 from stages.params import load_params
 from stages.split.layout import read_layout
 from stages.split.params import Params as SplitParams
@@ -35,7 +35,7 @@ def numbers(project: Project, name: str) -> dict[str, Any]:
 
 
 def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None:
-    """A folder of one's own needs `-S data.path=...` and nothing else: at least 0.93 of the 153 reported photos."""
+    """A folder of one's own needs `-S data.path=...` and nothing else: at least 0.93 of the 153 test photos."""
     shutil.copytree(ants_bees, project.root / "data" / "my_photos")
     output = project.run("dvc", "exp", "run", "-S", "data.path=data/my_photos", "-S", "finetune.epochs=2")
 
@@ -51,7 +51,7 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     assert numbers(project, "finetune")["accuracy"] >= 0.93
     found = numbers(project, "comparison")
     assert (found["size"], found["similarity"], found["ship"]) == ("small", "similar", "head")
-    assert numbers(project, "head_training")["tap"] == "last"
+    assert numbers(project, "head_training")["layer"] == "last"
 
 
 def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
     (root / "labels.csv").write_text("".join(f"{csv_line(line)}\n" for line in lines))
     params = load_params(SplitParams, ROOT / "params.yaml").split
     shipped = index_params(extensions=["jpeg", "jpg", "png"])
-    index = build_ledger(root, list_files(root), shipped, num_workers=2)
+    index = build_index(root, list_files(root), shipped, num_workers=2)
     layouts = [read_layout(index, table, params) for table in ([], read_table(root, "labels.csv"))]
     parted = [partition(layout.images, layout.source, params) for layout in layouts]
 
@@ -83,5 +83,5 @@ def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: 
 
     with open_features(project.root / "features" / "features.h5") as features:
         assert features.read("last", [features.digests[0].decode()]).shape == (1, 1, 512)
-        assert features.spec["taps"][-2:] == ["features.12", "last"]
+        assert features.spec["layers"][-2:] == ["features.12", "last"]
     assert numbers(project, "head")["accuracy"] >= 0.89

@@ -29,7 +29,7 @@ from tests.support.project import Project, clone_project, stages_run
 
 TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "report"}
 ALL = {"index", "split", "extract", "projection", *TRACKS}
-TIMINGS = tuple(f"metrics/{room}_timings.json" for room in ("extract", "finetune", "head"))
+TIMINGS = tuple(f"metrics/{stage}_timings.json" for stage in ("extract", "finetune", "head"))
 
 
 def changed_files(project: Project) -> list[str]:
@@ -168,7 +168,7 @@ def test_a_table_in_place_of_folders(project: Project) -> None:
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.*"))
     project.edit_params(index={"table": "labels.csv"}, head={"folds": 2})
     try:
-        for warm, added in (("warm", ["extract"]), ("hot", [])):  # the table itself is a new file of the ledger
+        for warm, added in (("warm", ["extract"]), ("hot", [])):  # the table itself is a new file of the index
             rows = {name: (warm if place % 4 == 0 else "cold", f"g{place // 2}") for place, name in enumerate(names)}
             lines = [["path", "label", "group"], *([name, *row] for name, row in rows.items())]
             (photos / "labels.csv").write_text("".join(f"{csv_line(line)}\n" for line in lines))
@@ -195,7 +195,7 @@ def test_the_bundle_gives_the_predictions_again(project: Project) -> None:
     """Reported photos, read from disk and embedded anew by the bundle's own spec, give the logits of the table."""
     bundle = read_bundle(project.root / "models" / "head")
     predictions = read_predictions(project.root / "predictions" / "head.csv")
-    params = backbone_params(bundle.spec["backbone"], Path(_weights(project)), taps=[bundle.tap])
+    params = backbone_params(bundle.spec["backbone"], Path(_weights(project)), layers=[bundle.layer])
     transform = transform_of(bundle.spec)
     _, network = build_embedding_network(params, transform.crop_px, 64)
     for path, logits in zip(predictions.paths, predictions.logits, strict=True):
@@ -320,7 +320,7 @@ def test_several_processes_fine_tune_together(project: Project) -> None:
 
 
 def test_the_bundle_of_fine_tuning_gives_its_predictions_again(project: Project) -> None:
-    """The network of the bundle, fed the reported photos, gives the logits of the table."""
+    """The network of the bundle, fed the test photos, gives the logits of the table."""
     bundle = read_bundle(project.root / "models" / "finetune")
     predictions = read_predictions(project.root / "predictions" / "finetune.csv")
     params, transform = backbone_params(bundle.spec["backbone"], Path(_weights(project))), transform_of(bundle.spec)

@@ -21,7 +21,7 @@ def make_bundle(
     *,
     track: str = "head",
     views: int = 2,
-    tap: str = "last",
+    layer: str = "last",
     classes: Sequence[str] = CLASSES,
     px: int = 64,
     **changes: Any,
@@ -30,9 +30,9 @@ def make_bundle(
     random = np.random.default_rng(0)
     built = build_backbone(backbone)
     transform = built.facts.transform_for(px, 64)
-    dim = {"last": 96, "layer3": 192}[tap]
+    dim = {"last": 96, "layer3": 192}[layer]
     spec = make_spec(
-        built.facts, transform, [tap], pooling=backbone.pooling, views=make_views(views, 0), precision="float32"
+        built.facts, transform, [layer], pooling=backbone.pooling, views=make_views(views, 0), precision="float32"
     )
     tensors = {name: tensor.numpy() for name, tensor in built.network.state_dict().items()}
     digests = sorted(f"{number:064x}" for number in random.integers(0, 2**60, 20))
@@ -41,7 +41,7 @@ def make_bundle(
         "track": track,
         "classes": list(classes),
         "spec": spec,
-        "tap": tap,
+        "layer": layer,
         "temperature": 1.7,
         "trained_on": {"num_images": 20},
         "weight": random.normal(size=(len(classes), dim)).astype(np.float32),

@@ -16,17 +16,17 @@ def digests_of(num: int) -> list[str]:
     return sorted(hashlib.sha256(number.to_bytes(4, "little")).hexdigest() for number in range(num))
 
 
-def spec_of(taps: Sequence[str], num_views: int = 1) -> dict[str, Any]:
+def spec_of(layers: Sequence[str], num_views: int = 1) -> dict[str, Any]:
     """Return the spec of a features file."""
     views = [f"view {number}" for number in range(num_views)]
-    return {"backbone": "tiny", "taps": list(taps), "views": views, "precision": "float32"}
+    return {"backbone": "tiny", "layers": list(layers), "views": views, "precision": "float32"}
 
 
-def write_features(path: Path, digests: Sequence[str], taps: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write a features file: rows (N, dim) or (N, views, dim) by tap, in the order of the digests."""
-    views = {name: rows[:, None] if rows.ndim == 2 else rows for name, rows in taps.items()}
+def write_features(path: Path, digests: Sequence[str], layers: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write a features file: rows (N, dim) or (N, views, dim) by layer, in the order of the digests."""
+    views = {name: rows[:, None] if rows.ndim == 2 else rows for name, rows in layers.items()}
     num_views = next(iter(views.values())).shape[1]
     dims = {name: rows.shape[2] for name, rows in views.items()}
-    with create_features(path, digests, spec_of(list(taps), num_views), dims) as writer:
+    with create_features(path, digests, spec_of(list(layers), num_views), dims) as writer:
         for name, rows in views.items():
             writer.append(name, rows)

@@ -1,4 +1,4 @@
-"""A project in which every room but the report's has run: made-up results for real photos."""
+"""A project in which every stage but the report's has run: made-up results for real photos."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import numpy as np
 from headstart.artifacts.bundle import SCHEMA
 from headstart.base.files import write_json
 from headstart.tables.finetune import EpochPoint
-from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.index import STATUSES, IndexRow
 from headstart.tables.metrics import write_metrics
 from headstart.tables.names import SPLITS
@@ -28,19 +28,19 @@ def write_results(
     index: Sequence[IndexRow],
     split: Sequence[SplitRow],
     classes: Sequence[str],
-    tap: str,
+    layer: str,
     *,
     num_suspects: int = 1,
     num_mapped: int = 2000,
 ) -> None:
-    """Write what the rooms before `evaluate` would, then run `evaluate` and `compare`.
+    """Write what the stages before `evaluate` would, then run `evaluate` and `compare`.
 
     Args:
         root: Of the project, with params.yaml and the photos.
-        index: The ledger.
+        index: The index.
         split: Of its images.
         classes: Names, in the order of the logits.
-        tap: Name of a layer before the last.
+        layer: Name of a layer before the last.
         num_suspects: Suspected label errors, and look-alikes.
         num_mapped: Images on the map, at most.
     """
@@ -59,9 +59,9 @@ def write_results(
             "classes": list(classes),
             "model_sha256": "1" * 64,
             "references_sha256": "2" * 64,
-            "tap": "last",
+            "layer": "last",
             "spec": {
-                "backbone": tap,
+                "backbone": layer,
                 "weights_sha256": "0" * 64,
                 "transform": {"crop_px": 64},
                 "views": [{}],
@@ -73,9 +73,9 @@ def write_results(
         write_json(root / f"models/{track}/config.json", config)
     pairs = list(zip(training, reported[::2], strict=False))[:num_suspects]
     tables: dict[str, tuple[type[Any], list[Any]]] = {
-        "plots/head_training/taps.csv": (
-            TapScore,
-            [TapScore(1, tap, 0.9, 0.8, 0.95, 0.3, 1.0, 0), TapScore(2, "last", 0.95, 0.9, 0.98, 0.2, 1.0, 1)],
+        "plots/head_training/layers.csv": (
+            LayerScore,
+            [LayerScore(1, layer, 0.9, 0.8, 0.95, 0.3, 1.0, 0), LayerScore(2, "last", 0.95, 0.9, 0.98, 0.2, 1.0, 1)],
         ),
         "plots/head_training/learning.csv": (
             LearningPoint,
@@ -129,10 +129,10 @@ def _after(label: str, classes: Sequence[str]) -> str:
     return classes[(classes.index(label) + 1) % len(classes)]
 
 
-def run_main(root: Path, room: str, *arguments: str) -> str:
-    """Run a room there; return what it printed."""
+def run_main(root: Path, stage: str, *arguments: str) -> str:
+    """Run a stage there; return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{room}", *arguments]
+    command = [sys.executable, "-m", f"stages.{stage}", *arguments]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

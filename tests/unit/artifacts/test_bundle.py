@@ -19,8 +19,8 @@ RANDOM = np.random.default_rng(0)
 BUNDLE = Bundle(
     track="head",
     classes=["ant", "bee", "10"],
-    spec={"backbone": "tiny", "taps": ["last"]},
-    tap="last",
+    spec={"backbone": "tiny", "layers": ["last"]},
+    layer="last",
     temperature=2.0,
     trained_on={"num_images": 3},
     weight=RANDOM.normal(size=(3, 4)).astype(np.float32),
@@ -90,8 +90,8 @@ def edit(folder: Path, kind: str) -> None:
             config["spec"]["backbone"] = "other"
         elif kind == "schema":
             config["schema"] = "headstart.bundle/0"
-        elif kind == "no tap":
-            del config["tap"]
+        elif kind == "no layer":
+            del config["layer"]
         (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -107,7 +107,7 @@ def edit(folder: Path, kind: str) -> None:
         "temperature",
         "spec",
         "schema",
-        "no tap",
+        "no layer",
     ],
 )
 def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
@@ -128,7 +128,7 @@ def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
         ({"weight": BUNDLE.weight.astype(np.float64)}, "head.weight is float64; expected float32"),
         ({"bias": np.full(3, np.nan, dtype=np.float32)}, "head.bias has numbers that are not finite"),
         ({"temperature": 0.0}, "calibration.temperature is 0.0"),
-        ({"tap": "layer9"}, r"tap is 'layer9'; expected one of \['last'\]"),
+        ({"layer": "layer9"}, r"layer is 'layer9'; expected one of \['last'\]"),
         ({"track": "evil"}, r"track is 'evil'; expected one of \('head', 'finetune'\)"),
         ({"classes": [1, 2, 3]}, "expected at least 2 different names"),
         ({"backbone": {"bn.mean": np.full(2, np.nan)}}, r"bn\.mean has numbers that are not finite"),

@@ -18,7 +18,7 @@ from headstart.base.errors import FeatureFileError
 SPEC: dict[str, Any] = {
     "backbone": "tiny",
     "precision": "float32",
-    "taps": ["last"],
+    "layers": ["last"],
     "transform": {"resize_px": 256, "mean": [0.5]},
     "views": ["center", "mirror"],
 }
@@ -40,14 +40,14 @@ def test_layout_is_the_contract(tmp_path: Path) -> None:
     write(path)
 
     with h5py.File(path) as file:
-        assert sorted(file) == ["digest", "taps"]
-        assert list(file["taps"]) == ["last"]
+        assert sorted(file) == ["digest", "layers"]
+        assert list(file["layers"]) == ["last"]
         assert [digest.decode() for digest in file["digest"]] == DIGESTS
-        assert np.array_equal(file["taps/last"], ROWS)
-        assert file["taps/last"].dtype == np.float32
-        assert file["taps/last"].chunks is None
+        assert np.array_equal(file["layers/last"], ROWS)
+        assert file["layers/last"].dtype == np.float32
+        assert file["layers/last"].chunks is None
         assert sorted(file.attrs) == ["fingerprint", "schema", "spec"]
-        assert file.attrs["schema"] == "headstart.features/1"
+        assert file.attrs["schema"] == "headstart.features/2"
         assert file.attrs["fingerprint"] == fingerprint(SPEC)
 
 
@@ -122,8 +122,8 @@ def test_digests_must_ascend(tmp_path: Path, digests: list[str]) -> None:
         pass
 
 
-def test_another_recipe_is_named_by_key_and_values(tmp_path: Path) -> None:
-    """A file made by another recipe is refused with the first difference, both values and the remedy."""
+def test_another_spec_is_named_by_key_and_values(tmp_path: Path) -> None:
+    """A file made by another spec is refused with the first difference, both values and the remedy."""
     path = tmp_path / "f.h5"
     write(path)
     expected = {**SPEC, "transform": {"resize_px": 232, "mean": [0.5]}}
@@ -137,14 +137,14 @@ def test_another_recipe_is_named_by_key_and_values(tmp_path: Path) -> None:
     assert f"{path}: transform.resize_px is 256, this run expects 232. Run: dvc repro extract" == str(caught.value)
 
 
-def test_missing_image_and_tap_are_named(tmp_path: Path) -> None:
-    """Asking for an image or a tap that the file does not have is an error with its name."""
+def test_missing_image_and_layer_are_named(tmp_path: Path) -> None:
+    """Asking for an image or a layer that the file does not have is an error with its name."""
     path = tmp_path / "f.h5"
     write(path)
     with open_features(path) as features:
         with pytest.raises(FeatureFileError, match="no row for 1 of 2 images, the first 0000"):
             features.read("last", [DIGESTS[0], "0" * 64])
-        with pytest.raises(FeatureFileError, match="no tap 'first'"):
+        with pytest.raises(FeatureFileError, match="no layer 'first'"):
             features.read("first", DIGESTS)
 
 
@@ -156,7 +156,7 @@ def test_half_precision_is_kept_and_read_as_single(tmp_path: Path) -> None:
         writer.append("last", half)
 
     with h5py.File(path) as file:
-        assert file["taps/last"].dtype == np.float16
+        assert file["layers/last"].dtype == np.float16
     with open_features(path) as features:
         rows = features.read("last", DIGESTS)
         assert rows.dtype == np.float32
@@ -178,16 +178,16 @@ def damage(path: Path, kind: str) -> None:
                 file.attrs["schema"] = "headstart.features/0"
             elif kind == "spec":
                 file.attrs["spec"] = file.attrs["spec"].replace("256", "255")
-            elif kind == "no taps":
-                del file["taps"]
+            elif kind == "no layers":
+                del file["layers"]
             elif kind == "rows":
-                del file["taps/last"]
-                file["taps/last"] = ROWS[:5]
-            elif kind == "extra tap":
-                file["taps/other"] = ROWS
+                del file["layers/last"]
+                file["layers/last"] = ROWS[:5]
+            elif kind == "extra layer":
+                file["layers/other"] = ROWS
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated", "text", "schema", "spec", "no taps", "rows", "extra tap"])
+@pytest.mark.parametrize("kind", ["missing", "truncated", "text", "schema", "spec", "no layers", "rows", "extra layer"])
 def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
     """Whatever is wrong with the file, the reader refuses it, names it and says what to run."""
     path = tmp_path / "f.h5"
@@ -212,10 +212,10 @@ def test_pieces_are_the_rows_that_reading_gives(chosen: set[int], num_bytes: int
     assert np.array_equal(np.concatenate([ROWS[:0], *(rows for _, rows in pieces)]), expected)
 
 
-def test_the_width_of_a_tap_is_known(tmp_path: Path) -> None:
-    """Without reading rows, and an unknown tap is named."""
+def test_the_width_of_a_layer_is_known(tmp_path: Path) -> None:
+    """Without reading rows, and an unknown layer is named."""
     write(tmp_path / "f.h5")
     with open_features(tmp_path / "f.h5") as features:
         assert features.dim("last") == 3
-        with pytest.raises(FeatureFileError, match="no tap 'first'"):
+        with pytest.raises(FeatureFileError, match="no layer 'first'"):
             features.dim("first")

@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from headstart.backbone import build as backbones
 from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
-from headstart.backbone.weights import embedded_weights, torchvision_weights
+from headstart.backbone.weights import packaged_weights, torchvision_weights
 from headstart.base.errors import BackboneError, DownloadError
 from headstart.base.files import sha256_file
 from tests.conftest import TINY, backbone_params
 from tests.support.source import ROOT
 
-EMBEDDED = backbone_params("efficientnet_lite0")
+PACKAGED = backbone_params("efficientnet_lite0")
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -190,10 +190,10 @@ def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
     assert torch.equal(forward(backbone.network), forward(network))
 
 
-def test_the_embedded_weights_are_in_their_places() -> None:
+def test_the_packaged_weights_are_in_their_places() -> None:
     """The packaged tensors, which have other names, end up where they belong: first, middle and last are checked."""
-    backbone = build_backbone(EMBEDDED)
-    placed, packaged = backbone.network.state_dict(), embedded_weights().read()
+    backbone = build_backbone(PACKAGED)
+    placed, packaged = backbone.network.state_dict(), packaged_weights().read()
 
     for ours, theirs in {
         "conv_stem.weight": "_conv_stem.weight",
@@ -274,7 +274,7 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path, suffix: str) -> Non
 @pytest.mark.parametrize(("px", "expected"), [("auto", 64), (96, 96)])
 def test_px_is_resolved(px: int | str, expected: int) -> None:
     """`auto` follows the images, a number is taken as it is."""
-    assert build_backbone(EMBEDDED).facts.transform_for(px, median_short_side_px=8).crop_px == expected
+    assert build_backbone(PACKAGED).facts.transform_for(px, median_short_side_px=8).crop_px == expected
 
 
 def test_px_that_a_network_does_not_take_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Taps: which layers are read, in which order, and how their outputs become vectors."""
+"""Layers: which layers are read, in which order, and how their outputs become vectors."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from headstart.backbone import build as backbones
-from headstart.backbone.layers import EmbeddingNetwork, _output_shapes, default_taps
+from headstart.backbone.layers import EmbeddingNetwork, _output_shapes, default_layers
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform, View, make_views, view_of
 
@@ -34,17 +34,17 @@ def pixels(px: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (2, px, px, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_taps_come_in_the_networks_order() -> None:
-    """However they are asked for, taps come by depth, each once, `last` at the end: a pure file needs one order."""
+def test_layers_come_in_the_networks_order() -> None:
+    """However they are asked for, layers come by depth, each once, `last` at the end: a pure file needs one order."""
     network = EmbeddingNetwork(small_network(), PLAIN, ["last", "layer3", "layer1", "layer3"], "mean")
 
-    assert network.taps == ("layer1", "layer3", "last")
+    assert network.layers == ("layer1", "layer3", "last")
     assert list(network.dims) == ["layer1", "layer3", "last"]
     assert network.dims["last"] == 96
 
 
-def test_a_tap_is_the_mean_over_the_map() -> None:
-    """A convolution's map is averaged over its places; the last tap is what the network itself gives."""
+def test_a_layer_is_the_mean_over_the_map() -> None:
+    """A convolution's map is averaged over its places; the last layer is what the network itself gives."""
     plain = small_network()
     maps: list[torch.Tensor] = []
     plain.layer2.register_forward_hook(lambda _, __, output: maps.append(output))
@@ -57,8 +57,8 @@ def test_a_tap_is_the_mean_over_the_map() -> None:
 
 
 @pytest.mark.parametrize("flattens_first", [False, True], ids=["map", "vector"])
-def test_a_tap_is_read_before_the_next_layer_works_in_place(flattens_first: bool) -> None:
-    """Many networks overwrite a layer's output with its ReLU: the tap has what the layer gave, pooled or not."""
+def test_a_layer_is_read_before_the_next_layer_works_in_place(flattens_first: bool) -> None:
+    """Many networks overwrite a layer's output with its ReLU: the layer has what the layer gave, pooled or not."""
 
     class InPlace(nn.Module):
         def __init__(self) -> None:
@@ -76,7 +76,7 @@ def test_a_tap_is_read_before_the_next_layer_works_in_place(flattens_first: bool
     assert (last >= 0).all()
 
 
-def test_taps_without_a_vector_per_image_are_refused() -> None:
+def test_layers_without_a_vector_per_image_are_refused() -> None:
     """Windows that take the place of the batch, and a class token of a network that has none, are errors."""
 
     class Windows(nn.Module):
@@ -103,10 +103,10 @@ def test_tokens_are_averaged_or_the_class_token_taken(pooling: str) -> None:
     name = [name for name, _ in plain.named_modules() if name.startswith("blocks.") and name.count(".") == 1][-1]
     plain.get_submodule(name).register_forward_hook(lambda _, __, output: blocks.append(output))
     with torch.inference_mode():
-        tap, _ = EmbeddingNetwork(plain, PLAIN, [name, "last"], pooling)(pixels())
+        layer, _ = EmbeddingNetwork(plain, PLAIN, [name, "last"], pooling)(pixels())
     assert plain.num_prefix_tokens == 1
 
-    assert torch.allclose(tap, blocks[-1][:, 1:].mean(1) if pooling == "mean" else blocks[-1][:, 0], atol=1e-6)
+    assert torch.allclose(layer, blocks[-1][:, 1:].mean(1) if pooling == "mean" else blocks[-1][:, 0], atol=1e-6)
 
 
 def test_channels_last_maps_are_averaged_over_places() -> None:
@@ -156,20 +156,20 @@ def test_layers_without_the_class_token_lose_no_patch() -> None:
     patches: list[torch.Tensor] = []
     plain.patch_embed.register_forward_hook(lambda _, __, output: patches.append(output))
     with torch.inference_mode():
-        tap, _ = EmbeddingNetwork(plain, PLAIN, ["patch_embed", "last"], "mean")(pixels())
+        layer, _ = EmbeddingNetwork(plain, PLAIN, ["patch_embed", "last"], "mean")(pixels())
 
-    assert torch.allclose(tap, patches[-1].mean(1), atol=1e-6)
+    assert torch.allclose(layer, patches[-1].mean(1), atol=1e-6)
     with pytest.raises(BackboneError, match="patch_embed gives shape"):
         EmbeddingNetwork(plain, PLAIN, ["patch_embed"], "token")
 
 
 def test_a_wrong_name_gets_near_ones() -> None:
-    """A misspelt tap is answered with modules like it and with what `auto` takes."""
+    """A misspelt layer is answered with modules like it and with what `auto` takes."""
     with pytest.raises(BackboneError, match=r"'layr2' is no module of this network; near ones are .*layer2.*auto"):
         EmbeddingNetwork(small_network(), PLAIN, ["layr2"], "mean")
 
 
-def test_a_tap_that_cannot_be_pooled_is_refused() -> None:
+def test_a_layer_that_cannot_be_pooled_is_refused() -> None:
     """A map has no class token: an error that says what was found and expected."""
     with pytest.raises(BackboneError, match=r"layer2 gives shape \(\d+, \d+, \d+\) per image.*token"):
         EmbeddingNetwork(small_network(), PLAIN, ["layer2"], "token")
@@ -193,8 +193,8 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_default_taps_span_the_depth(name: str) -> None:
-    """By default about five stages over the last two thirds of the network are read, and the last layer."""
+def test_default_layers_span_the_depth(name: str) -> None:
+    """By default about five blocks over the last two thirds of the network are read, and the last layer."""
     if name.startswith("timm/"):
         network: Any = timm.create_model(name.removeprefix("timm/"), num_classes=0)
     else:
@@ -202,7 +202,7 @@ def test_default_taps_span_the_depth(name: str) -> None:
         network = torchvision.models.get_model(name, weights=None, **options)
         backbones._remove_classifier(network)
 
-    assert default_taps(network, _output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]
+    assert default_layers(network, _output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]
 
 
 def test_views_begin_with_the_centre_and_its_mirror() -> None:

@@ -18,7 +18,7 @@ from headstart.base.errors import DownloadError
 from tests.support.source import ROOT
 
 BODY = bytes(range(256)) * 3000
-get = partial(download, room="test", remedy="Do this.")
+get = partial(download, stage="test", remedy="Do this.")
 
 
 class Handler(BaseHTTPRequestHandler):

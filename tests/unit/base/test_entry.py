@@ -1,4 +1,4 @@
-"""A room that cannot do its work says so in one message; a bug still shows its trace."""
+"""A stage that cannot do its work says so in one message; a bug still shows its trace."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.support.source import ROOT
 
 
 def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    """The message begins with the room's name and ends the process with 1."""
+    """The message begins with the stage's name and ends the process with 1."""
 
     def main() -> None:
         raise DataError("no such folder. Do this.")
@@ -61,16 +61,16 @@ def test_a_bug_shows_its_trace() -> None:
 
 
 @pytest.mark.parametrize(
-    "room",
+    "stage",
     sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py")),
 )
-def test_a_wrong_python_is_told_in_one_line(tmp_path: Path, room: str) -> None:
+def test_a_wrong_python_is_told_in_one_line(tmp_path: Path, stage: str) -> None:
     """Started by a Python without the project's packages, every stage names that Python and the way out."""
     base = Path(getattr(sys, "_base_executable", sys.executable))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
         [base, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runpy; "
-         f"sys.argv = ['x', 'head']; runpy.run_module('stages.{room}', run_name='__main__')"],
+         f"sys.argv = ['x', 'head']; runpy.run_module('stages.{stage}', run_name='__main__')"],
         capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ def edited(tmp_path: Path, *pairs: tuple[str, str]) -> Path:
 
 
 def test_shipped_params_are_valid() -> None:
-    """The params.yaml of the project passes its own check, and a room gets its section's values."""
+    """The params.yaml of the project passes its own check, and a stage gets its section's values."""
     params = load_params(HeadParams, ROOT / "params.yaml")
 
     assert params.head.c == "auto"
@@ -56,8 +56,8 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     assert "head.nfiles: expected another name" in message
 
 
-def test_mistakes_in_other_rooms_sections_are_told(tmp_path: Path) -> None:
-    """A room refuses to start when a section that it does not read is wrong: no slow work before a late failure."""
+def test_mistakes_in_other_stages_sections_are_told(tmp_path: Path) -> None:
+    """A stage refuses to start when a section that it does not read is wrong: no slow work before a late failure."""
     path = edited(tmp_path, ("  c: auto", "  c: -1"))
 
     with pytest.raises(ParamsError, match=r"head\.c: expected greater than or equal to .* or 'auto'; found -1"):
@@ -118,6 +118,6 @@ def test_files_that_are_not_sections_are_refused(tmp_path: Path, text: str) -> N
 
 
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
-    """Started elsewhere, a room says that it wants the project's root."""
+    """Started elsewhere, a stage says that it wants the project's root."""
     with pytest.raises(ParamsError, match="Run from the project's root folder"):
         load_params(HeadParams, tmp_path / "params.yaml")

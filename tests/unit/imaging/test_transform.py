@@ -66,7 +66,7 @@ def test_timm_networks_see_their_own_transform(tmp_path: Path, architecture: str
     assert torch.allclose(network_input(transform, PHOTO), own(PHOTO), atol=1e-6)
 
 
-def test_the_embedded_network_sees_224_px() -> None:
+def test_the_packaged_network_sees_224_px() -> None:
     """EfficientNet-Lite0 gets 224 px, bicubic, scaled to [-1, 1]."""
     transform = build_backbone(backbone_params("efficientnet_lite0")).facts.transform
     white = Image.new("RGB", (500, 300), (255, 255, 255))

@@ -222,12 +222,12 @@ def test_what_a_fold_holds_out_reaches_none_of_its_fits(designs_of: DesignsOf) -
 @pytest.mark.parametrize("hidden", [1, 2], ids=["held out", "inner validation"])
 def test_sgd_trains_on_no_row_that_it_is_to_be_judged_by(designs_of: DesignsOf, hidden: int) -> None:
     """With the rows of the held-out fold, or of the inner validation, made into something else, the weights stay."""
-    recipe = SgdParams(optimizer="sgd", learning_rate=0.01, momentum=0.9, step_epochs=7, gamma=0.1, batch=16, epochs=1)
+    spec = SgdParams(optimizer="sgd", learning_rate=0.01, momentum=0.9, step_epochs=7, gamma=0.1, batch=16, epochs=1)
     x, classes = clusters(90, 12, 3)
     fits = []
     for _ in range(2):
         designs = designs_of(x, Targets(classes, np.ones(90), 3))
-        fits.append(fit_sgd(designs.rows, designs.targets, 1, recipe, 0))
+        fits.append(fit_sgd(designs.rows, designs.targets, 1, spec, 0))
         x = np.where((designs.rows.folds == hidden)[:, None], np.float32(5), x)
 
     assert np.allclose(fits[0].weight, fits[1].weight, rtol=1e-6, atol=1e-9)
@@ -334,7 +334,7 @@ def test_many_rows_in_float32_give_nearly_the_same(
 
 
 def test_too_weak_a_regularisation_for_float32_is_told(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rounding hides the columns' variance, an error names the knobs in place of a stack trace."""
+    """Where rounding hides the columns' variance, an error names the settings in place of a stack trace."""
     monkeypatch.setattr("headstart.linear.designs._MANY", 0)
     x, classes = clusters(90, 4, 3)
     monkeypatch.setattr("headstart.linear.rows._FAR", 1e9)

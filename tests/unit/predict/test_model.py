@@ -21,7 +21,7 @@ from sklearn.model_selection import cross_val_score
 from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
-from headstart.backbone.weights import EMBEDDED
+from headstart.backbone.weights import PACKAGED
 from headstart.base.errors import BundleError, DataError, ParamsError
 from headstart.base.files import sha256_file
 from headstart.imaging.transform import view_of
@@ -220,7 +220,7 @@ def test_weights_are_found_by_their_digest(
         load(bundles["head"], weights="none.pth")
     shutil.copy(tiny_backbone.weights, tmp_path / "weights" / "b.safetensors")
     load(bundles["head"])
-    packaged = {"backbone": EMBEDDED, "weights_sha256": "0" * 64, "pooling": "mean"}
+    packaged = {"backbone": PACKAGED, "weights_sha256": "0" * 64, "pooling": "mean"}
     with pytest.raises(BundleError, match="what is published now has sha256"):
         find_backbone(packaged, "last", None)
 
@@ -269,7 +269,7 @@ def test_bundles_of_another_making_are_refused(tmp_path: Path, tiny_backbone: Ba
         ({"crop_px": 1000}, "expected 1 <= crop_px <= resize_px"),
     ],
 )
-def test_a_damaged_recipe_is_refused(
+def test_a_damaged_spec_is_refused(
     tmp_path: Path, tiny_backbone: BackboneParams, changes: dict[str, Any], words: str
 ) -> None:
     """Also where all digests agree, because somebody wrote them anew."""
@@ -385,12 +385,12 @@ def test_members_of_archives_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert parts == [["0", "1", "2", "3"], ["4", "5", "6"], ["7", "8"], ["9", "10"], ["11"]]
 
 
-@pytest.mark.parametrize("tap", ["last", "layer3"])
+@pytest.mark.parametrize("layer", ["last", "layer3"])
 def test_a_heat_map_is_the_part_of_each_place_in_the_logit(
-    tiny_backbone: BackboneParams, tmp_path: Path, photos: Path, tap: str
+    tiny_backbone: BackboneParams, tmp_path: Path, photos: Path, layer: str
 ) -> None:
     """The map's mean is the embedding, so the head's weights say how much each place adds; the hottest place is 1."""
-    bundle = make_bundle(tiny_backbone, track="finetune", views=1, tap=tap)
+    bundle = make_bundle(tiny_backbone, track="finetune", views=1, layer=layer)
     ready = load(written(tmp_path / "b", bundle))
     maps = find_heat_maps(bundle, None)
     assert maps is not None

@@ -13,7 +13,7 @@ from scipy.stats import binomtest, bootstrap
 
 from headstart.base.errors import TableError
 from headstart.tables.compare import Advice
-from headstart.tables.head import TapScore
+from headstart.tables.head import LayerScore
 from headstart.tables.metrics import write_metrics
 from headstart.tables.predictions import Predictions
 from stages.compare.advice import advise
@@ -101,9 +101,9 @@ def test_the_head_is_shipped_unless_fine_tuning_is_significantly_better(
     assert comparison.numbers()["significant"] == significant
 
 
-def tap(depth: int, name: str, accuracy: float, margin: float = 0.01) -> TapScore:
+def layer(depth: int, name: str, accuracy: float, margin: float = 0.01) -> LayerScore:
     """Return a layer's score."""
-    return TapScore(depth, name, accuracy, accuracy - margin, accuracy + margin, 0.1, 1.0, int(name == "last"))
+    return LayerScore(depth, name, accuracy, accuracy - margin, accuracy + margin, 0.1, 1.0, int(name == "last"))
 
 
 SAME = compare(predictions([True] * 50), predictions([True] * 50))
@@ -114,7 +114,7 @@ EVIDENCE = Evidence(
     doubling_gain=0.02,
     doubling_gain_low=0.0,
     doubling_gain_high=0.04,
-    taps=[tap(1, "middle", 0.90), tap(2, "last", 0.95)],
+    layers=[layer(1, "middle", 0.90), layer(2, "last", 0.95)],
     comparison=SAME,
     head_accuracy=1.0,
     finetune_accuracy=1.0,
@@ -154,10 +154,10 @@ def test_the_size_is_what_doubling_would_add(num_training: int, gain: tuple[floa
 def test_likeness_is_where_the_best_layer_lies() -> None:
     """Similar if the last layer wins, different if an earlier one does beyond chance, else it cannot be told."""
     assert advice().similarity.verdict == "similar"
-    assert advice(taps=[tap(1, "middle", 0.98), tap(2, "last", 0.95)]).similarity.verdict == "different"
-    assert advice(taps=[tap(1, "middle", 0.96), tap(2, "last", 0.95)]).similarity.verdict == "cannot tell"
-    assert advice(taps=[tap(1, "last", 0.95)]).similarity.verdict == "cannot tell"
-    assert "0.980 (0.970 to 0.990)" in advice(taps=[tap(1, "m", 0.98), tap(2, "last", 0.95)]).similarity.why
+    assert advice(layers=[layer(1, "middle", 0.98), layer(2, "last", 0.95)]).similarity.verdict == "different"
+    assert advice(layers=[layer(1, "middle", 0.96), layer(2, "last", 0.95)]).similarity.verdict == "cannot tell"
+    assert advice(layers=[layer(1, "last", 0.95)]).similarity.verdict == "cannot tell"
+    assert "0.980 (0.970 to 0.990)" in advice(layers=[layer(1, "m", 0.98), layer(2, "last", 0.95)]).similarity.why
 
 
 def test_the_rule_of_thumb_stands_beside_the_measurement() -> None:
@@ -166,7 +166,7 @@ def test_the_rule_of_thumb_stands_beside_the_measurement() -> None:
     assert "disagrees: fine-tuning is significantly better" in advice(comparison=BETTER).rule
     large = advice(num_training=4000)
     assert "fine-tuning the network. The measurement disagrees: fine-tuning is not significantly better" in large.rule
-    assert "cannot be told" in advice(taps=[tap(1, "last", 0.95)]).rule
+    assert "cannot be told" in advice(layers=[layer(1, "last", 0.95)]).rule
     assert advice(comparison=BETTER).ship.verdict == "finetune"
     assert "20 images only fine-tuning gets right, 0 only the head" in advice(comparison=BETTER).ship.why
 
@@ -177,8 +177,8 @@ def test_what_to_try_next_follows_from_the_evidence() -> None:
         "dvc exp run -S finetune.optimizer.backbone_rate=0.0001",
         "dvc exp run -S extract.views=2",
     ]
-    different = [tap(1, "middle", 0.98), tap(2, "last", 0.95)]
-    found = advice(num_suspects=3, doubling_gain_low=0.01, best_epoch=8, taps=different).suggestions
+    different = [layer(1, "middle", 0.98), layer(2, "last", 0.95)]
+    found = advice(num_suspects=3, doubling_gain_low=0.01, best_epoch=8, layers=different).suggestions
     assert [one.command for one in found] == [
         "",
         "",
@@ -194,14 +194,14 @@ def test_nothing_is_suggested_that_was_done() -> None:
     gentler = advice(backbone_rate=0.003, num_views=2).suggestions
     assert [one.command for one in gentler] == ["dvc exp run -S finetune.optimizer.backbone_rate=0.001"]
     assert advice(backbone_rate=1e-5, num_views=2).suggestions == []
-    different = [tap(1, "middle", 0.98), tap(2, "last", 0.95)]
-    assert advice(taps=different, layer_decay=1.0, best_epoch=7).suggestions == []
+    different = [layer(1, "middle", 0.98), layer(2, "last", 0.95)]
+    assert advice(layers=different, layer_decay=1.0, best_epoch=7).suggestions == []
 
 
-def test_taps_without_a_chosen_one_are_refused() -> None:
+def test_layers_without_a_chosen_one_are_refused() -> None:
     """A damaged table is told, not guessed at."""
     with pytest.raises(TableError, match="no row is the chosen one"):
-        advice(taps=[tap(1, "middle", 0.9)])
+        advice(layers=[layer(1, "middle", 0.9)])
 
 
 def test_a_significantly_worse_fine_tuning_is_told() -> None:
@@ -213,8 +213,8 @@ def test_a_significantly_worse_fine_tuning_is_told() -> None:
 
 def test_suggested_commands_are_valid(tmp_path: Path) -> None:
     """Every value that a suggestion sets is one that params.yaml takes."""
-    different = [tap(1, "middle", 0.98), tap(2, "last", 0.95)]
-    several = [advice(), advice(best_epoch=8, taps=different), advice(taps=[tap(1, "last", 0.95)])]
+    different = [layer(1, "middle", 0.98), layer(2, "last", 0.95)]
+    several = [advice(), advice(best_epoch=8, layers=different), advice(layers=[layer(1, "last", 0.95)])]
     commands = {one.command for each in several for one in each.suggestions if one.command}
     yaml, text = YAML(), (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert len(commands) == 5

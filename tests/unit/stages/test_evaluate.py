@@ -290,7 +290,7 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
 
 
 def test_metrics_without_distinct_images_leave_their_accuracy_out(tmp_path: Path) -> None:
-    """Where all reported images look like training images there is no number, not a zero."""
+    """Where all test images look like training images there is no number, not a zero."""
     found = many(30, "ab")
     everywhere = score(Outcomes.of(found), 2, 100, 0)
     results.write_scores(tmp_path / "scores.csv", everywhere, {}, {})

@@ -33,7 +33,7 @@ from headstart.imaging.decode import decode
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import Transform, View
 from headstart.store.shards import SHARD_PATTERN
-from stages.extract import embedder as recipe
+from stages.extract import embedder
 from stages.extract.extraction import extract
 from stages.extract.pipeline import embed_rows
 from tests.conftest import extract_params, index_of
@@ -47,10 +47,10 @@ CENTER = View(None, mirror=False)
 def test_embeddings_are_the_backbones_own(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, engine: str
 ) -> None:
-    """Each row is what the frozen network gives for that image alone, at every tap and for every view, by digest."""
+    """Each row is what the frozen network gives for that image alone, at every layer and for every view, by digest."""
     rows = index_of(photos)
     shutil.copytree(engines, tmp_path / "store")
-    backbone = tiny_backbone if engine == "onnx" else tiny_backbone.model_copy(update={"taps": ["last", "layer2"]})
+    backbone = tiny_backbone if engine == "onnx" else tiny_backbone.model_copy(update={"layers": ["last", "layer2"]})
     params = extract_params(photos, backbone, runtime={"engine": engine}, extract={"views": 2})
     done = extract(rows, params, tmp_path / "f.h5", tmp_path / "store")
     network = build_backbone(backbone).network
@@ -289,7 +289,7 @@ def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
 class Needy(torch.nn.Module):
     """A network whose device holds few pictures."""
 
-    taps = ("last",)
+    layers = ("last",)
 
     def __init__(self, max_batch: int) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ def test_onnx_on_another_device_is_refused(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that cannot use the chosen device is an error, not another device."""
-    monkeypatch.setattr(recipe, "choose_device", lambda _: "cuda")
+    monkeypatch.setattr(embedder, "choose_device", lambda _: "cuda")
     with pytest.raises(ParamsError, match=r"runtime\.engine: onnx runs on the CPU only; the device is cuda"):
         extract(index_of(photos), extract_params(photos, tiny_backbone, runtime={"engine": "onnx"}), tmp_path, tmp_path)
 
@@ -339,7 +339,7 @@ def test_mistakes_in_the_backbone_are_told_as_they_are(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path
 ) -> None:
     """Errors of the process that exports arrive with their own words, and nothing is run by torch instead."""
-    params = extract_params(photos, tiny_backbone.model_copy(update={"taps": ["layr2"]}), runtime={"engine": "auto"})
+    params = extract_params(photos, tiny_backbone.model_copy(update={"layers": ["layr2"]}), runtime={"engine": "auto"})
     with pytest.raises(BackboneError, match="'layr2' is no module of this network; near ones are"):
         extract(index_of(photos), params, tmp_path / "f.h5", tmp_path / "store")
 
@@ -353,7 +353,7 @@ def test_what_onnx_cannot_run_is_run_by_torch(
     def fail(*_: object) -> None:
         raise ExportError("no such operator")
 
-    monkeypatch.setattr(recipe, "export_backbone", fail)
+    monkeypatch.setattr(embedder, "export_backbone", fail)
     auto, named = (extract_params(photos, tiny_backbone, runtime={"engine": name}) for name in ("auto", "onnx"))
 
     assert extract(index_of(photos), auto, tmp_path / "f.h5", tmp_path / "store").engine == "torch"
@@ -399,7 +399,7 @@ def test_an_exported_network_is_kept_and_checked(
             shutil.copy(file, root / "engines" / file.name.replace(kept_key, exported[-1]))
 
     kept_key = backbone_key(tiny_backbone)
-    monkeypatch.setattr(recipe, "export_backbone", export)
+    monkeypatch.setattr(embedder, "export_backbone", export)
     extract(index_of(photos), params, tmp_path / "f.h5", root)
     assert exported == []
     (graph,) = (root / "engines").glob("*.onnx")
@@ -421,10 +421,10 @@ def test_a_run_by_a_kept_network_needs_no_torch(
     shutil.copytree(engines, tmp_path / "store")
     code = (
         "import sys; from pathlib import Path; from stages.extract.params import Params; "
-        "from stages.extract.extraction import extract; from stages.index.build import build_ledger; "
+        "from stages.extract.extraction import extract; from stages.index.build import build_index; "
         "from headstart.sources.folder import list_files; "
         "from stages.index.params import IndexParams; params = Params.model_validate_json(sys.argv[1]); "
-        "root = Path(params.data.path); rows = build_ledger(root, list_files(root), "
+        "root = Path(params.data.path); rows = build_index(root, list_files(root), "
         "IndexParams(extensions=['jpg', 'png'], max_pixels=10**7, on_bad='fail', "
         "max_bad_fraction=0.0, max_removed_fraction=0.1, table=None), 1); "
         "print(extract(rows, params, Path(sys.argv[2]), Path(sys.argv[3])).num_embedded, 'torch' in sys.modules)"

@@ -35,7 +35,7 @@ from stages.finetune.augmentation import Augmentation
 from stages.finetune.classifier import Classifier
 from stages.finetune.epochs import Epoch, best_epoch
 from stages.finetune.freeze import Freezing, depths, order_of_layers
-from stages.finetune.frozen_prefix import find_front
+from stages.finetune.frozen_prefix import find_frozen_prefix
 from stages.finetune.job import FineTuned, Job
 from stages.finetune.launch import fine_tune
 from stages.finetune.loader import even_batches
@@ -82,7 +82,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: Back
 
 
 def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], list[SplitRow]]:
-    """Return index and split: of each class two reported images, the others for training."""
+    """Return index and split: of each class two test images, the others for training."""
     index = read_rows(project / "index.csv", IndexRow)
     reported = {f"{name}/{number}" for name in CLASSES for number in (0, 1)}
     return index, [
@@ -222,16 +222,16 @@ def test_only_what_is_unfrozen_moves(
 
 
 @pytest.mark.usefixtures("keep_last")
-def test_a_frozen_front_runs_once_and_changes_nothing(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_prefix_runs_once_and_changes_nothing(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without augmentation the frozen layers run once per image; the result is that of running them every epoch."""
     options = {"unfreeze": "layer4", "augmentation__kind": "none", "epochs": 3}
     once = tune(**options)
     once.checkpoint.remove()
     with monkeypatch.context() as patch:
-        patch.setattr("stages.finetune.job.find_front", lambda *_: None)
+        patch.setattr("stages.finetune.job.find_frozen_prefix", lambda *_: None)
         every_time = tune(**options)
 
-    assert (once.has_front, every_time.has_front) == (True, False)
+    assert (once.has_frozen_prefix, every_time.has_frozen_prefix) == (True, False)
     for name, values in tensors_of(once).items():
         np.testing.assert_allclose(values, tensors_of(every_time)[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
@@ -264,7 +264,7 @@ def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
         {"optimizer__kind": "sgd", "augmentation__kind": "mild", "augmentation__mixup": 0.4, "label_smoothing": 0.1},
         {"optimizer__kind": "rmsprop", "unfreeze": "layer4", "augmentation__kind": "none", "accumulate": 2},
     ],
-    ids=["default", "mixup", "front"],
+    ids=["default", "mixup", "prefix"],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, Any]) -> None:
     """A run that was stopped after an epoch ends with the weights, the history and the logits of an undisturbed one."""
@@ -470,8 +470,8 @@ def test_a_front_that_is_no_chain_is_not_taken_off() -> None:
     network.pos_embed.data.normal_(0, 1)
     classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
 
-    assert find_front(classifier, "blocks.1", order, 32) is None
-    assert find_front(classifier, None, order, 32) is not None
+    assert find_frozen_prefix(classifier, "blocks.1", order, 32) is None
+    assert find_frozen_prefix(classifier, None, order, 32) is not None
 
 
 def test_no_batch_is_a_lone_image() -> None:
@@ -562,7 +562,7 @@ def test_the_bundle_holds_the_network(tune: Tune, project: Path) -> None:
     assert differing(dict(again.backbone), dict(tuned.bundle.backbone)) == set()
     assert {np.asarray(value).ndim for value in again.backbone.values()} >= {0, 1, 4}
     assert again.track == "finetune"
-    assert again.spec["taps"] == ["last"]
+    assert again.spec["layers"] == ["last"]
 
 
 def _train_rank(rank: int, folder: str, params: Params, path: str) -> None:

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from headstart.artifacts.bundle import write_bundle
 from headstart.artifacts.features import open_features
 from headstart.base.errors import DataError, FeatureFileError, ParamsError
-from headstart.tables.head import LabelSuspect, LearningPoint, NearDuplicate, TapScore
+from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from stages.head import results
@@ -24,7 +24,7 @@ from tests.support.head_data import digests_of, write_features
 from tests.support.source import ROOT
 
 NUM, NUM_TRAINING = 150, 110
-Taps = dict[str, NDArray[np.float32]]
+Layers = dict[str, NDArray[np.float32]]
 
 
 def head_params(*, memory: int = 2**30, **changes: Any) -> Params:
@@ -36,8 +36,8 @@ def head_params(*, memory: int = 2**30, **changes: Any) -> Params:
     )
 
 
-def blobs(num_classes: int = 3, seed: int = 0) -> tuple[Taps, list[str]]:
-    """Return rows of two taps, one a good deal clearer than the other, and their labels."""
+def blobs(num_classes: int = 3, seed: int = 0) -> tuple[Layers, list[str]]:
+    """Return rows of two layers, one a good deal clearer than the other, and their labels."""
     random = np.random.default_rng(seed)
     classes = random.permutation(np.arange(NUM) % num_classes)
     centres = random.normal(size=(num_classes, 8))
@@ -48,7 +48,7 @@ def blobs(num_classes: int = 3, seed: int = 0) -> tuple[Taps, list[str]]:
 
 def train(
     folder: Path,
-    embeddings: Taps,
+    embeddings: Layers,
     labels: list[str],
     *,
     order: NDArray[np.int64] | None = None,
@@ -75,31 +75,34 @@ def bundle_bytes(folder: Path, trained: TrainedHead) -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
-def test_every_kind_finds_the_clearer_tap_and_predicts(tmp_path: Path, kind: str) -> None:
-    """The tap that tells the classes apart is chosen, and the reported rows are predicted well and by its bundle."""
-    taps, labels = blobs()
-    trained = train(tmp_path, taps, labels, kind=kind)
+def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: str) -> None:
+    """The layer that tells the classes apart is chosen, and the test rows are predicted well and by its bundle."""
+    layers, labels = blobs()
+    trained = train(tmp_path, layers, labels, kind=kind)
     predictions = trained.predictions
     hits = [label == guess for label, guess in zip(labels[NUM_TRAINING:], predictions.predicted, strict=True)]
 
-    assert trained.bundle.tap == "middle"
-    assert trained.fitted.taps["middle"].log_loss < trained.fitted.taps["last"].log_loss
+    assert trained.bundle.layer == "middle"
+    assert trained.fitted.layers["middle"].log_loss < trained.fitted.layers["last"].log_loss
     assert np.mean(hits) > 0.85
     assert list(predictions.digests) == digests_of(NUM)[NUM_TRAINING:]
-    assert np.allclose(predictions.logits, trained.bundle.logits(taps["middle"][NUM_TRAINING:, None]))
+    assert np.allclose(predictions.logits, trained.bundle.logits(layers["middle"][NUM_TRAINING:, None]))
     assert abs(np.mean(hits) - trained.fitted.scored.accuracy) < 0.15
     assert trained.bundle.trained_on["num_images"] == NUM_TRAINING
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
 def test_the_reported_rows_reach_no_fit_and_no_choice(tmp_path: Path, kind: str) -> None:
-    """With labels and features of the reported rows scrambled, the bundle is the same, byte for byte."""
-    taps, labels = blobs()
-    scrambled = {name: rows.copy() for name, rows in taps.items()}
+    """With labels and features of the test rows scrambled, the bundle is the same, byte for byte."""
+    layers, labels = blobs()
+    scrambled = {name: rows.copy() for name, rows in layers.items()}
     for rows in scrambled.values():
         rows[NUM_TRAINING:] = np.random.default_rng(5).normal(size=rows[NUM_TRAINING:].shape) * 1000
     relabelled = [*labels[:NUM_TRAINING], *labels[NUM_TRAINING:][::-1]]
-    one, other = train(tmp_path / "a", taps, labels, kind=kind), train(tmp_path / "b", scrambled, relabelled, kind=kind)
+    one, other = (
+        train(tmp_path / "a", layers, labels, kind=kind),
+        train(tmp_path / "b", scrambled, relabelled, kind=kind),
+    )
 
     assert bundle_bytes(tmp_path / "a", one) == bundle_bytes(tmp_path / "b", other)
     assert np.array_equal(one.out_of_fold.logits, other.out_of_fold.logits)
@@ -108,10 +111,10 @@ def test_the_reported_rows_reach_no_fit_and_no_choice(tmp_path: Path, kind: str)
 
 def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
     """Rows in another order give the same bytes; classes in another order the same probabilities by name."""
-    taps, labels = blobs()
-    plain = train(tmp_path / "a", taps, labels)
-    shuffled = train(tmp_path / "b", taps, labels, order=np.random.default_rng(0).permutation(NUM))
-    turned = train(tmp_path / "c", taps, labels, classes=["class 2", "class 0", "class 1"])
+    layers, labels = blobs()
+    plain = train(tmp_path / "a", layers, labels)
+    shuffled = train(tmp_path / "b", layers, labels, order=np.random.default_rng(0).permutation(NUM))
+    turned = train(tmp_path / "c", layers, labels, classes=["class 2", "class 0", "class 1"])
 
     assert bundle_bytes(tmp_path / "a", plain) == bundle_bytes(tmp_path / "b", shuffled)
     mine, theirs = (softmax(trained.predictions.logits, axis=1) for trained in (plain, turned))
@@ -121,9 +124,9 @@ def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
 
 def test_rows_that_do_not_fit_into_memory_give_the_same_head(tmp_path: Path) -> None:
     """With far less memory than the features take, rows are read again and again, and the result is the same."""
-    taps, labels = blobs()
-    kept = train(tmp_path / "a", taps, labels)
-    read_again = train(tmp_path / "b", taps, labels, memory=64 * 2**20)
+    layers, labels = blobs()
+    kept = train(tmp_path / "a", layers, labels)
+    read_again = train(tmp_path / "b", layers, labels, memory=64 * 2**20)
     tiny = Params.model_construct(
         head=head_params().head, runtime=head_params().runtime.model_copy(update={"memory": 16})
     )
@@ -141,9 +144,9 @@ def test_rows_that_do_not_fit_into_memory_give_the_same_head(tmp_path: Path) -> 
 
 def test_out_of_fold_logits_cover_the_training_rows_and_know_no_label_of_theirs(tmp_path: Path) -> None:
     """Each training row has logits by a fit that never saw it: on noise they are right no more often than chance."""
-    taps, labels = blobs()
+    layers, labels = blobs()
     noise = {"last": np.random.default_rng(3).normal(size=(NUM, 200)).astype(np.float32)}
-    trained = train(tmp_path / "a", taps, labels)
+    trained = train(tmp_path / "a", layers, labels)
     guessing = train(tmp_path / "b", noise, labels)
 
     assert list(trained.out_of_fold.digests) == digests_of(NUM)[:NUM_TRAINING]
@@ -156,9 +159,9 @@ def test_out_of_fold_logits_cover_the_training_rows_and_know_no_label_of_theirs(
 
 def test_views_are_averaged(tmp_path: Path) -> None:
     """Rows with several views train and score as their mean."""
-    taps, labels = blobs()
+    layers, labels = blobs()
     wobble = np.random.default_rng(0).normal(size=(NUM, 1, 8)).astype(np.float32) * 0.1
-    views = np.concatenate([taps["middle"][:, None] + wobble, taps["middle"][:, None] - wobble], axis=1)
+    views = np.concatenate([layers["middle"][:, None] + wobble, layers["middle"][:, None] - wobble], axis=1)
     several = train(tmp_path / "a", {"middle": views}, labels)
     mean = train(tmp_path / "b", {"middle": views.mean(axis=1)}, labels)
 
@@ -168,8 +171,8 @@ def test_views_are_averaged(tmp_path: Path) -> None:
 
 def test_validation_rows_are_for_training(tmp_path: Path) -> None:
     """Rows of a given `val` split are trained on, never reported."""
-    taps, labels = blobs()
-    write_features(tmp_path / "f.h5", digests_of(NUM), taps)
+    layers, labels = blobs()
+    write_features(tmp_path / "f.h5", digests_of(NUM), layers)
     weights = []
     for name in ("train", "val"):
         split = [
@@ -184,9 +187,9 @@ def test_validation_rows_are_for_training(tmp_path: Path) -> None:
 
 def test_a_strength_that_is_given_is_taken(tmp_path: Path) -> None:
     """`c` is what logistic and ridge fit with; weaker regularisation gives larger weights."""
-    taps, labels = blobs()
+    layers, labels = blobs()
     for kind in ("logistic", "ridge"):
-        weak, strong = (train(tmp_path, taps, labels, kind=kind, c=c) for c in (1.0, 0.001))
+        weak, strong = (train(tmp_path, layers, labels, kind=kind, c=c) for c in (1.0, 0.001))
         assert (weak.fitted.scored.c, strong.fitted.scored.c) == (1.0, 0.001)
         assert np.linalg.norm(weak.bundle.weight) > np.linalg.norm(strong.bundle.weight)
 
@@ -195,22 +198,22 @@ def test_class_weights_move_the_predictions(tmp_path: Path) -> None:
     """A class that counts more is predicted more often; balanced weights find more of a rare class."""
     random = np.random.default_rng(0)
     rare = random.random(NUM) < 0.12
-    taps = {"last": (random.normal(size=(NUM, 6)) + 1.2 * rare[:, None]).astype(np.float32)}
+    layers = {"last": (random.normal(size=(NUM, 6)) + 1.2 * rare[:, None]).astype(np.float32)}
     labels = ["rare" if is_rare else "usual" for is_rare in rare]
     found = {}
     for name, weights in {"none": "none", "balanced": "balanced", "table": {"rare": 30.0}}.items():
-        predictions = train(tmp_path, taps, labels, class_weights=weights, c=0.1).predictions
+        predictions = train(tmp_path, layers, labels, class_weights=weights, c=0.1).predictions
         found[name] = predictions.predicted.count("rare")
 
     assert found["none"] < found["balanced"] <= found["table"]
     with pytest.raises(ParamsError, match=r"head\.class_weights: found \['ghost'\]; expected some of the classes"):
-        train(tmp_path, taps, labels, class_weights={"ghost": 1.0})
+        train(tmp_path, layers, labels, class_weights={"ghost": 1.0})
 
 
 def test_a_class_without_training_rows_stays_in_the_bundle(tmp_path: Path) -> None:
     """A class that only the list of classes knows has its place in the logits and is improbable."""
-    taps, labels = blobs()
-    trained = train(tmp_path, taps, labels, classes=["absent", "class 0", "class 1", "class 2"])
+    layers, labels = blobs()
+    trained = train(tmp_path, layers, labels, classes=["absent", "class 0", "class 1", "class 2"])
 
     assert trained.bundle.weight.shape == (4, 8)
     assert np.isfinite(trained.predictions.logits).all()
@@ -220,58 +223,58 @@ def test_a_class_without_training_rows_stays_in_the_bundle(tmp_path: Path) -> No
 
 def test_a_lonely_image_of_a_class_stops_nothing(tmp_path: Path) -> None:
     """A class with a single training image is trained and scored like any other, with finite numbers."""
-    taps, labels = blobs()
-    trained = train(tmp_path, taps, ["lonely", *labels[1:]])
+    layers, labels = blobs()
+    trained = train(tmp_path, layers, ["lonely", *labels[1:]])
 
     assert np.isfinite(trained.out_of_fold.logits).all()
     assert np.isfinite(trained.fitted.scored.log_loss)
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:
-    """Nothing to report, no embedding, an unknown tap, too many folds and numbers that are none are named."""
-    taps, labels = blobs()
+    """Nothing to report, no embedding, an unknown layer, too many folds and numbers that are none are named."""
+    layers, labels = blobs()
     classes = sorted(set(labels))
-    write_features(tmp_path / "f.h5", digests_of(NUM), taps)
+    write_features(tmp_path / "f.h5", digests_of(NUM), layers)
     split = [
         SplitRow(digest, "p", label, "train", digest) for digest, label in zip(digests_of(NUM), labels, strict=True)
     ]
     with open_features(tmp_path / "f.h5") as features:
-        with pytest.raises(DataError, match="150 training and 0 reported rows"):
+        with pytest.raises(DataError, match="150 training and 0 test rows"):
             train_head(features, split, classes, "0" * 64, head_params())
         split[0] = replace(split[0], digest="f" * 64, split="test")
         with pytest.raises(FeatureFileError, match="no row for 1 of 1 images"):
             train_head(features, split, classes, "0" * 64, head_params())
     with pytest.raises(
-        ParamsError, match=r"head\.taps: found \['midle'\]; expected auto or some of \['middle', 'last'\]"
+        ParamsError, match=r"head\.layers: found \['midle'\]; expected auto or some of \['middle', 'last'\]"
     ):
-        train(tmp_path, taps, labels, taps=["midle", "last"])
+        train(tmp_path, layers, labels, layers=["midle", "last"])
     with pytest.raises(DataError, match=r"head\.folds: found 20, but no class has more than \d+ training images"):
-        train(tmp_path, taps, [f"class {number // 8}" for number in range(NUM)], folds=20)
-    taps["last"][7, 3] = np.nan
-    with pytest.raises(FeatureFileError, match=rf"tap 'last', column 3: the embedding of image {digests_of(NUM)[7]}"):
-        train(tmp_path, taps, labels)
+        train(tmp_path, layers, [f"class {number // 8}" for number in range(NUM)], folds=20)
+    layers["last"][7, 3] = np.nan
+    with pytest.raises(FeatureFileError, match=rf"layer 'last', column 3: the embedding of image {digests_of(NUM)[7]}"):
+        train(tmp_path, layers, labels)
     with pytest.raises(ValueError, match="c auto where kind is sgd"):
         head_params(kind="sgd", c=0.1)
 
 
 def test_what_the_folds_tell_is_written(tmp_path: Path) -> None:
-    """Tap curve, learning curve, suspected labels and near-duplicates are tables; a wrong label comes first."""
-    taps, labels = blobs()
-    surest = int(np.argmax(_own_probabilities(train(tmp_path, taps, labels))))
+    """Layer curve, learning curve, suspected labels and near-duplicates are tables; a wrong label comes first."""
+    layers, labels = blobs()
+    surest = int(np.argmax(_own_probabilities(train(tmp_path, layers, labels))))
     wrong = labels.copy()
     wrong[surest] = next(name for name in sorted(set(labels)) if name != labels[surest])
-    taps["last"][NUM - 1] = taps["last"][4]
-    trained = train(tmp_path, taps, wrong)
+    layers["last"][NUM - 1] = layers["last"][4]
+    trained = train(tmp_path, layers, wrong)
     split = [
         SplitRow(digest, f"{digest[:4]}.png", label, "train", digest)
         for digest, label in zip(digests_of(NUM), wrong, strict=True)
     ]
-    scores = results.tap_scores(trained.fitted.taps, trained.bundle.tap, NUM_TRAINING)
+    scores = results.layer_scores(trained.fitted.layers, trained.bundle.layer, NUM_TRAINING)
     learning = trained.learning_curve.points
     suspects = results.label_suspects(trained.out_of_fold)
     alike = results.named_pairs(trained.near_duplicates, split)
     tables: list[tuple[Sequence[Any], type[Any]]] = [
-        (scores, TapScore),
+        (scores, LayerScore),
         (learning, LearningPoint),
         (suspects, LabelSuspect),
         (alike, NearDuplicate),
@@ -280,7 +283,7 @@ def test_what_the_folds_tell_is_written(tmp_path: Path) -> None:
         write_rows(tmp_path / "rows.csv", table, kind)
         assert len(read_rows(tmp_path / "rows.csv", kind)) == len(table)
 
-    assert [(row.tap, row.chosen) for row in scores] == [("middle", 1), ("last", 0)]
+    assert [(row.layer, row.chosen) for row in scores] == [("middle", 1), ("last", 0)]
     assert all(row.accuracy_low <= row.accuracy <= row.accuracy_high for row in scores)
     assert all(row.accuracy_low <= row.accuracy <= row.accuracy_high for row in learning)
     assert len(learning) >= 6
@@ -301,10 +304,10 @@ def _own_probabilities(trained: TrainedHead) -> NDArray[np.float64]:
 
 
 def test_the_numbers_say_what_was_chosen(tmp_path: Path) -> None:
-    """The metrics name the tap, the strength where there is one, the temperature and the cross-validated scores."""
-    taps, labels = blobs()
-    numbers = results.numbers(train(tmp_path, taps, labels))
+    """The metrics name the layer, the strength where there is one, the temperature and the cross-validated scores."""
+    layers, labels = blobs()
+    numbers = results.numbers(train(tmp_path, layers, labels))
 
-    assert (numbers["tap"], numbers["c"]) == ("middle", numbers["c"])
+    assert (numbers["layer"], numbers["c"]) == ("middle", numbers["c"])
     assert {"temperature", "cv_accuracy", "cv_log_loss", "knn_1_accuracy", "knn_5_accuracy"} <= set(numbers)
-    assert "c" not in results.numbers(train(tmp_path, taps, labels, kind="sgd"))
+    assert "c" not in results.numbers(train(tmp_path, layers, labels, kind="sgd"))

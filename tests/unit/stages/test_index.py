@@ -1,4 +1,4 @@
-"""The ledger: every file in exactly one row and one state, in the order of the paths."""
+"""The index: every file in exactly one row and one state, in the order of the paths."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from headstart.base.files import write_json
 from headstart.sources.folder import IGNORED, Listing, Stamp, list_files
 from headstart.tables.index import IndexRow, count_states, describe_states
 from stages.index import examination as examining
-from stages.index.build import build_ledger, check_bad, check_complete, describe
+from stages.index.build import build_index, check_bad, check_complete, describe
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
 from tests.support.source import ROOT
@@ -25,9 +25,9 @@ from tests.support.source import ROOT
 PARAMS = index_params(max_pixels=100_000)
 
 
-def ledger(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
-    """Return the ledger by path."""
-    rows = build_ledger(root, list_files(root), PARAMS, num_workers)
+def index(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
+    """Return the index by path."""
+    rows = build_index(root, list_files(root), PARAMS, num_workers)
 
     assert [row.path for row in rows] == sorted(row.path for row in rows)
     return {row.path: row for row in rows}
@@ -35,7 +35,7 @@ def ledger(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
 
 def test_ordinary_photos_are_ok(photos: Path) -> None:
     """Each photo has its digest, format and size in pixels."""
-    rows = ledger(photos)
+    rows = index(photos)
 
     assert len(rows) == 12
     assert {row.status for row in rows.values()} == {"ok"}
@@ -63,7 +63,7 @@ def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
     (red / "folder.jpg").mkdir()
     (red / "broken link.jpg").symlink_to("nowhere")
     os.mkfifo(red / "pipe.jpg")
-    rows = ledger(photos)
+    rows = index(photos)
     states = {path: (row.status, row.reason) for path, row in rows.items() if row.status != "ok"}
 
     assert states == {
@@ -91,7 +91,7 @@ def test_names_of_any_kind_survive(photos: Path) -> None:
     for name in ['a "b", c.png', "line\nend.png", "köln 蟻.png", "\udcff.png"]:
         Image.new("L", (len(name), 5)).save(photos / "red" / "x.png")
         (photos / "red" / "x.png").rename(photos / "red" / name)
-    rows = ledger(photos)
+    rows = index(photos)
 
     assert {f"red/{name}" for name in ['a "b", c.png', "line\nend.png", "köln 蟻.png"]} < set(rows)
     assert rows["red/\\xff.png"].reason == "the name is not UTF-8"
@@ -102,14 +102,14 @@ def test_linked_files_are_read_and_linked_folders_refused(photos: Path) -> None:
     other = photos.parent / "other.png"
     Image.new("RGB", (9, 9)).save(other)
     (photos / "red" / "linked.png").symlink_to(other)
-    assert ledger(photos)["red/linked.png"].status == "ok"
+    assert index(photos)["red/linked.png"].status == "ok"
 
     (photos / "linked").symlink_to(photos / "red")
     with pytest.raises(DataError, match="photos/linked: is a link to a folder, which DVC does not follow"):
-        ledger(photos)
+        index(photos)
 
 
-def test_the_ledger_does_not_depend_on_the_machine(photos: Path, tmp_path: Path) -> None:
+def test_the_index_does_not_depend_on_the_machine(photos: Path, tmp_path: Path) -> None:
     """Another number of threads, another place and another order of creation give the same rows."""
     copy = tmp_path / "copy"
     for file in sorted((path for path in photos.rglob("*.*")), reverse=True):
@@ -117,18 +117,18 @@ def test_the_ledger_does_not_depend_on_the_machine(photos: Path, tmp_path: Path)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
 
-    assert ledger(photos, num_workers=1) == ledger(copy, num_workers=4)
+    assert index(photos, num_workers=1) == index(copy, num_workers=4)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     """A missing folder, an empty one and one without usable images each get an error that says what is there."""
     with pytest.raises(DataError, match="is no folder"):
-        ledger(tmp_path / "absent")
+        index(tmp_path / "absent")
     with pytest.raises(DataError, match="holds no usable image .0 files.; expected <class>/<image>"):
-        ledger(tmp_path)
+        index(tmp_path)
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(DataError, match=r"1 files = 1 skipped.*a\.txt: extension \.txt"):
-        ledger(tmp_path)
+        index(tmp_path)
 
 
 def test_files_that_dvc_ignores_are_not_input() -> None:
@@ -140,19 +140,19 @@ def test_files_that_dvc_ignores_are_not_input() -> None:
 
 
 def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
-    """A desktop's droppings leave the ledger as it was."""
-    before = ledger(photos)
+    """A desktop's droppings leave the index as it was."""
+    before = index(photos)
     (photos / ".DS_Store").write_bytes(b"x")
     (photos / "red" / "Thumbs.db").write_bytes(b"x")
     (photos / ".git").mkdir()
     (photos / ".git" / "a.png").write_bytes(b"x")
 
-    assert ledger(photos) == before
+    assert index(photos) == before
 
 
 def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC counts and hashes what lies in hidden folders, so their files are in the ledger, as skipped, and counted."""
-    before = ledger(photos)
+    """DVC counts and hashes what lies in hidden folders, so their files are in the index, as skipped, and counted."""
+    before = index(photos)
     (photos / "red" / ".thumbs" / "a").mkdir(parents=True)
     (photos / "red" / ".thumbs" / "empty").mkdir()
     (photos / "red" / ".thumbs" / "a" / "1.png").write_bytes((photos / "red" / "1.png").read_bytes())
@@ -161,7 +161,7 @@ def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: 
     monkeypatch.chdir(photos.parent)
     counted = sum(1 for _ in Repo.init(no_scm=True).dvcignore.find(LocalFileSystem(), str(photos)))
 
-    after = ledger(photos)
+    after = index(photos)
     assert set(after) - set(before) == {"red/.thumbs/a/1.png"}
     assert after["red/.thumbs/a/1.png"].reason == "hidden"
     assert list_files(photos).empty_folders == []
@@ -174,7 +174,7 @@ def test_files_whose_names_look_alike_stay_apart(photos: Path) -> None:
     escaped.write_bytes((photos / "red" / "1.png").read_bytes() + b"more")
     with open(odd, "wb") as file:  # noqa: PTH123 - no Path
         file.write(b"x")
-    orders = [build_ledger(photos, Listing(files, []), PARAMS, 1) for files in _orders(list_files(photos).files)]
+    orders = [build_index(photos, Listing(files, []), PARAMS, 1) for files in _orders(list_files(photos).files)]
 
     assert [row.status for row in orders[0] if row.path == "red/x\\xff.png"] == ["skipped", "ok"]
     assert orders[0] == orders[1]
@@ -201,7 +201,7 @@ def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
 def test_ants_and_bees(ants_bees: Path) -> None:
     """The tutorials' data set: 397 photos, and the stray GIF is listed as skipped."""
     params = index_params(extensions=["jpeg", "jpg", "png"])
-    rows = build_ledger(ants_bees, list_files(ants_bees), params, num_workers=2)
+    rows = build_index(ants_bees, list_files(ants_bees), params, num_workers=2)
 
     assert describe_states(rows) == "398 files = 397 ok + 1 skipped"
     assert [row.path for row in rows if row.status == "skipped"] == ["train/ants/imageNotFound.gif"]
@@ -232,7 +232,7 @@ def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
         (photos / "red" / f"{name}.txt").write_text("hello")
     (photos / "blue" / "empty.png").write_bytes(b"")
     shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
-    rows = build_ledger(photos, list_files(photos), PARAMS, 1)
+    rows = build_index(photos, list_files(photos), PARAMS, 1)
 
     assert describe(rows).splitlines() == [
         "index: 16 files = 12 ok + 1 duplicate + 1 quarantined + 2 skipped (every file is in data/index.csv)",
@@ -256,7 +256,7 @@ def test_bad_files_are_refused_as_the_params_say(photos: Path, changes: dict[str
     (photos / "red" / "x.png").write_bytes(b"")
     (photos / "red" / "y.png").write_bytes(b"hello")
     (photos / "red" / "notes.txt").write_bytes(b"hello")
-    rows = list(ledger(photos).values())
+    rows = list(index(photos).values())
     if words is None:
         check_bad(rows, index_params(**changes))
     else:
@@ -284,7 +284,7 @@ def old_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) -> tuple[list[IndexRow], list[str]]:
-    """Build the ledger with the folder's record; return it, and the paths that were read."""
+    """Build the index with the folder's record; return it, and the paths that were read."""
     read = []
     examine = examining.examine
 
@@ -295,8 +295,8 @@ def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) 
     with monkeypatch.context() as patch:
         patch.setattr(examining, "examine", watched)
         record = Record(root, PARAMS.max_pixels)
-        rows = build_ledger(root, list_files(root), PARAMS, num_workers, record)
-    assert rows == build_ledger(root, list_files(root), PARAMS, 1)
+        rows = build_index(root, list_files(root), PARAMS, num_workers, record)
+    assert rows == build_index(root, list_files(root), PARAMS, 1)
     return rows, sorted(read)
 
 
@@ -333,7 +333,7 @@ def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatc
 
 
 @pytest.mark.parametrize("damage", ["bogus", "{", '{"key": 1}', "[]", '{"key": "x", "files": {}}', None])
-def test_without_its_record_the_ledger_is_the_same(
+def test_without_its_record_the_index_is_the_same(
     old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
 ) -> None:
     """A record that is damaged, gone, or of other code or params costs time only."""
@@ -366,7 +366,7 @@ def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(examining, "examine", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build_ledger(old_photos, list_files(old_photos), PARAMS, 1, Record(old_photos, PARAMS.max_pixels))
+            build_index(old_photos, list_files(old_photos), PARAMS, 1, Record(old_photos, PARAMS.max_pixels))
 
     assert recorded(old_photos, monkeypatch)[1] == ["red/0.jpg", "red/1.png", "red/2.jpg", "red/3.png"]
 
@@ -377,8 +377,7 @@ def test_processes_give_the_same_ledger(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"hello")
     monkeypatch.setattr(examining, "_MANY", 10)
     rows = [
-        build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, num_workers)
-        for num_workers in (1, 3)
+        build_index(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, num_workers) for num_workers in (1, 3)
     ]
 
     assert rows[0] == rows[1]
@@ -392,13 +391,13 @@ def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch
     monkeypatch.setattr(examining, "_start_process", os.abort)
 
     with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or a file soon after it"):
-        build_ledger(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
+        build_index(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
 
 
 def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever order a folder is read in, the rows and which of two copies counts are the same."""
     shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
-    before, scandir = ledger(photos), os.scandir
+    before, scandir = index(photos), os.scandir
 
     class Backwards:
         def __init__(self, path: str) -> None:
@@ -412,4 +411,4 @@ def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytes
             pass
 
     monkeypatch.setattr(os, "scandir", Backwards)
-    assert ledger(photos) == before
+    assert index(photos) == before

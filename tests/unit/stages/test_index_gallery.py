@@ -16,7 +16,7 @@ from PIL import Image
 
 from headstart.imaging.decode import decode, upright_rgb
 from headstart.sources.folder import list_files
-from stages.index.build import build_ledger
+from stages.index.build import build_index
 from tests.conftest import index_params
 
 MAX_PIXELS = 50_000_000
@@ -229,7 +229,7 @@ def test_every_odd_file_has_its_state_and_its_pixels(
     """The state and the reason are the documented ones, and an accepted file's pixels equal the reference's."""
     Image.new("RGB", (9, 9)).save(tmp_path / "ordinary.png")
     (tmp_path / name).write_bytes(data)
-    rows = {row.path: row for row in build_ledger(
+    rows = {row.path: row for row in build_index(
         tmp_path, list_files(tmp_path), index_params(extensions=["gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"],
         max_pixels=MAX_PIXELS), num_workers=1
     )}  # fmt: skip
@@ -293,7 +293,7 @@ def test_what_is_no_ordinary_file_has_its_state(
     Image.new("RGB", (9, 9)).save(tmp_path / "ordinary.png")
     make(tmp_path / "x.jpg")
     listing = list_files(tmp_path)
-    rows = {row.path: row for row in build_ledger(tmp_path, listing, index_params(), num_workers=1)}
+    rows = {row.path: row for row in build_index(tmp_path, listing, index_params(), num_workers=1)}
 
     assert rows["ordinary.png"].status == "ok"
     if state is None:

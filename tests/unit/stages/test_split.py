@@ -44,7 +44,7 @@ def split_params(**changes: Any) -> SplitParams:
 def divide(
     rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[Fix] = (), **changes: Any
 ) -> Partition:
-    """Do what the room does with an index, a table, label fixes and changed params."""
+    """Do what the stage does with an index, a table, label fixes and changed params."""
     params = split_params(**changes)
     layout = read_layout(rows, table, params)
     return partition(apply_fixes(layout.images, rows, fixes).images, layout.source, params)

@@ -1,4 +1,4 @@
-"""The store: no image is embedded twice, whatever happens, and never by another recipe than this run's."""
+"""The store: no image is embedded twice, whatever happens, and never by another spec than this run's."""
 
 import hashlib
 import os
@@ -48,7 +48,7 @@ def run(photos: Path, backbone: BackboneParams, path: Path, root: Path, **change
 
 def runtime(**changes: Any) -> RuntimeParams:
     """Return the machine's settings."""
-    backbone = BackboneParams(name="any", weights="auto", weights_sha256=None, taps="auto", pooling="mean")
+    backbone = BackboneParams(name="any", weights="auto", weights_sha256=None, layers="auto", pooling="mean")
     return extract_params(Path("photos"), backbone, runtime=changes).runtime
 
 
@@ -80,7 +80,7 @@ def test_only_new_images_are_embedded(photos: Path, tiny_backbone: BackboneParam
     assert path.read_bytes() == (tmp_path / "cold.h5").read_bytes()
 
 
-def test_another_recipe_has_rows_of_its_own(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
+def test_another_spec_has_rows_of_its_own(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
     """Rows made at another size are not mixed in, and are still there when one goes back."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
@@ -88,10 +88,10 @@ def test_another_recipe_has_rows_of_its_own(photos: Path, tiny_backbone: Backbon
     assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store").num_embedded == 0
 
 
-def test_a_tap_more_is_all_that_is_embedded_anew(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Rows of the other taps stay as they are; taking taps away costs nothing; the bytes are a cold run's."""
+def test_a_layer_more_is_all_that_is_embedded_anew(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
+    """Rows of the other layers stay as they are; taking layers away costs nothing; the bytes are a cold run's."""
     root = tmp_path / "store"
-    more = tiny_backbone.model_copy(update={"taps": ["layer2", "last"]})
+    more = tiny_backbone.model_copy(update={"layers": ["layer2", "last"]})
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     before = {shard: shard.read_bytes() for shard in root.glob(f"*/{SHARD_PATTERN}")}
     done = run(photos, more, tmp_path / "more.h5", root)
@@ -101,7 +101,7 @@ def test_a_tap_more_is_all_that_is_embedded_anew(photos: Path, tiny_backbone: Ba
     assert (tmp_path / "more.h5").read_bytes() == (tmp_path / "cold.h5").read_bytes()
     assert all(shard.read_bytes() == data for shard, data in before.items())
     assert len(list(root.glob(f"*/{SHARD_PATTERN}"))) == len(before) + 1
-    fewer = tiny_backbone.model_copy(update={"taps": ["layer2"]})
+    fewer = tiny_backbone.model_copy(update={"layers": ["layer2"]})
     assert run(photos, fewer, tmp_path / "fewer.h5", root).num_embedded == 0
 
 
@@ -244,7 +244,7 @@ def test_two_runs_share_one_store(
 def test_a_full_disk_is_told_and_loses_nothing(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, engines: Path, warm: Path
 ) -> None:
-    """Where no shard fits, the run ends with one line that names the store; with room again it ends as always."""
+    """Where no shard fits, the run ends with one line that names the store; with stage again it ends as always."""
     # No file may grow beyond 4 KiB: a full disk for a shard of 12 rows, not for what is smaller.
     limit = ("bash", "-c", 'ulimit -f 12; trap "" XFSZ; exec "$@"', "bash")
     with start(photos, tiny_backbone, tmp_path / "f.h5", warm, limit) as process:
@@ -322,7 +322,7 @@ def other_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("change", [other_weights, other_transform, other_decoder, other_library])
-def test_a_change_behind_the_recipe_is_refused(
+def test_a_change_behind_the_spec_is_refused(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
     """What the fingerprint cannot see shows in the canary: stored rows are refused, with the two ways out."""
@@ -472,12 +472,12 @@ def test_a_store_that_cannot_be_written_is_told(photos: Path, tiny_backbone: Bac
 
 @pytest.mark.usefixtures("small_shards")
 def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """`stat` counts rows, shards and bytes by recipe; `verify` names what is damaged and sets it aside."""
+    """`stat` counts rows, shards and bytes by spec; `verify` names what is damaged and sets it aside."""
     root = tmp_path / "store"
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     (summary,) = summarize(root)
 
-    assert (summary.recipe, summary.num_rows, summary.num_shards) == (
+    assert (summary.spec, summary.num_rows, summary.num_shards) == (
         "timm/test_resnet 64 px 1 views float32 last",
         12,
         3,
@@ -497,15 +497,15 @@ def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams,
     path = summary.folder / shards.SPEC_NAME
     for text in ("", "[]", path.read_text().replace("64", "65")):
         path.write_text(text)
-        assert [store.recipe for store in summarize(root)] == ["its spec.json is damaged"]
+        assert [store.spec for store in summarize(root)] == ["its spec.json is damaged"]
         assert verify(root) == [path]
         assert run(photos, tiny_backbone, tmp_path / "f.h5", root).num_embedded == 0
-        assert summarize(root)[0].recipe == summary.recipe
+        assert summarize(root)[0].spec == summary.spec
     path.unlink()  # killed between the canary and this
     assert prune(root, summary.folder.name, None) == [summary.folder]
 
 
-def test_pruning_deletes_whole_recipes(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, warm: Path) -> None:
+def test_pruning_deletes_whole_specs(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, warm: Path) -> None:
     """By fingerprint or by age; what is used stays."""
     for px in (64, 96):
         run(photos, tiny_backbone, tmp_path / "f.h5", warm, transform={"px": px})
@@ -600,7 +600,7 @@ def dvc_project(folder: Path, features: Path, monkeypatch: pytest.MonkeyPatch, w
 def test_an_empty_store_is_seeded_from_the_last_result(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bytes
 ) -> None:
-    """Rows of the features file in DVC's cache are taken over, for the taps it has; only what it lacks is embedded."""
+    """Rows of the features file in DVC's cache are taken over for its layers; only what it lacks is embedded."""
     (tmp_path / "project").mkdir()
     dvc_project(tmp_path / "project", tmp_path / "cold.h5", monkeypatch)
 
@@ -639,7 +639,7 @@ def test_rows_come_back_from_any_shards(tmp_path: Path, monkeypatch: pytest.Monk
     random = np.random.default_rng(0)
     digests = np.sort(np.array([bytes(row).hex() for row in random.integers(0, 256, size=(200, 32), dtype=np.uint8)]))
     rows = random.normal(size=(200, 2, 5)).astype(np.float32)
-    spec = {"taps": ["last"]}
+    spec = {"layers": ["last"]}
     everything = Store(tmp_path / "s", spec, "00" * 32, digests.astype(DIGEST_DTYPE))
     for part in np.array_split(random.permutation(200), 7):
         everything.add(digests[part].tolist(), rows[part])
