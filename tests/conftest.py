@@ -1,6 +1,10 @@
 """Fixtures: tiny generated photos, a tiny random backbone with BatchNorm, a closed network."""
 
+import fcntl
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,27 +116,55 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def private_engine_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep exported networks out of the user's own cache; the tests of one run share one, by content."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_folder(tmp_path_factory) / "cache"))
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of this test run share."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@contextmanager
+def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """Give a folder that all processes of this test run share, and whether it is there already.
+
+    Of several processes the first makes it, inside the block, and the others wait for that.
+    """
+    folder = shared_folder(factory) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder, folder.exists()
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
     """Params of a tiny network whose random weights (and BatchNorm statistics) lie in a file."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model(TINY.removeprefix("timm/"))
-        for name, buffer in network.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0, 0.1)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(network.state_dict(), path)
+    with made_once(tmp_path_factory, "weights") as (folder, is_there):
+        path = folder / "tiny.safetensors"
+        if not is_there:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                network = timm.create_model(TINY.removeprefix("timm/"))
+                for name, buffer in network.named_buffers():
+                    if name.endswith("running_mean"):
+                        buffer.normal_(0, 0.1)
+                    elif name.endswith("running_var"):
+                        buffer.uniform_(0.5, 1.5)
+            folder.mkdir()
+            save_file(network.state_dict(), path)
     return backbone_params(TINY, path)
 
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Path:
     """A store that has nothing but the tiny network, exported for ONNX Runtime at 64 px: exporting takes seconds."""
-    root = tmp_path_factory.mktemp("engines")
-    export_backbone(tiny_backbone, 64, 64, root / "engines")
+    with made_once(tmp_path_factory, "engines") as (root, is_there):
+        if not is_there:
+            export_backbone(tiny_backbone, 64, 64, root / "engines")
     return root
 
 
