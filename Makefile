@@ -41,11 +41,12 @@ check: env  ## lint, formatting and types
 
 env: .venv/installed  ## build .venv from the hashed lock
 
-# pip only fetches uv, which installs the lock many times faster; both check every hash.
+# pip only fetches uv, which installs the lock many times faster; both check every hash. Every stage is a process of its
+# own: with the packages compiled here, importing timm takes 5 seconds instead of 13 where Python may not write bytecode.
 .venv/installed: requirements.txt requirements-uv.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements-uv.txt
-	.venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt requirements-uv.txt
+	.venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.txt requirements-uv.txt
 	touch $@
 
 # `make lock UPGRADE=--upgrade` also moves every package to its newest release.
