@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
+from headstart.base.threads import num_cores
 from headstart.engines.export_process import export_backbone
 from headstart.sources.folder import list_files
 from headstart.tables.index import IndexRow
@@ -75,6 +76,12 @@ def index_params(**changes: Any) -> IndexParams:
 
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _share_the_cores() -> None:
+    """Let each of several test processes use its part of the cores: more threads than cores wait for each other."""
+    torch.set_num_threads(max(1, num_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(autouse=True)

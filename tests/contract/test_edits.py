@@ -1,0 +1,59 @@
+"""An edit of one subject re-runs only the stages that use it; a chart never trains a network or exports one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from headstart.engines import cache
+from stages.finetune import checkpoints
+from tests.support.source import ROOT
+
+PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def lists(places: tuple[str, ...] | list[str], file: str) -> bool:
+    """Whether a module is one of some places, or lies in one of these folders."""
+    assert (ROOT / file).is_file(), file
+    return any(Path(file).is_relative_to(place) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("stages/report/figures.py", {"report"}),
+        ("stages/evaluate/scores.py", {"evaluate"}),
+        ("stages/evaluate/params.py", {"evaluate"}),
+        ("stages/compare/advice.py", {"compare"}),
+        ("headstart/tables/evaluate.py", {"evaluate", "report"}),
+        ("headstart/tables/projection.py", {"projection", "report"}),
+        ("headstart/tables/compare.py", {"compare", "report"}),
+        ("headstart/predict/outputs.py", set()),
+        ("headstart/sources/label_table.py", {"index"}),
+        ("stages/head/fit.py", {"head"}),
+    ],
+)
+def test_an_edit_of_one_subject_runs_its_stages_only(file: str, stages: set[str]) -> None:
+    """The stages that run after an edit, and no exported network or checkpoint is thrown away for it."""
+    found = {name for name, stage in PIPELINE.items() if lists(stage.get("do", stage)["deps"], file)}
+
+    assert found == stages
+    assert not lists(cache._CODE, file)
+    assert not lists(checkpoints._CODE, file)
+
+
+@pytest.mark.parametrize(
+    ("file", "exports", "restarts"),
+    [
+        ("headstart/backbone/layers.py", True, True),
+        ("headstart/engines/export.py", True, False),
+        ("headstart/linear/logistic.py", False, True),
+        ("headstart/imaging/reader.py", False, True),
+        ("stages/finetune/epochs.py", False, True),
+    ],
+)
+def test_what_a_kept_thing_is_made_of_is_in_its_key(file: str, exports: bool, restarts: bool) -> None:
+    """An edit of the code that makes an exported network or a checkpoint makes it anew."""
+    assert lists(cache._CODE, file) == exports
+    assert lists(checkpoints._CODE, file) == restarts
