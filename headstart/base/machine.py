@@ -63,6 +63,14 @@ def read_runtime(path: Path) -> RuntimeParams:
         raise ParamsError(f"{path}: runtime: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
 
 
+def cache_folder() -> Path:
+    """Return `.cache` of the project: what makes later runs faster and changes no result.
+
+    DVC sets $DVC_ROOT to the main checkout, also for an experiment in a temporary workspace, so all share one folder.
+    """
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
+
+
 def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
     """Return the device to compute on, such as `cpu` or `cuda:0`: for `auto` the GPU if there is one, else the CPU.
 

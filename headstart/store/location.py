@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headstart.base.errors import StoreError
-from headstart.base.machine import RuntimeParams
+from headstart.base.machine import RuntimeParams, cache_folder
 
 _LOCK_NAME = "lock"
 
@@ -15,10 +15,10 @@ _LOCK_NAME = "lock"
 def store_root(runtime: RuntimeParams) -> Path:
     """Return the folder of all stores: $HEADSTART_STORE, else `runtime.store`, else `.cache/embeddings` of the project.
 
-    DVC sets $DVC_ROOT to the main checkout, also for an experiment in a temporary workspace, so all share one.
+    A relative path starts at the project's root, also for an experiment in a temporary workspace: see `cache_folder`.
     """
     chosen = os.environ.get("HEADSTART_STORE") or (".cache/embeddings" if runtime.store == "auto" else runtime.store)
-    return Path(os.environ.get("DVC_ROOT", ".")) / Path(chosen).expanduser()
+    return cache_folder().parent / Path(chosen).expanduser()
 
 
 @contextmanager

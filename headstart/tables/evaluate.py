@@ -5,6 +5,9 @@ from typing import ClassVar
 
 from headstart.tables.rows import Row
 
+# What `dvc metrics show` shows of a track; all scores are in plots/<track>/scores.csv and diagnostics/.
+METRICS = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "num_images")
+
 
 @dataclass(frozen=True)
 class ScoreRow(Row):

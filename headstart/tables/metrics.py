@@ -1,4 +1,4 @@
-"""Metrics: small JSON files of numbers, one per producer, in git."""
+"""Metrics: small JSON files of numbers that DVC shows and other stages read."""
 
 import json
 from collections.abc import Mapping
@@ -9,35 +9,39 @@ from headstart.base.errors import TableError
 from headstart.base.files import write_json
 
 
-def write_metrics(path: Path, prefix: str, numbers: Mapping[str, Any]) -> None:
-    """Write a metrics file whose keys all begin with `prefix`, floats rounded to 6 digits. DVC does not show lists.
+def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
+    """Write numbers by name, floats rounded to 6 digits; equal numbers give equal bytes.
 
-    The prefix keeps the columns of `dvc exp show` short: two files that share a key get the path in front of it.
+    The names have no prefix: `dvc metrics show` then has one row for each file and one column for each name. DVC shows
+    no lists.
+
+    Args:
+        path: JSON file.
+        numbers: Numbers, words, or lists of these, by name.
     """
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in numbers.items()}
-    write_json(path, {prefix: rounded})
+    write_json(path, rounded)
 
 
-def read_metrics(path: Path, prefix: str, *names: str) -> dict[str, Any]:
+def read_metrics(path: Path, *names: str) -> dict[str, Any]:
     """Read what `write_metrics` wrote.
 
     Args:
-        path: Of the file.
-        prefix: That it was written with.
-        names: Of numbers (or words) that it must hold.
+        path: JSON file.
+        names: Names that the file must hold, each with a number or a word.
 
     Raises:
-        TableError: The file is missing, is not what was written, or lacks a name.
+        TableError: The file is missing, is not a table of numbers by name, or lacks a name.
     """
     try:
-        numbers = json.loads(path.read_text(encoding="utf-8"))[prefix]
+        numbers = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise TableError(f"{path}: is missing. Run: dvc repro") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TableError(f'{path}: expected {{"{prefix}": {{name: number}}}} ({error}). Run: dvc repro') from error
+    except ValueError as error:
+        raise TableError(f"{path}: is not JSON ({error}). Run: dvc repro") from error
     if not isinstance(numbers, dict):
-        raise TableError(f'{path}: expected {{"{prefix}": {{name: number}}}}. Run: dvc repro')
+        raise TableError(f"{path}: found {type(numbers).__name__}; expected {{name: number}}. Run: dvc repro")
     missing = [name for name in names if not isinstance(numbers.get(name), int | float | str)]
     if missing:
-        raise TableError(f"{path}: {prefix} has no {', '.join(missing)}; found {sorted(numbers)}. Run: dvc repro")
+        raise TableError(f"{path}: has no {', '.join(missing)}; found {sorted(numbers)}. Run: dvc repro")
     return numbers

@@ -1,4 +1,4 @@
-"""Stage `compare`: predictions of both tracks -> metrics/comparison.json, diagnostics/advice.json. No image."""
+"""Stage `compare`: predictions of both tracks -> metrics/finetune_minus_head.json, diagnostics/. No image."""
 
 from pathlib import Path
 
@@ -7,13 +7,14 @@ from headstart.base.entry import run_main
 
 def main() -> None:
     """Compare the tracks on the same images, and say which one to use and what to try next."""
+    from headstart.base.machine import cache_folder
     from headstart.tables.compare import write_advice
     from headstart.tables.metrics import write_metrics
     from headstart.tables.names import TRACKS
     from headstart.tables.predictions import read_predictions
     from stages.compare.advice import advise, summary
     from stages.compare.costs import describe_costs
-    from stages.compare.evidence import read_evidence
+    from stages.compare.evidence import read_evidence, score_differences
     from stages.compare.paired import compare
     from stages.compare.params import Params
     from stages.params import load_params
@@ -23,9 +24,10 @@ def main() -> None:
     comparison = compare(head, finetune)
     advice = advise(read_evidence(comparison, head, finetune))
     verdicts = {"size": advice.size.verdict, "similarity": advice.similarity.verdict}
-    write_metrics(Path("metrics/comparison.json"), "comparison", comparison.numbers() | verdicts)
+    write_metrics(Path("metrics/finetune_minus_head.json"), comparison.metrics() | score_differences(Path("metrics")))
+    write_metrics(Path("diagnostics/comparison.json"), comparison.counts() | verdicts)
     write_advice(Path("diagnostics/advice.json"), advice)
-    print(f"compare: {summary(advice)}\n  {describe_costs(Path('metrics'))}")
+    print(f"compare: {summary(advice)}\n  {describe_costs(cache_folder() / 'timings')}")
 
 
 if __name__ == "__main__":

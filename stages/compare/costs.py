@@ -10,15 +10,15 @@ from headstart.tables.metrics import read_metrics
 def describe_costs(folder: Path) -> str:
     """Return the costs of both tracks in a line, from the timings of the last runs, so far as they are there.
 
-    Timings are in git and no stage's outputs: where DVC restored a result, or nothing was left to embed, they are those
+    Timings are not outputs of a stage: where DVC restored a result, or nothing was left to embed, they are those
     of an earlier run, perhaps with other data or on another machine. So the line says no more than that.
 
     Args:
-        folder: Of the metrics.
+        folder: Folder with the timings of each stage.
     """
     extract, head, finetune = (_timings(folder, stage) for stage in ("extract", "head", "finetune"))
     return (
-        "when they last ran (metrics/*_timings.json), the head trained in "
+        "when they last ran (.cache/timings), the head trained in "
         f"{_number(head, 'training_seconds', 's')} and predicted as fast as images are embedded, "
         f"{_number(extract, 'images_per_second', 'images/s')}; fine-tuning took "
         f"{_number(finetune, 'training_seconds', 's')} and predicted "
@@ -27,8 +27,8 @@ def describe_costs(folder: Path) -> str:
 
 
 def _timings(folder: Path, stage: str) -> Mapping[str, Any]:
-    path = folder / f"{stage}_timings.json"
-    return read_metrics(path, f"{stage}_timings") if path.is_file() else {}
+    path = folder / f"{stage}.json"
+    return read_metrics(path) if path.is_file() else {}
 
 
 def _number(timings: Mapping[str, Any], name: str, unit: str) -> str:

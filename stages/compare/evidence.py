@@ -6,6 +6,7 @@ from pathlib import Path
 
 from headstart.tables.head import LabelSuspect, LayerScore
 from headstart.tables.metrics import read_metrics
+from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import read_rows
 from stages.compare.paired import Comparison
@@ -61,13 +62,12 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
     Raises:
         TableError: A file is missing or not what its stage writes.
     """
-    metrics = Path("metrics")
-    data = read_metrics(metrics / "data.json", "data", "num_train", "num_val", "num_classes")
-    embedded = read_metrics(metrics / "extract.json", "extract", "num_views")
+    data = read_metrics(Path("diagnostics/data.json"), "num_train", "num_val", "num_classes")
+    extracted = read_metrics(Path("diagnostics/extract.json"), "num_views")
     gains = ("doubling_gain", "doubling_gain_low", "doubling_gain_high")
-    trained = read_metrics(metrics / "head_training.json", "head_training", *gains)
+    trained = read_metrics(Path("diagnostics/head_training.json"), *gains)
     course = ("best_epoch", "num_epochs", "backbone_rate", "layer_decay")
-    tuned = read_metrics(metrics / "finetune_training.json", "finetune_training", *course)
+    tuned = read_metrics(Path("diagnostics/finetune_training.json"), *course)
     return Evidence(
         num_training=data["num_train"] + data["num_val"],
         num_classes=data["num_classes"],
@@ -75,8 +75,22 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
         comparison=comparison,
         head_accuracy=head.accuracy,
         finetune_accuracy=finetune.accuracy,
-        num_views=embedded["num_views"],
+        num_views=extracted["num_views"],
         num_suspects=len(read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect)),
         **{name: trained[name] for name in gains},
         **{name: tuned[name] for name in course},
     )
+
+
+def score_differences(folder: Path) -> dict[str, float]:
+    """Return the macro F1 and the log loss of fine-tuning minus the head's, from the metrics of both tracks.
+
+    Args:
+        folder: Folder with `head.json` and `finetune.json`.
+
+    Raises:
+        TableError: A file is missing or lacks a score.
+    """
+    names = ("macro_f1", "log_loss")
+    head, finetune = (read_metrics(folder / f"{track}.json", *names) for track in TRACKS)
+    return {name: finetune[name] - head[name] for name in names}

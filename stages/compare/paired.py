@@ -38,18 +38,23 @@ class Comparison:
         """Whether so large a difference would be rarer than 1 in 20 by chance."""
         return self.mcnemar_p < 1 - CONFIDENCE
 
-    def numbers(self) -> dict[str, float | int | str]:
-        """Return what `dvc metrics show` shows."""
+    def metrics(self) -> dict[str, float | int | str]:
+        """Return the difference of accuracies under the names that the tracks' own metrics have, and the verdict."""
         return {
-            "difference": self.difference,
-            "difference_low": self.low,
-            "difference_high": self.high,
-            "mcnemar_p": self.mcnemar_p,
+            "accuracy": self.difference,
+            "accuracy_low": self.low,
+            "accuracy_high": self.high,
             "num_images": self.num_images,
+            "p_value": self.mcnemar_p,
+            "ship": self.ship,
+        }
+
+    def counts(self) -> dict[str, int | bool]:
+        """Return what the difference rests on."""
+        return {
             "num_only_head": self.num_only_head,
             "num_only_finetune": self.num_only_finetune,
-            "significant": self.is_significant,
-            "ship": self.ship,
+            "is_significant": self.is_significant,
         }
 
     @property

@@ -1,4 +1,4 @@
-"""Stage `evaluate@<track>`: predictions/<track>.csv -> metrics/<track>.json, plots/<track>/. No image, no torch."""
+"""Stage `evaluate@<track>`: predictions/<track>.csv -> metrics/, diagnostics/, plots/<track>/. No image, no torch."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ def main() -> None:
     import numpy as np
 
     from headstart.base.errors import HeadstartError
+    from headstart.tables.evaluate import METRICS
     from headstart.tables.head import NearDuplicate
     from headstart.tables.metrics import write_metrics
     from headstart.tables.names import TRACKS
@@ -38,7 +39,8 @@ def main() -> None:
     areas = results.write_tables(folder, predictions, outcomes)
     results.write_scores(folder / "scores.csv", scores, distinct, areas)
     numbers = results.numbers(len(outcomes.target), scores, distinct, int(is_distinct.sum()))
-    write_metrics(Path("metrics") / f"{track}.json", track, numbers)
+    write_metrics(Path(f"diagnostics/{track}_scores.json"), numbers)
+    write_metrics(Path(f"metrics/{track}.json"), {name: numbers[name] for name in METRICS})
     print(f"evaluate: {results.summary(track, numbers)}")
 
 

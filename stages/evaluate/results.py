@@ -44,7 +44,7 @@ def write_scores(
 def numbers(
     num_images: int, everywhere: Mapping[str, Score], distinct: Mapping[str, Score], num_distinct: int
 ) -> dict[str, float | int]:
-    """Return what `dvc metrics show` shows: at most a dozen numbers."""
+    """Return the scores and their numbers of images, by name. `dvc metrics show` shows those in `METRICS`."""
     _, low, high = everywhere["accuracy"]
     assert low is not None, "accuracy has an interval"
     assert high is not None, "accuracy has an interval"

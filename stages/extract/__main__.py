@@ -1,4 +1,4 @@
-"""Stage `extract`: the images that data/index.csv names -> features/features.h5, metrics/extract.json.
+"""Stage `extract`: the images that data/index.csv names -> features/features.h5, diagnostics/extract.json.
 
 Under torchrun it only fills the store: `torchrun --nproc-per-node=2 -m stages.extract`.
 """
@@ -19,7 +19,7 @@ def main() -> None:
     params = load_params(Params)
     index = read_rows(Path("data/index.csv"), IndexRow)
 
-    from headstart.base.machine import this_rank, wait_for_others
+    from headstart.base.machine import cache_folder, this_rank, wait_for_others
     from headstart.store.location import store_root
     from stages.extract.extraction import extract, fill_store
 
@@ -31,9 +31,9 @@ def main() -> None:
         wait_for_others(rank)
         return
     done = extract(index, params, Path("features/features.h5"), root)
-    write_metrics(Path("metrics/extract.json"), "extract", done.numbers())
+    write_metrics(Path("diagnostics/extract.json"), done.numbers())
     if done.num_embedded:  # else those of the last run that embedded something stay
-        write_metrics(Path("metrics/extract_timings.json"), "extract_timings", done.timings())
+        write_metrics(cache_folder() / "timings" / "extract.json", done.timings())
     print(f"extract: {done.summary(params.backbone.name)}")
 
 

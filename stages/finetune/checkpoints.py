@@ -1,15 +1,14 @@
 """Checkpoints: where a killed run goes on. One per run, by all that the run depends on, outside DVC's outputs."""
 
-import os
 import shutil
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from headstart.base.errors import TrainingError
 from headstart.base.files import atomic_path, code_digests, sha256_json
+from headstart.base.machine import cache_folder
 from stages.finetune.params import Params
 
 _PACKAGES = ("numpy", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
@@ -45,7 +44,7 @@ class Checkpoint:
     """The state of one run on disk.
 
     Attributes:
-        folder: `.cache/finetune/<key>` of the project; DVC's `DVC_ROOT` points experiments at the main checkout's.
+        folder: `.cache/finetune/<key>` of the project (see `cache_folder`).
 
     Args:
         key: Of the run.
@@ -53,7 +52,7 @@ class Checkpoint:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self.folder = Path(os.environ.get("DVC_ROOT", ".")) / ".cache" / "finetune" / key
+        self.folder = cache_folder() / "finetune" / key
         self._path = self.folder / _NAME
 
     def load(self) -> dict[str, Any] | None:

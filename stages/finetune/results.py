@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from headstart.base.machine import cache_folder
 from headstart.tables.finetune import EpochPoint
 from headstart.tables.metrics import write_metrics
 from headstart.tables.rows import write_rows
@@ -43,13 +44,13 @@ def write_curve(path: Path, history: Sequence[Epoch]) -> None:
 
 
 def write_numbers(tuned: FineTuned, params: FinetuneParams) -> None:
-    """Write the metrics of the training, and apart from them what differs from run to run."""
-    write_metrics(Path("metrics/finetune_training.json"), "finetune_training", numbers(tuned, params))
-    write_metrics(Path("metrics/finetune_timings.json"), "finetune_timings", timings(tuned))
+    """Write the numbers of the training, and apart from them the timings, which differ from run to run."""
+    write_metrics(Path("diagnostics/finetune_training.json"), numbers(tuned, params))
+    write_metrics(cache_folder() / "timings" / "finetune.json", timings(tuned))
 
 
 def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int | str]:
-    """Return what `dvc metrics show` shows of the training."""
+    """Return what is the same in every run with these params."""
     start, kept = tuned.history[0], best_epoch(tuned.history)
     return {
         "backbone_rate": params.optimizer.backbone_rate,

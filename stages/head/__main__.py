@@ -1,4 +1,4 @@
-"""Stage `head`: features + split -> models/head/, predictions/, diagnostics/head/, its plots and metrics. No image."""
+"""Stage `head`: features + split -> models/head/, predictions/, diagnostics/, its plots. No image."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ def main() -> None:
     from headstart.artifacts.bundle import write_bundle
     from headstart.artifacts.features import open_features
     from headstart.base.files import sha256_file
+    from headstart.base.machine import cache_folder
     from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
     from headstart.tables.metrics import write_metrics
     from headstart.tables.predictions import write_predictions
@@ -37,9 +38,8 @@ def main() -> None:
     write_rows(Path("plots/head_training/learning.csv"), trained.learning_curve.points, LearningPoint)
     write_rows(Path("diagnostics/head/label_suspects.csv"), suspects, LabelSuspect)
     write_rows(Path("diagnostics/head/near_duplicates.csv"), pairs, NearDuplicate)
-    write_metrics(Path("metrics/head_training.json"), "head_training", results.numbers(trained))
-    timings = {"training_seconds": trained.training_seconds}
-    write_metrics(Path("metrics/head_timings.json"), "head_timings", timings)
+    write_metrics(Path("diagnostics/head_training.json"), results.numbers(trained))
+    write_metrics(cache_folder() / "timings" / "head.json", {"training_seconds": trained.training_seconds})
     print(f"head: {results.summary(trained, params.head.kind)}")
     alike = len({pair.digest for pair in pairs})
     print(f"head: {len(suspects)} labels to check, {alike} test images look like training images (diagnostics/head)")

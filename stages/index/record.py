@@ -4,7 +4,6 @@ It is private and no stage's output: without it, or with a damaged one, the inde
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import PIL
 
 from headstart.base.files import code_digests, sha256_json, write_bytes
+from headstart.base.machine import cache_folder
 from headstart.sources.folder import Stamp
 from headstart.tables.index import STATUSES, IndexRow
 
@@ -30,13 +30,12 @@ class Record:
         max_pixels: That files are examined with.
 
     Attributes:
-        path: `.cache/index/<digest of the folder's path>.json` of the project; DVC's `DVC_ROOT` points experiments at
-            the main checkout's.
+        path: `.cache/index/<digest of the folder's path>.json` of the project (see `cache_folder`).
     """
 
     def __init__(self, folder: Path, max_pixels: int) -> None:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
-        self.path = Path(os.environ.get("DVC_ROOT", ".")) / ".cache" / "index" / f"{name}.json"
+        self.path = cache_folder() / "index" / f"{name}.json"
         code = code_digests("headstart/imaging/decode.py", "stages/index/examination.py")
         self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
         self._known = self._read()

@@ -34,7 +34,7 @@ _COUNTS = (
     "num_across_splits",
     *(f"num_{status}" for status in STATUSES),
 )
-_COMPARED = ("ship", "difference", "difference_low", "difference_high", "num_images")
+_COMPARED = ("ship", "accuracy", "accuracy_low", "accuracy_high", "num_images")
 _COURSE = ("num_epochs", "num_training_images")
 
 
@@ -109,9 +109,9 @@ def read_sources() -> Sources:
     """
     sources = Sources(
         index=read_rows(Path("data/index.csv"), IndexRow),
-        data=read_metrics(Path("metrics/data.json"), "data", *_COUNTS),
+        data=read_metrics(Path("diagnostics/data.json"), *_COUNTS),
         tracks={name: _track(name) for name in TRACKS},
-        comparison=read_metrics(Path("metrics/comparison.json"), "comparison", *_COMPARED),
+        comparison=read_metrics(Path("metrics/finetune_minus_head.json"), *_COMPARED),
         advice=read_advice(Path("diagnostics/advice.json")),
         layers=read_rows(Path("plots/head_training/layers.csv"), LayerScore),
         learning=read_rows(Path("plots/head_training/learning.csv"), LearningPoint),
@@ -120,7 +120,7 @@ def read_sources() -> Sources:
         duplicates=read_rows(Path("diagnostics/head/near_duplicates.csv"), NearDuplicate),
         projection=read_rows(Path("diagnostics/projection.csv"), ProjectedImage),
         split=read_rows(Path("data/split.csv"), SplitRow),
-        tuned=read_metrics(Path("metrics/finetune_training.json"), "finetune_training", *_COURSE),
+        tuned=read_metrics(Path("diagnostics/finetune_training.json"), *_COURSE),
     )
     _check(sources)
     return sources
@@ -145,7 +145,9 @@ def _track(name: str) -> Track:
 def _check(sources: Sources) -> None:
     """Images must be the same everywhere: a page of two runs would show one's photos with the other's numbers."""
     if sources.comparison["ship"] not in sources.tracks:
-        raise TableError(f"metrics/comparison.json: ships {sources.comparison['ship']!r}. Run: dvc repro compare")
+        raise TableError(
+            f"metrics/finetune_minus_head.json: ships {sources.comparison['ship']!r}. Run: dvc repro compare"
+        )
     indexed = {row.digest for row in sources.index}
     split = {row.digest for row in sources.split}
     reported = {row.digest for row in sources.split if row.split == "test"}

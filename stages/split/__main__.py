@@ -1,4 +1,4 @@
-"""Stage `split`: index, table and label fixes -> data/split.csv, data/classes.json, metrics/data.json."""
+"""Stage `split`: index, table and label fixes -> data/split.csv, data/classes.json, diagnostics/data.json."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def main() -> None:
     classes = results.order_classes(parted.rows, params.class_order)
     write_rows(Path("data/split.csv"), parted.rows, SplitRow)
     write_classes(Path("data/classes.json"), classes)
-    write_metrics(Path("metrics/data.json"), "data", results.numbers(index, parted, classes, fixed))
+    write_metrics(Path("diagnostics/data.json"), results.numbers(index, parted, classes, fixed))
     print(f"split: {results.describe(index, parted, classes, fixed, layout.notes)}")
 
 

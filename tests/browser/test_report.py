@@ -397,7 +397,7 @@ def test_nothing_is_fetched_and_no_text_is_markup(workspace: Path) -> None:
 
 def test_the_cards_have_the_numbers_of_the_files_and_no_markup(workspace: Path) -> None:
     """A model card states each track's scores, its weakest classes first, what is shipped, and names as text."""
-    ship = json.loads((workspace / "metrics/comparison.json").read_text())["comparison"]["ship"]
+    ship = json.loads((workspace / "metrics/finetune_minus_head.json").read_text())["ship"]
     for track in ("head", "finetune"):
         card = (workspace / f"models/{track}.md").read_text(encoding="utf-8")
         scores = rows_of(workspace / f"plots/{track}/scores.csv")
@@ -417,7 +417,7 @@ def test_the_same_inputs_give_the_same_page(workspace: Path) -> None:
     """Written again the page has the same bytes, also where training took longer."""
     path = workspace / "reports/index.html"
     before = path.read_bytes()
-    write_metrics(workspace / "metrics/finetune_timings.json", "finetune_timings", {"training_seconds": 9000.0})
+    write_metrics(workspace / ".cache/timings/finetune.json", {"training_seconds": 9000.0})
     run_main(workspace, "report")
 
     assert path.read_bytes() == before
@@ -447,7 +447,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         rows = guesses(workspace, track)
         right = {digest: label == predicted for digest, (label, predicted, _) in rows.items()}
         distinct = [hit for digest, hit in right.items() if digest not in alike]
-        numbers = json.loads((workspace / f"metrics/{track}.json").read_text(encoding="utf-8"))[track]
+        numbers = json.loads((workspace / f"diagnostics/{track}_scores.json").read_text(encoding="utf-8"))
         assert (numbers["num_images"], numbers["num_distinct"]) == (20, 17)
         assert numbers["accuracy"] == pytest.approx(np.mean(list(right.values())))
         assert numbers["distinct_accuracy"] == pytest.approx(np.mean(distinct), abs=1e-6)
@@ -461,8 +461,8 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
     ("name", "damage", "told"),
     [
         ("diagnostics/advice.json", lambda text: text.replace('"rule"', '"role"'), "diagnostics/advice.json: rule"),
-        ("metrics/comparison.json", lambda text: text.replace('"ship"', '"shop"'), "comparison has no ship"),
-        ("metrics/comparison.json", lambda text: re.sub('"ship": ".*"', '"ship": "x"', text), "ships 'x'"),
+        ("metrics/finetune_minus_head.json", lambda text: text.replace('"ship"', '"shop"'), "has no ship"),
+        ("metrics/finetune_minus_head.json", lambda text: re.sub('"ship": ".*"', '"ship": "x"', text), "ship is 'x'"),
         ("models/head/config.json", lambda text: text.replace('"layer"', '"tip"'), "config.json: layer: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),

@@ -29,9 +29,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def numbers(project: Project, name: str) -> dict[str, Any]:
-    """Return the content of a metrics file."""
-    content: dict[str, dict[str, Any]] = json.loads((project.root / "metrics" / f"{name}.json").read_text())
-    return content[name]
+    """Return the content of a file of numbers, such as `metrics/head`."""
+    content: dict[str, Any] = json.loads((project.root / f"{name}.json").read_text())
+    return content
 
 
 def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None:
@@ -45,13 +45,14 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     }
     assert "reported on `val` (there is no test): 244 train, 153 test" in output
     assert "train/ants/imageNotFound.gif" in output
-    assert numbers(project, "head")["num_images"] == 153
-    assert numbers(project, "head")["accuracy"] >= 0.93
-    assert numbers(project, "finetune")["num_images"] == 153
-    assert numbers(project, "finetune")["accuracy"] >= 0.93
-    found = numbers(project, "comparison")
-    assert (found["size"], found["similarity"], found["ship"]) == ("small", "similar", "head")
-    assert numbers(project, "head_training")["layer"] == "last"
+    assert numbers(project, "metrics/head")["num_images"] == 153
+    assert numbers(project, "metrics/head")["accuracy"] >= 0.93
+    assert numbers(project, "metrics/finetune")["num_images"] == 153
+    assert numbers(project, "metrics/finetune")["accuracy"] >= 0.93
+    found = numbers(project, "diagnostics/comparison")
+    assert (found["size"], found["similarity"]) == ("small", "similar")
+    assert numbers(project, "metrics/finetune_minus_head")["ship"] == "head"
+    assert numbers(project, "diagnostics/head_training")["layer"] == "last"
 
 
 def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
@@ -84,4 +85,4 @@ def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: 
     with open_features(project.root / "features" / "features.h5") as features:
         assert features.read("last", [features.digests[0].decode()]).shape == (1, 1, 512)
         assert features.spec["layers"][-2:] == ["features.12", "last"]
-    assert numbers(project, "head")["accuracy"] >= 0.89
+    assert numbers(project, "metrics/head")["accuracy"] >= 0.89

@@ -29,13 +29,11 @@ from tests.support.project import Project, clone_project, stages_run
 
 TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "report"}
 ALL = {"index", "split", "extract", "projection", *TRACKS}
-TIMINGS = tuple(f"metrics/{stage}_timings.json" for stage in ("extract", "finetune", "head"))
 
 
 def changed_files(project: Project) -> list[str]:
-    """Return what git sees as changed, but for the timings, which differ from run to run."""
-    lines = project.run("git", "status", "--porcelain").splitlines()
-    return [line for line in lines if not line.endswith(TIMINGS)]
+    """Return what git sees as changed."""
+    return project.run("git", "status", "--porcelain").splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +138,7 @@ def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:
     (photos / "red" / "broken.png").write_bytes(b"broken")
     try:
         output = project.run("dvc", "repro", "evaluate@head")
-        data = json.loads((project.root / "metrics" / "data.json").read_text())["data"]
+        data = json.loads((project.root / "diagnostics" / "data.json").read_text())
     finally:
         (photos / "red" / "broken.png").unlink()
 
@@ -153,7 +151,7 @@ def test_a_label_fix_runs_the_head_and_no_backbone(project: Project) -> None:
     fixes = project.root / "data/label_fixes.csv"
     fixes.write_text("image,label,who,why\nblue/0.jpg,red,me,it is red\ngreen/1.png,drop,me,not sharp\n")
     assert project.repro("evaluate@head") == ["split", "head", "evaluate@head"]
-    data = json.loads((project.root / "metrics" / "data.json").read_text())["data"]
+    data = json.loads((project.root / "diagnostics" / "data.json").read_text())
     assert (data["num_relabelled"], data["num_dropped"], data["num_train"] + data["num_test"]) == (1, 1, 11)
 
     fixes.write_text("image,label,who,why\nblue/9.jpg,red,me,it is red\n")
@@ -212,7 +210,7 @@ def test_the_bundle_gives_the_predictions_again(project: Project) -> None:
 def test_the_page_shows_every_reported_photo(project: Project) -> None:
     """All photos are there, so all have a picture; the verdict is that of the metrics."""
     page = (project.root / "reports" / "index.html").read_text(encoding="utf-8")
-    comparison = json.loads((project.root / "metrics" / "comparison.json").read_text())["comparison"]
+    comparison = json.loads((project.root / "metrics" / "finetune_minus_head.json").read_text())
 
     assert page.count('<li class="card ') == 3
     assert "no photo here" not in page
@@ -226,7 +224,12 @@ def _weights(project: Project) -> str:
 
 def test_the_commands_of_every_day_work(project: Project) -> None:
     """Metrics, params and plots can be shown and compared, the DAG drawn, an experiment run and listed."""
-    assert "head.accuracy" in project.run("dvc", "metrics", "show")
+    table = project.run("dvc", "metrics", "show").splitlines()
+    assert table[0].split()[:4] == ["Path", "accuracy", "accuracy_high", "accuracy_low"]
+    assert sorted(line.split()[0] for line in table[1:]) == [
+        *("metrics/finetune.json", "metrics/finetune_minus_head.json", "metrics/head.json")
+    ]
+    assert max(map(len, table)) <= 140
     assert "evaluate@head" in project.run("dvc", "dag")
     assert "Read every file once" in project.run("dvc", "stage", "list")
     output = project.run("dvc", "exp", "run", "--set-param", "head.c=0.01", "--name", "weak", "evaluate@head")
@@ -242,7 +245,7 @@ def test_the_commands_of_every_day_work(project: Project) -> None:
 
 def test_going_back_computes_nothing(project: Project) -> None:
     """What was computed once with some params comes from DVC's run cache when they return, for every stage."""
-    files = [path for path in (project.root / "metrics").iterdir() if "timings" not in path.name]
+    files = list((project.root / "metrics").iterdir())
     before = {path: path.read_bytes() for path in files}
     project.edit_params(head={"c": 0.02}, finetune={"seed": 5})
     assert {"head", "finetune", "evaluate@head", "evaluate@finetune"} <= set(project.repro())

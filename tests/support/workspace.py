@@ -115,12 +115,12 @@ def write_results(
     counts |= {"num_relabelled": 3, "num_dropped": 2, "num_across_splits": 1}
     counts |= {f"num_{name}": sum(row.split == name for row in split) for name in SPLITS}
     counts |= {f"num_{status}": sum(row.status == status for row in index) for status in STATUSES}
-    write_metrics(root / "metrics/data.json", "data", counts)
-    write_metrics(root / "metrics/extract.json", "extract", {"num_views": 1})
+    write_metrics(root / "diagnostics/data.json", counts)
+    write_metrics(root / "diagnostics/extract.json", {"num_views": 1})
     gain = {"doubling_gain": 0.01, "doubling_gain_low": -0.01, "doubling_gain_high": 0.03}
-    write_metrics(root / "metrics/head_training.json", "head_training", gain)
+    write_metrics(root / "diagnostics/head_training.json", gain)
     tuned = {"best_epoch": 0, "num_epochs": 2, "num_training_images": 16, "backbone_rate": 1e-3, "layer_decay": 0.8}
-    write_metrics(root / "metrics/finetune_training.json", "finetune_training", tuned)
+    write_metrics(root / "diagnostics/finetune_training.json", tuned)
     for words in ("evaluate head", "evaluate finetune", "compare"):
         run_main(root, *words.split())
 

@@ -97,8 +97,8 @@ def test_the_head_is_shipped_unless_fine_tuning_is_significantly_better(
     comparison = compare(head, finetune)
 
     assert comparison.ship == ship
-    assert comparison.numbers()["ship"] == ship
-    assert comparison.numbers()["significant"] == significant
+    assert comparison.metrics()["ship"] == ship
+    assert comparison.counts()["is_significant"] == significant
 
 
 def layer(depth: int, name: str, accuracy: float, margin: float = 0.01) -> LayerScore:
@@ -233,8 +233,8 @@ def test_suggested_commands_are_valid(tmp_path: Path) -> None:
 
 def test_costs_are_told_so_far_as_they_were_measured(tmp_path: Path) -> None:
     """Timings that are not there are said to be missing, not made up, and the others to be of an earlier run."""
-    write_metrics(tmp_path / "head_timings.json", "head_timings", {"training_seconds": 1.84})
-    write_metrics(tmp_path / "finetune_timings.json", "finetune_timings", {"prediction_images_per_second": 512.3})
+    write_metrics(tmp_path / "head.json", {"training_seconds": 1.84})
+    write_metrics(tmp_path / "finetune.json", {"prediction_images_per_second": 512.3})
     told = describe_costs(tmp_path)
 
     assert told.startswith("when they last ran")
