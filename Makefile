@@ -1,17 +1,23 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: env repro tutorial sweep test check lock bench-extract bench-warm bench-assemble bench-head bench-finetune bench-accuracy bench-report bench-loop bench-index bench-predict bench-serve help
+.PHONY: ants_bees bench-accuracy bench-assemble bench-extract bench-finetune bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-quick tutorial wheel
 
 PYTHON ?= python3.11
-# The stages are started by DVC as `python -m stages.<stage>`: this makes that `python` the right one.
+# DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-repro: env  ## run the pipeline on the data set that params.yaml names and print the reported metrics (the default)
+repro: git env  ## run the pipeline on the data set that params.yaml names and print the metrics (the default)
 	dvc repro
-	dvc metrics show metrics/head.json metrics/finetune.json
+	dvc metrics show
 
-# The recipe of PyTorch's transfer learning tutorial, to the letter; only that the epoch is chosen by an inner validation.
-tutorial: env  ## ResNet-18 fine-tuned on ants & bees as in PyTorch's tutorial (both are fetched)
+git:
+	@test -e .git || { echo 'make: DVC needs a git repository, and this folder is none. Run: git init && git add --all && git commit --message "Start" && make'; exit 1; }
+
+ants_bees: env  ## fetch the photos of PyTorch's tutorial into data/ants_bees (47 MB)
+	python -m stages.datasets.ants_bees
+
+# The recipe of PyTorch's transfer learning tutorial, to the letter, except that an inner validation chooses the epoch.
+tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch's tutorial (both are fetched)
 	dvc exp run -S data.path=data/ants_bees -S backbone.name=resnet18 \
 	  -S finetune.init=random -S finetune.unfreeze=all -S finetune.batch_norm=train \
 	  -S finetune.epochs=25 -S finetune.patience=25 -S finetune.batch=4 \
@@ -29,15 +35,29 @@ sweep: env  ## train a head on each of BACKBONES="name name ..." and show them i
 	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \
 	  for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || exit 1; done
 	dvc repro --quiet evaluate@head
-	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|head\.(accuracy|log_loss)$$|head_training.layer' --sort-by head.accuracy --sort-order desc
+	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|^metrics/head.json:(accuracy|log_loss)$$|^(accuracy|log_loss)$$' --sort-order desc
 
 test: env  ## run every test
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist worksteal
+
+test-quick: env  ## run the tests of the editing loop: no DVC, no browser, none that takes seconds
+	pytest --numprocesses 2 --dist loadfile -m "not slow" tests/unit tests/contract
 
 check: env  ## lint, formatting and types
 	ruff check
 	ruff format --check
 	mypy
+
+docs: env  ## build the documentation as a site, docs/_build/html/index.html
+	sphinx-build --quiet --fail-on-warning --nitpicky --builder html docs docs/_build/html
+	@echo 'docs: docs/_build/html/index.html'
+
+screenshot: env  ## make the picture of the report that the README shows, from reports/index.html
+	python -m docs.screenshot
+
+wheel: env  ## build the wheel, install it in a clean environment elsewhere and compare what it predicts
+	rm -rf dist && uv build --quiet --wheel --out-dir dist
+	python -m tests.support.wheel dist
 
 env: .venv/installed  ## build .venv from the hashed lock
 
@@ -52,7 +72,7 @@ env: .venv/installed  ## build .venv from the hashed lock
 # `make lock UPGRADE=--upgrade` also moves every package to its newest release.
 lock: env  ## write requirements.txt and requirements-uv.txt anew from pyproject.toml
 	echo uv | uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate $(UPGRADE) --output-file requirements-uv.txt -
-	uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) --group dev --output-file requirements.txt pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) --group pipeline --group dev --group docs --output-file requirements.txt pyproject.toml
 
 # PHOTOS=<folder of JPEG photos> measures on those instead of generated ones, FEATURES=<file> with another spectrum.
 bench-extract: env  ## extract against the tutorials' loop and its own engine; cost of 1 % new images

@@ -104,11 +104,29 @@ def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mappi
             progress.advance(1)
 
 
+def damaged_files(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """Return the listed files that a folder lacks, or has with other bytes, in the order of the list."""
+    return [
+        name
+        for name, expected in digests.items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected
+    ]
+
+
 def main() -> None:
-    """Write the data set and say where it came from."""
-    digests = read_digests(Path("data/ants_bees.sha256"))
-    source = write_ants_bees(Path("data/ants_bees"), digests, OWN_FOLDER, OWN_ZIP, URL)
-    print(f"ants_bees: {len(digests)} files in data/ants_bees, from {source}")
+    """Write the data set and say where it came from; if it is there already, check it."""
+    folder, digests = Path("data/ants_bees"), read_digests(Path("data/ants_bees.sha256"))
+    if folder.exists():
+        damaged = damaged_files(folder, digests)
+        if damaged:
+            raise DataError(
+                f"{folder}: {len(damaged)} of {len(digests)} files are missing or have other bytes, the first "
+                f"{damaged[0]}. Delete the folder and run again: rm -r {folder} && make ants_bees"
+            )
+        print(f"ants_bees: {folder} is complete: {len(digests)} files")
+        return
+    source = write_ants_bees(folder, digests, OWN_FOLDER, OWN_ZIP, URL)
+    print(f"ants_bees: {len(digests)} files in {folder}, from {source}. To use them: -S data.path={folder}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from headstart.base.errors import DataError, DownloadError
-from stages.datasets.ants_bees import read_digests, write_ants_bees
+from stages.datasets.ants_bees import damaged_files, read_digests, write_ants_bees
 from stages.datasets.digits import write_digits
 from tests.support.source import ROOT
 from tests.unit.backbone.test_build import QuietHandler
@@ -129,3 +129,14 @@ def test_the_committed_list_is_of_the_tutorials_photos(ants_bees: Path) -> None:
         for path in ants_bees.rglob("*")
         if path.is_file()
     }
+
+
+def test_missing_and_changed_files_of_the_photos_are_found(tmp_path: Path) -> None:
+    """A complete folder has no damaged file; a deleted and an altered file are both named."""
+    write_zip(tmp_path / "own.zip", FILES)
+    make(tmp_path)
+    assert damaged_files(tmp_path / "out", EXPECTED) == []
+    (tmp_path / "out" / "train/bees/c.jpg").unlink()
+    (tmp_path / "out" / "val/ants/d.jpg").write_bytes(b"another")
+
+    assert damaged_files(tmp_path / "out", EXPECTED) == ["train/bees/c.jpg", "val/ants/d.jpg"]
