@@ -35,7 +35,7 @@ sweep: env  ## train a head on each of BACKBONES="name name ..." and show them i
 	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \
 	  for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || exit 1; done
 	dvc repro --quiet evaluate@head
-	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|^metrics/head.json:(accuracy|log_loss)$$|^(accuracy|log_loss)$$' --sort-order desc
+	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|metrics/head.json:(accuracy|log_loss)$$' --sort-by metrics/head.json:accuracy --sort-order desc
 
 test: env  ## run every test
 	pytest --numprocesses 2 --dist worksteal
@@ -49,7 +49,7 @@ check: env  ## lint, formatting and types
 	mypy
 
 docs: env  ## build the documentation as a site, docs/_build/html/index.html
-	sphinx-build --quiet --fail-on-warning --nitpicky --builder html docs docs/_build/html
+	sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
 	@echo 'docs: docs/_build/html/index.html'
 
 screenshot: env  ## make the picture of the report that the README shows, from reports/index.html
