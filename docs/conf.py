@@ -1,7 +1,8 @@
 """Sphinx: the documentation as a site, with the params and the commands taken from the code itself."""
 
-import argparse
 import io
+import os
+import re
 import sys
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
@@ -23,7 +24,6 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 # The pictures of the pipeline are Mermaid, which GitHub draws; here they are shown as text, because drawing needs a script
 # of another site.
-myst_fence_as_directive = []
 suppress_warnings = ["misc.highlighting_failure"]
 autodoc_typehints = "description"
 
@@ -58,7 +58,11 @@ def _rows(
             above -= 1
         comment = " ".join(line.strip().removeprefix("# ") for line in lines[above:place])
         accepts = _accepts(schema["properties"][key], schema)
-        cells = [f"`{path}.{key}`", f"`{'' if value is None else value}`", accepts, comment]
+        comment = "`".join(
+            part if number % 2 else re.sub(r"([\[\]*_^<>\\])", r"\\\1", part)  # Markdown's own characters, outside code
+            for number, part in enumerate(comment.split("`"))
+        )
+        cells = [f"`{path}.{key}`", "" if value is None else f"`{value}`", accepts, comment]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
 
@@ -86,17 +90,18 @@ def cli_page() -> str:
 
     parts = []
     for name, (module, _) in COMMANDS.items():
-        printed = io.StringIO()
+        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with redirect_stdout(printed), suppress(SystemExit):
             import_module(module).main(["--help"])
-        parts += [f"## headstart {name}", "", "```text", printed.getvalue().rstrip(), "```", ""]
+        printed.seek(0)
+        parts += [f"## headstart {name}", "", "```text", printed.read().rstrip(), "```", ""]
     return "\n".join(parts)
 
 
 def _generate(_: Sphinx) -> None:
     folder = ROOT / "docs" / "reference" / "generated"
     folder.mkdir(parents=True, exist_ok=True)
-    argparse.HelpFormatter.__init__.__defaults__ = (2, 24, 100)  # the same width on every terminal
+    os.environ["COLUMNS"] = "100"  # argparse folds its help by the terminal
     (folder / "params.md").write_text(params_page(), encoding="utf-8")
     (folder / "cli.md").write_text(cli_page(), encoding="utf-8")
 
