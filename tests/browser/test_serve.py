@@ -109,4 +109,4 @@ def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path
         page.select_option("#coverage", "0.9")
     expect(page.locator("#rows > li h2")).to_have_text(asked_anew.value.json()["images"][0]["predicted"])
     assert page.locator("#rows > li").count() == 1
-    assert f"Orange: what speaks for {one.predicted}" in page.locator("#rows > li").inner_text()
+    assert f"Orange marks the places that speak for {one.predicted}" in page.locator("#rows > li").inner_text()

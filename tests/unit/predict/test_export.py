@@ -19,9 +19,9 @@ from scipy.special import softmax
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import BundleError, DataError
-from headstart.predict import export as exporting
+from headstart.predict.export import FORMATS, export_model, export_self_contained
 from headstart.predict.model import Model, load
-from headstart.predict.network import build_network
+from headstart.predict.network import LogitsNetwork, build_logits_network
 from tests.support.bundles import CLASSES, make_bundle, written
 from tests.support.source import ROOT
 
@@ -46,7 +46,7 @@ def as_a_stranger(about: dict[str, Any], path: Path) -> NDArray[np.uint8]:
 def test_an_onnx_file_is_enough(model: Model, photos: Path, tmp_path: Path) -> None:
     """ONNX Runtime gives the model's logits for batches of any length, with what the file itself says."""
     paths = sorted(photos.rglob("*.*"))
-    difference = exporting.export_onnx(model, tmp_path / "m.onnx", paths[:3], None)
+    difference = export_model(model, "onnx", tmp_path / "m.onnx", paths[:3], None)
     about = json.loads({one.key: one.value for one in onnx.load(tmp_path / "m.onnx").metadata_props}["headstart"])
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     expected = model.logits(paths)
@@ -64,7 +64,7 @@ def test_an_onnx_file_is_enough(model: Model, photos: Path, tmp_path: Path) -> N
 def test_a_torch_program_is_enough(model: Model, photos: Path, tmp_path: Path) -> None:
     """torch.export's own loader gives the model's logits, and the metadata lie in the file."""
     paths = sorted(photos.rglob("*.*"))
-    exporting.export_torch(model, tmp_path / "m.pt2", paths[:3], None)
+    export_model(model, "torch", tmp_path / "m.pt2", paths[:3], None)
     extra = {"headstart.json": ""}
     program: Any = torch.export.load(tmp_path / "m.pt2", extra_files=extra).module()
     about = json.loads(extra["headstart.json"])
@@ -84,8 +84,7 @@ def test_a_head_on_half_precision_is_exported_as_it_was_trained(
     pixels = torch.from_numpy(model.pixels([photos / "red" / "1.png"]))
     with torch.inference_mode():
         found, rough = (
-            exporting.LogitsNetwork(build_network(one, Path(tiny_backbone.weights)), one).eval()(pixels)[0].numpy()
-            for one in (half, bundle)
+            build_logits_network(one, Path(tiny_backbone.weights))(pixels)[0].numpy() for one in (half, bundle)
         )
     expected = model.logits([photos / "red" / "1.png"])
 
@@ -96,24 +95,23 @@ def test_several_views_are_averaged(tiny_backbone: BackboneParams, photos: Path,
     """The check of an export compares the mean of the views' logits, which is the model's."""
     several = load(written(tmp_path / "b", make_bundle(tiny_backbone, track="finetune", views=3)))
 
-    assert exporting.export_onnx(several, tmp_path / "m.onnx", [photos / "red" / "1.png"], None) < 1e-3
+    assert export_model(several, "onnx", tmp_path / "m.onnx", [photos / "red" / "1.png"], None) < 1e-3
 
 
-@pytest.mark.parametrize("form", ["onnx", "torch"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_other_logits_are_never_written(
     model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """An export whose logits differ on a real image is refused, and no file appears."""
-    forward = exporting.LogitsNetwork.forward
+    forward = LogitsNetwork.forward
 
-    def wrong(self: exporting.LogitsNetwork, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def wrong(self: LogitsNetwork, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits, _ = forward(self, pixels)
         return logits + 0.01, logits.softmax(1)
 
-    monkeypatch.setattr(exporting.LogitsNetwork, "forward", wrong)
-    export = exporting.export_onnx if form == "onnx" else exporting.export_torch
+    monkeypatch.setattr(LogitsNetwork, "forward", wrong)
     with pytest.raises(BundleError, match=r"differ by 0\.01 on 1 images, expected at most 0\.001. Nothing was written"):
-        export(model, tmp_path / "m", [photos / "red" / "1.png"], None)
+        export_model(model, form, tmp_path / "m", [photos / "red" / "1.png"], None)
     assert not (tmp_path / "m").exists()
 
 
@@ -121,14 +119,14 @@ def test_a_self_contained_bundle_needs_no_weights(tiny_backbone: BackboneParams,
     """A head with its backbone's weights predicts the same on a machine that lacks them; old folders stay."""
     folder = written(tmp_path / "head", make_bundle(tiny_backbone))
     head = load(folder, weights=tiny_backbone.weights)
-    exporting.export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
+    export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
     whole = load(tmp_path / "whole")
     paths = sorted(photos.rglob("*.*"))
 
     assert np.allclose(whole.logits(paths), head.logits(paths), atol=1e-6)
     assert whole.bundle.track == "head"
     with pytest.raises(DataError, match="is there already"):
-        exporting.export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
+        export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
 
 
 def test_the_command_exports(tmp_path: Path, tiny_backbone: BackboneParams, photos: Path) -> None:
@@ -146,12 +144,15 @@ def test_the_command_exports(tmp_path: Path, tiny_backbone: BackboneParams, phot
     over = subprocess.run(inside, cwd=ROOT, capture_output=True, text=True)
 
     assert both.returncode == 2
-    assert both.stderr.startswith("export: --check goes with --to")
+    assert both.stderr.startswith("export: --check can only be used with --to")
     assert over.returncode == 1
     assert "lies in the bundle; name another output" in over.stderr
     load(folder)
     assert bare.returncode == 2
-    assert bare.stderr.startswith("export: --to needs --check INPUT...: some photos on which both must agree.")
+    assert bare.stderr.startswith(
+        "export: --to needs --check INPUT...: some images on which the export must agree with the bundle."
+    )
     assert done.returncode == 0, done.stderr
-    assert f"export: {tmp_path / 'm.onnx'}: on 12 images its logits differ by" in done.stdout
+    assert f"export: {tmp_path / 'm.onnx'}: its logits differ by at most" in done.stdout
+    assert done.stdout.endswith(" on 12 images\n")
     shutil.rmtree(folder)

@@ -26,15 +26,16 @@ from headstart.base.errors import BundleError, DataError, ParamsError
 from headstart.base.files import sha256_file
 from headstart.imaging.transform import view_of
 from headstart.predict import engine as engines
-from headstart.predict import images
+from headstart.predict import image_like
 from headstart.predict.estimator import BundleClassifier
-from headstart.predict.explain import thumbnail, write_gallery
+from headstart.predict.gallery import write_gallery
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
-from headstart.predict.images import ImageLike
-from headstart.predict.inputs import Loaded
+from headstart.predict.image_like import ImageLike
+from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model, load
 from headstart.predict.network import find_backbone
-from headstart.predict.prediction import judge
+from headstart.predict.pages import thumbnail
+from headstart.predict.prediction import apply_thresholds
 from tests.support.bundles import CLASSES, make_bundle, written
 
 
@@ -119,7 +120,7 @@ def test_all_kinds_of_images_are_taken(model: Model, photos: Path) -> None:
 )
 def test_what_is_no_image_is_refused(model: Model, odd: object) -> None:
     """Floats, other shapes and other things are errors that say what was expected: a guess could be a wrong one."""
-    with pytest.raises(DataError, match="#0: an? .*expected"):
+    with pytest.raises(DataError, match="#0: found an .*expected"):
         model.predict([odd])  # type: ignore[list-item]
 
 
@@ -200,7 +201,7 @@ def test_coverage_that_cannot_be_meant_is_refused(tmp_path: Path, tiny_backbone:
         with pytest.raises(DataError, match="expected a fraction above 0, up to 1"):
             model.predict([], coverage=coverage)
     folder = written(tmp_path / "b", make_bundle(tiny_backbone, track="finetune", classes=["a", "unknown", "c"]))
-    with pytest.raises(DataError, match="a class is called 'unknown' too"):
+    with pytest.raises(DataError, match="a class has the name 'unknown'"):
         load(folder).predict([], coverage=0.9)
 
 
@@ -214,14 +215,14 @@ def test_weights_are_found_by_their_digest(
         load(bundles["head"])
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "a.pth").write_bytes(b"another")
-    with pytest.raises(BundleError, match=r"a\.pth: is not the file that the bundle needs"):
+    with pytest.raises(BundleError, match=r"a\.pth: has sha256 \w{64}; expected the weights of"):
         load(bundles["head"], weights="weights/a.pth")
     with pytest.raises(BundleError, match=r"none\.pth: there is no such file; expected the weights of"):
         load(bundles["head"], weights="none.pth")
     shutil.copy(tiny_backbone.weights, tmp_path / "weights" / "b.safetensors")
     load(bundles["head"])
     packaged = {"backbone": PACKAGED, "weights_sha256": "0" * 64, "pooling": "mean"}
-    with pytest.raises(BundleError, match="what is published now has sha256"):
+    with pytest.raises(BundleError, match="The weights that are published now have sha256"):
         find_backbone(packaged, "last", None)
 
 
@@ -286,7 +287,7 @@ def test_one_image_is_no_list(model: Model, photos: Path) -> None:
     """Going through a path would give letters, and through a picture its rows."""
     one: Any
     for one in (str(photos), photos, b"x", np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8)):
-        with pytest.raises(DataError, match=r"found one .* where images are expected; give a list: \[image\]"):
+        with pytest.raises(DataError, match=r"found one .* where several images are expected; pass a list: \[image\]"):
             model.predict(one)
     assert len(model.predict(np.zeros((2, 4, 5, 3), np.uint8))) == 2
 
@@ -344,7 +345,7 @@ def test_numbers_that_are_not_finite_are_no_answer(tiny_backbone: BackboneParams
     }
     ready = load(written(tmp_path / "b", replace(bundle, backbone=huge)))
 
-    with pytest.raises(BundleError, match="gives numbers that are not finite at 'last'"):
+    with pytest.raises(BundleError, match="gives numbers that are not finite at the layer 'last'"):
         ready.predict([photos / "red" / "1.png"])
 
 
@@ -358,7 +359,7 @@ def test_full_coverage_answers_what_it_was_found_on(
     nearest = ready.predict(paths, num_nearest=1)
     for one in nearest:
         held_out = np.array([[one.confidence, one.nearest[0].similarity]], dtype=np.float32)
-        assert judge(one, replace(bundle.references, held_out=held_out).thresholds(1.0)).status == "ok"
+        assert apply_thresholds(one, replace(bundle.references, held_out=held_out).thresholds(1.0)).status == "ok"
 
 
 @pytest.mark.parametrize("shape", [(1, 101), (202, 2, 3)])
@@ -378,9 +379,9 @@ def test_a_batch_of_one_is_refused(bundles: dict[str, Path]) -> None:
 
 def test_members_of_archives_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch ends early where its bytes are many, and all images are in one, in order."""
-    monkeypatch.setattr(images, "_BATCH_BYTES", 10)
-    loaded = [Loaded(str(number), data=b"x" * number) for number in range(12)]
-    parts = [[name for _, name in part] for part in images.batched(loaded, 4)]
+    monkeypatch.setattr(image_like, "_BATCH_BYTES", 10)
+    loaded = [LoadedImage(str(number), data=b"x" * number) for number in range(12)]
+    parts = [[name for _, name in part] for part in image_like.in_batches(loaded, 4)]
 
     assert parts == [["0", "1", "2", "3"], ["4", "5", "6"], ["7", "8"], ["9", "10"], ["11"]]
 
@@ -424,7 +425,7 @@ def test_the_gallery_shows_the_map_of_the_most_probable_class(
     page = (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
 
     assert columns == [int(one.logits.argmax()) for one in predictions if one.logits is not None]
-    assert page.count("Heat map of: ") == len(paths)
+    assert page.count("Heat map of the class: ") == len(paths)
 
 
 def test_a_training_image_that_has_changed_is_not_shown(photos: Path) -> None:
@@ -458,5 +459,5 @@ def test_the_gallery_shows_text_as_text(model: Model, photos: Path, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["0001.png", "0003.png", "index.html"]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         write_gallery(tmp_path / "a", model, given, predictions, photos=None, weights=None, name="models/x")

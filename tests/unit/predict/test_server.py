@@ -28,16 +28,16 @@ from starlette.testclient import TestClient
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
-from headstart.predict import explain as explaining
+from headstart.predict.commands.serve import parse
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
-from headstart.predict.images import ImageLike
-from headstart.predict.inputs import Loaded
+from headstart.predict.image_like import ImageLike
+from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model, load
+from headstart.predict.pages import NUM_NEAREST
 from headstart.predict.prediction import Prediction
 from headstart.predict.server import batcher as batching
 from headstart.predict.server.app import make_app
-from headstart.predict.server.batcher import Batcher, Job
-from headstart.predict.server.command import parse
+from headstart.predict.server.batcher import Batcher, PredictJob
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Gate, Limits
 from tests.conftest import write_photos
@@ -92,14 +92,14 @@ def model(bundle: Path) -> Model:
 def serving(model: Model, photos: Path | None = None, **changes: int) -> Iterator[FastAPI]:
     """Give the app of a model, its batcher at work."""
     limits = replace(Limits(), **changes)
-    with Batcher(model, Explainer(model, find_heat_maps(model.bundle, None), photos), limits.num_requests) as batcher:
+    with Batcher(model, Explainer(model, find_heat_maps(model.bundle, None), photos), limits.max_requests) as batcher:
         yield make_app(model, batcher, limits, "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
 def client(model: Model, folder: Path) -> Iterator[TestClient]:
     """A client of the app."""
-    with serving(model, folder, num_files=20, num_bytes=400_000) as app:
+    with serving(model, folder, max_files=20, max_bytes=400_000) as app:
         yield TestClient(app, ADDRESS)
 
 
@@ -152,7 +152,7 @@ def test_answers_are_those_of_the_model(client: TestClient, model: Model, folder
 def test_explanations_show_where_and_what(client: TestClient, model: Model, folder: Path, photo: bytes) -> None:
     """With `explain` there are a PNG of the network's input and the model's nearest training images."""
     (row,) = client.post(PREDICT, files=files_of(photo), params={"explain": True}).json()["images"]
-    (one,) = model.predict([photo], num_nearest=explaining.NUM_NEAREST)
+    (one,) = model.predict([photo], num_nearest=NUM_NEAREST)
     kind, _, text = row["heat_map"].partition(",")
 
     assert kind == "data:image/png;base64"
@@ -193,7 +193,7 @@ def test_thumbnails_are_kept_few(model: Model, folder: Path, photo: bytes, monke
         return ""
 
     monkeypatch.setattr(f"{module}.thumbnail", thumbnail)
-    monkeypatch.setattr(f"{module}._MOST_THUMBNAILS", 5)
+    monkeypatch.setattr(f"{module}._MAX_THUMBNAILS", 5)
     explainer = Explainer(model, None, folder)
     (one,) = model.predict([photo], num_nearest=20)
     for _ in range(3):
@@ -228,7 +228,7 @@ def test_concurrent_requests_keep_their_order(model: Model, folder: Path, monkey
             hold.go.set()
             return await asyncio.gather(*tasks)
 
-    with serving(model, num_requests=60) as app:
+    with serving(model, max_requests=60) as app:
         responses = asyncio.run(work(app))
     for chosen, response in zip(asked, responses, strict=True):
         assert response.status_code == 200
@@ -248,7 +248,7 @@ def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: 
     """What came while the model was at work goes through it together; one whose client gave up is passed over."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    jobs = [Job([as_loaded(photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
+    jobs = [PredictJob([as_loaded(photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
     with Batcher(model, Explainer(model, None, None), 3) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -272,7 +272,7 @@ def test_requests_of_one_call_keep_their_coverage(model: Model, folder: Path, mo
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
     coverages = (None, 0.01, None, 1e-9)
-    jobs = [Job([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
+    jobs = [PredictJob([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
     with Batcher(model, Explainer(model, None, None), 4) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -291,7 +291,7 @@ def test_a_request_that_breaks_gives_its_place_back() -> None:
     async def breaking(*_: Any) -> None:
         raise RuntimeError("broken")
 
-    gate = Gate(breaking, replace(Limits(), num_requests=1))
+    gate = Gate(breaking, replace(Limits(), max_requests=1))
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": headers}
     for _ in range(2):
@@ -303,8 +303,8 @@ def test_a_call_takes_only_so_many_images(model: Model, photo: bytes, monkeypatc
     """However many wait, what is answered together is bounded, so that the first do not wait for the last."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    monkeypatch.setattr(batching, "_MOST_IMAGES", 5)
-    jobs = [Job([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
+    monkeypatch.setattr(batching, "_MAX_IMAGES", 5)
+    jobs = [PredictJob([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
     with Batcher(model, Explainer(model, None, None), 5) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -317,9 +317,9 @@ def test_a_call_takes_only_so_many_images(model: Model, photo: bytes, monkeypatc
     assert hold.sizes == [2, 6, 4]
 
 
-def as_loaded(data: bytes) -> Loaded:
+def as_loaded(data: bytes) -> LoadedImage:
     """Return a file as the app gives it to the batcher."""
-    return Loaded("a.png", data=data)
+    return LoadedImage("a.png", data=data)
 
 
 def test_a_request_on_which_the_model_fails_spoils_no_other(
@@ -433,7 +433,7 @@ def test_unknown_routes_and_methods(client: TestClient, method: str, path: str, 
         ("coverage=1.01", "query.coverage: "),
         ("coverage=nan", "query.coverage: "),
         ("explain=maybe", "query.explain: "),
-        ("topp=3", "query.topp: is no parameter; expected coverage, explain, top"),
+        ("topp=3", "query.topp: is not a parameter; expected coverage, explain, top"),
     ],
 )
 def test_wrong_parameters_are_told(client: TestClient, photo: bytes, query: str, message: str) -> None:
@@ -515,7 +515,7 @@ def test_too_long_a_body_is_refused_while_it_comes(model: Model) -> None:
         await app(stated, None, send)  # type: ignore[arg-type]
         assert sent[0]["status"] == 413
 
-    with serving(model, num_bytes=10_000) as app:
+    with serving(model, max_bytes=10_000) as app:
         asyncio.run(work(app))
     assert num_given == 10
 
@@ -538,7 +538,7 @@ def test_more_requests_than_may_wait_are_told_to_try_again(
             assert [response.status_code for response in await asyncio.gather(*tasks)] == [200, 200]
             assert (await client.post(PREDICT, files=files_of(photo))).status_code == 200
 
-    with serving(model, num_requests=2) as app:
+    with serving(model, max_requests=2) as app:
         asyncio.run(work(app))
 
 
@@ -546,11 +546,11 @@ def test_a_request_that_takes_too_long_is_given_up(model: Model, photo: bytes, m
     """Its client is told by 504 while the model is still at work."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    with serving(model, seconds=0) as app:
+    with serving(model, max_seconds=0) as app:
         response = TestClient(app, ADDRESS).post(PREDICT, files=files_of(photo))
         hold.go.set()
 
-    assert (response.status_code, response.json()) == (504, {"detail": "took longer than 0 seconds"})
+    assert (response.status_code, response.json()) == (504, {"detail": "the request took longer than 0 seconds"})
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000", "[::1]", "10.1.2.3"])
@@ -566,7 +566,9 @@ def test_other_names_of_the_server_are_refused(client: TestClient, host: str) ->
     response = client.get("/healthz", headers={"Host": host})
 
     assert response.status_code == 400
-    assert response.json()["detail"].startswith(f"this server is not called {host!r}; call it by its address, or by")
+    assert response.json()["detail"].startswith(
+        f"Host header {host!r} is not allowed; use the server's IP address or one of"
+    )
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:81", "http://localhost.evil"])
@@ -575,7 +577,9 @@ def test_pages_of_other_sites_are_refused(client: TestClient, photo: bytes, orig
     response = client.post(PREDICT, files=files_of(photo), headers={"Origin": origin})
 
     assert response.status_code == 403
-    assert response.json() == {"detail": f"pages of {origin!r} may not use this server"}
+    assert response.json() == {
+        "detail": f"Origin header {origin!r} is not allowed; only the server's own page may send requests"
+    }
 
 
 def test_healthz_and_page(client: TestClient, model: Model) -> None:
@@ -650,4 +654,4 @@ def test_the_command_serves_until_a_signal(bundle: Path, tmp_path: Path, photo: 
         assert [row["status"] for row in reply["images"]] == ["ok", "quarantined"]
         assert (server.returncode, rest) == (0, "serve: stopped\n")
         assert second.returncode == 1
-        assert re.fullmatch(r"serve: 127\.0\.0\.1, port \d+: cannot be listened on: .*\n", second.stderr)
+        assert re.fullmatch(r"serve: cannot listen on 127\.0\.0\.1, port \d+: .*\n", second.stderr)

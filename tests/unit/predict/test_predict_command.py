@@ -18,12 +18,13 @@ from pyarrow import parquet
 from headstart.backbone.params import BackboneParams
 from headstart.base.csv_files import read_foreign_csv
 from headstart.base.errors import DataError
-from headstart.predict import command
-from headstart.predict import inputs as sources
-from headstart.predict.command import parse, run
-from headstart.predict.inputs import Loaded, SourceError, find_sources, load_each
+from headstart.predict import image_file
+from headstart.predict.commands import predict as command
+from headstart.predict.commands.predict import parse, run
+from headstart.predict.image_file import ImageReadError
+from headstart.predict.inputs import LoadedImage, find_inputs, load_inputs
+from headstart.predict.journal import Journal
 from headstart.predict.model import Model, load
-from headstart.predict.outputs import Journal
 from tests.support.bundles import make_bundle, written
 from tests.support.source import ROOT
 
@@ -38,16 +39,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
 
 def names(inputs: Sequence[str], listed: bytes = b"") -> list[str]:
     """Return the names of the sources behind words."""
-    return [source.name for source in find_sources(inputs, io.BytesIO(listed))]
+    return [source.name for source in find_inputs(inputs, io.BytesIO(listed))]
 
 
-def read_all(found: Iterator[Loaded]) -> list[tuple[str, bytes | str]]:
+def read_all(found: Iterator[LoadedImage]) -> list[tuple[str, bytes | str]]:
     """Return each source's bytes, or its problem."""
     rows: list[tuple[str, bytes | str]] = []
     for one in found:
         try:
             rows.append((one.name, one.read()))
-        except SourceError as error:
+        except ImageReadError as error:
             rows.append((one.name, str(error)))
     return rows
 
@@ -80,7 +81,7 @@ def test_files_folders_patterns_and_lists_keep_their_order(tmp_path: Path, monke
     assert names(["[1].png"]) == ["[1].png"]  # a file of that name goes before the pattern
     assert names(["-", "1.png"], b"b/1.png\n\nnot there.png\r\n") == ["b/1.png", "not there.png", "1.png"]
     assert names(["-"], b"b/1.png\0with\nline.png\0") == ["b/1.png", "with\nline.png"]
-    assert read_all(load_each(find_sources(["1.png", "-"], io.BytesIO(b"gone.png")))) == [
+    assert read_all(load_inputs(find_inputs(["1.png", "-"], io.BytesIO(b"gone.png")))) == [
         ("1.png", b"1.png"), ("gone.png", "cannot be read: No such file or directory")
     ]  # fmt: skip
 
@@ -89,10 +90,10 @@ def test_files_folders_patterns_and_lists_keep_their_order(tmp_path: Path, monke
     ("word", "message"),
     [
         ("nothing.png", "nothing.png: there is no such file, folder or archive"),
-        ("*.gif", r"\*.gif: the pattern fits no file"),
+        ("*.gif", r"\*.gif: the pattern matches no file"),
         ("empty", r"empty: the folder has no image \(.bmp"),
-        ("text.zip", "text.zip: is no archive that can be read"),
-        ("text.tar.gz", "text.tar.gz: is no archive that can be read"),
+        ("text.zip", "text.zip: cannot be read as an archive"),
+        ("text.tar.gz", "text.tar.gz: cannot be read as an archive"),
         ("none.zip", "none.zip: the archive has no image"),
         ("-", "the list of images is empty"),
     ],
@@ -108,7 +109,7 @@ def test_inputs_without_an_image_are_refused(
     with zipfile.ZipFile("none.zip", "w") as archive:
         archive.writestr("note.txt", "hello")
     with pytest.raises(DataError, match=message):
-        find_sources([word], NOTHING)
+        find_inputs([word], NOTHING)
 
 
 def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +130,7 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     before = sorted(tmp_path.rglob("*"))
-    rows = read_all(load_each(find_sources(["a.zip", "b.tar.gz", "a.zip"], NOTHING)))
+    rows = read_all(load_inputs(find_inputs(["a.zip", "b.tar.gz", "a.zip"], NOTHING)))
     of_zip = [("a.zip/z/2.png", b"z/2.png"), ("a.zip/../../up.jpg", b"../../up.jpg")]
 
     assert rows[:2] == of_zip
@@ -140,10 +141,12 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rows[6:8] == of_zip
     assert sorted(tmp_path.rglob("*")) == before
 
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 5)
-    assert "more than 5 bytes" in str(read_all(load_each(find_sources(["a.zip"], NOTHING)))[0][1])
+    monkeypatch.setattr(image_file, "MAX_FILE_BYTES", 5)
+    assert "more than 5 bytes" in str(read_all(load_inputs(find_inputs(["a.zip"], NOTHING)))[0][1])
     Path("long.png").write_bytes(b"123456")
-    assert read_all(load_each(find_sources(["long.png"], NOTHING))) == [("long.png", "6 bytes; at most 5 are read")]
+    assert read_all(load_inputs(find_inputs(["long.png"], NOTHING))) == [
+        ("long.png", "the file has 6 bytes; at most 5 are read")
+    ]
 
 
 def test_links_in_an_archive_are_followed_inside_it(tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ def test_links_in_an_archive_are_followed_inside_it(tmp_path: Path) -> None:
             link = tarfile.TarInfo(name)
             link.type, link.linkname = kind, target
             tar.addfile(link)
-    rows = read_all(load_each(find_sources([str(tmp_path / "a.tar")], NOTHING)))
+    rows = read_all(load_inputs(find_inputs([str(tmp_path / "a.tar")], NOTHING)))
 
     assert [data for _, data in rows[:3]] == [b"one"] * 3
     assert "is a link to 'loop.png', which is not in" in str(rows[3][1])
@@ -183,14 +186,14 @@ def test_a_cut_archive_is_refused(tmp_path: Path, kind: str) -> None:
         data[2 * 1536 + 3] ^= 1
     path.write_bytes(data[: length.get(kind)])
 
-    with pytest.raises(DataError, match=r"a\.tar: is no archive that can be read \("):
-        find_sources([str(path)], NOTHING)
+    with pytest.raises(DataError, match=r"a\.tar: cannot be read as an archive \("):
+        find_inputs([str(path)], NOTHING)
 
 
 def test_a_pipe_among_the_inputs_is_a_row(tmp_path: Path) -> None:
     """Nothing waits for a writer that may never come."""
     os.mkfifo(tmp_path / "pipe.png")
-    (row,) = read_all(load_each(find_sources([str(tmp_path / "pipe.png")], NOTHING)))
+    (row,) = read_all(load_inputs(find_inputs([str(tmp_path / "pipe.png")], NOTHING)))
 
     assert row[1] == "not a regular file"
 
@@ -203,7 +206,7 @@ def test_a_locked_archive_has_rows_with_the_reason(tmp_path: Path) -> None:
     data[6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag of encryption
     (tmp_path / "a.zip").write_bytes(bytes(data))
-    (row,) = read_all(load_each(find_sources([str(tmp_path / "a.zip")], NOTHING)))
+    (row,) = read_all(load_inputs(find_inputs([str(tmp_path / "a.zip")], NOTHING)))
 
     assert "is encrypted" in str(row[1])
 
@@ -257,7 +260,7 @@ def test_all_formats_say_the_same(
     for row in first:
         assert (row["predicted"], row["confidence"]) == (row["predicted_1"], row["confidence_1"])
     expected = [os.fsencode(source.name).decode("utf-8", "backslashreplace") for source in
-                find_sources([str(odd_photos)], NOTHING)]  # fmt: skip
+                find_inputs([str(odd_photos)], NOTHING)]  # fmt: skip
     assert [row["path"] for row in first] == expected
     (bad,) = [row for row in first if row["status"] == "quarantined"]
     assert (bad["reason"], bad["predicted"], bad["confidence_2"]) == ("zero bytes", None, None)
@@ -323,7 +326,7 @@ def test_a_stopped_job_goes_on(bundle: Path, odd_photos: Path, tmp_path: Path, m
 
     again = watch(monkeypatch)
     run(parse([*words, str(output)]))
-    everything = [source.name for source in find_sources([str(odd_photos)], NOTHING)]
+    everything = [source.name for source in find_inputs([str(odd_photos)], NOTHING)]
     assert sorted(again) == sorted(set(everything) - set(seen[:6]) | {seen[2]})
     assert output.read_bytes() == whole.read_bytes()
     assert not journal.exists()
@@ -355,7 +358,7 @@ def test_a_stopped_job_with_other_rows_stays(
     assert journal.read_bytes() == before
     journal.unlink()
     run(parse([str(bundle), str(odd_photos), "--output", str(output)]))
-    assert len(rows_of(output)) == len(find_sources([str(odd_photos)], NOTHING))
+    assert len(rows_of(output)) == len(find_inputs([str(odd_photos)], NOTHING))
 
 
 def test_what_could_not_be_read_is_tried_again(
@@ -411,12 +414,12 @@ def test_files_that_are_not_the_jobs_own_stay(bundle: Path, photos: Path, tmp_pa
     (tmp_path / "p.csv.partial").mkdir()
     before = {path: path.read_bytes() for path in (photo, archive, tmp_path / "o.csv.partial")}
     for output, message in (
-        (photo, "is an input too"),
-        (archive, "is an input too"),
-        (tmp_path / "link.csv", "is an input too"),
+        (photo, "is also an input"),
+        (archive, "is also an input"),
+        (tmp_path / "link.csv", "is also an input"),
         (bundle / "config.json", "lies in the bundle"),
-        (tmp_path / "pipe.csv", "is no regular file"),
-        (tmp_path / "o.csv", "or none of ours"),
+        (tmp_path / "pipe.csv", "is not a regular file"),
+        (tmp_path / "o.csv", "or is not a journal"),
         (tmp_path / "p.csv", "p.csv.partial"),
     ):
         with pytest.raises((DataError, OSError), match=message):
@@ -455,10 +458,10 @@ def test_two_jobs_do_not_share_an_output(tmp_path: Path) -> None:
         (["b", "x", "--bogus"], "unrecognized arguments: --bogus"),
         (["b"], "the following arguments are required: input"),
         (["b", "x", "--top", "0"], "argument --top: 0 is less than 1"),
-        (["b", "x", "--output", "o.xls"], "o.xls: its name tells no format"),
+        (["b", "x", "--output", "o.xls"], "o.xls: its suffix is no format"),
         (["b", "x", "--format", "parquet"], "--format parquet needs --output FILE"),
-        (["b", "x", "--explain", "e", "--output", "o.csv"], "--output goes without it"),
-        (["b", "x", "--photos", "p"], "--photos goes with --explain"),
+        (["b", "x", "--explain", "e", "--output", "o.csv"], "--output cannot be used with --explain"),
+        (["b", "x", "--photos", "p"], "--photos can only be used with --explain"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -479,13 +482,13 @@ def test_wrong_places_are_refused_before_any_work(
     """An output that is a folder, a gallery that is there, too many images for a page: told before any model is."""
     monkeypatch.setattr(command, "load", None)
     for words, message in (
-        (["--output", str(tmp_path), "--format", "csv"], "is no regular file; name another output"),
-        (["--explain", str(photos)], "is there already"),
+        (["--output", str(tmp_path), "--format", "csv"], "is not a regular file; name another output"),
+        (["--explain", str(photos)], "exists already"),
         (["--explain", str(tmp_path / "e"), "--photos", "nowhere"], "--photos nowhere: there is no such folder"),
     ):
         with pytest.raises(DataError, match=message):
             run(parse([str(bundle), str(photos), *words]))
-    monkeypatch.setattr("headstart.predict.explain.MOST_IMAGES", 3)
+    monkeypatch.setattr("headstart.predict.gallery.MAX_IMAGES", 3)
     with pytest.raises(DataError, match="12 images are too many for a page; expected at most 3"):
         run(parse([str(bundle), str(photos), "--explain", str(tmp_path / "e")]))
 
