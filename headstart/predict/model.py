@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,25 +23,16 @@ from headstart.base.errors import BundleError, DataError, ParamsError
 from headstart.base.threads import in_order, num_cores, one_blas_thread
 from headstart.engines.engine import Engine
 from headstart.imaging.clock import Clock
-from headstart.imaging.decode import DECODE_POLICY, ImageError
+from headstart.imaging.decode import DECODE_POLICY
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
 from headstart.predict.engine import build_engine
-from headstart.predict.image_file import ImageReadError
-from headstart.predict.image_like import ImageLike, in_batches, name_of, read_views
+from headstart.predict.image_like import ImageLike, ImageStatus, in_batches, name_of, read_images
 from headstart.predict.prediction import UNKNOWN, Neighbour, Prediction, apply_thresholds
 
 # The limit from which Pillow suspects a decompression bomb, and the default of index.max_pixels.
 MAX_PIXELS = 178_956_970
 _MEMORY_BYTES = 2**30
-
-
-class ImageStatus(NamedTuple):
-    """What became of one image on its way to pixels; the fields are those of `Prediction`."""
-
-    name: str
-    status: str
-    reason: str
 
 
 class Model:
@@ -210,17 +200,7 @@ class Model:
         return self._forward(pixels), statuses
 
     def _read(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[list[NDArray[np.uint8]], list[ImageStatus]]:
-        """Return the views of the images that can be decoded, and the status of every image."""
-        pixels, statuses = [], []
-        for image, name in images:
-            try:
-                views, repairs = read_views(self._reader, image, name, self._max_pixels)
-            except (ImageError, ImageReadError) as error:
-                statuses.append(ImageStatus(name, "quarantined", str(error)))
-                continue
-            pixels.append(views)
-            statuses.append(ImageStatus(name, "repaired" if repairs else "ok", ", ".join(repairs)))
-        return pixels, statuses
+        return read_images(self._reader, images, self._max_pixels)
 
     def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
         dim = self.bundle.weight.shape[1]

@@ -98,7 +98,7 @@ def check_format(format_name: str) -> None:
         ModuleNotFoundError: The package is not installed.
     """
     if format_name == "parquet":
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow as pa  # noqa: F401
 
 
 def _ranked(num_top: int) -> list[tuple[str, str]]:

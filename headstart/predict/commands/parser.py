@@ -13,7 +13,7 @@ class Parser(argparse.ArgumentParser):
         """Add the bundle and the option that names its backbone's weights."""
         self.add_argument("bundle", type=Path, help="folder of a trained model, such as models/head")
         self.add_argument(
-            "--weights", type=Path, metavar="FILE", help="weights of the backbone, if they are not found by themselves"
+            "--weights", type=Path, metavar="FILE", help="weights of the backbone, if the search by digest finds none"
         )
 
     def add_device(self) -> None:
