@@ -1,4 +1,4 @@
-"""A model as a scikit-learn classifier, for scikit-learn's metrics, displays and ensembles. Needs scikit-learn."""
+"""A model as a scikit-learn classifier, for scikit-learn's metrics, displays and ensembles."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -5,6 +5,7 @@ To add a format, write a function like `_to_onnx` and add it to `FORMATS`.
 
 import io
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,7 +149,9 @@ def _to_torch(model: Model, weights: Path | None) -> Export:
     network, px = build_logits_network(model.bundle, weights), transform_of(model.bundle.spec).crop_px
     example = torch.zeros(2, px, px, 3, dtype=torch.uint8)
     try:
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about the outputs that the network's hooks keep
+            program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except Exception as error:  # the exporter passes on the errors of every layer below it
         raise BundleError(f"torch.export cannot express this network: {str(error).strip()[:200]}") from error
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,8 @@ from headstart.backbone.params import BackboneParams
 from tests.support.bundles import make_bundle, written
 from tests.support.source import ROOT
 
-# Packages of the project's environment that are not core dependencies of the wheel.
-OPTIONAL = ("dvc", "fastapi", "pyarrow", "python_multipart", "sklearn", "starlette", "uvicorn")
+# Packages of the project's environment that the wheel installs only with an extra, or never.
+OPTIONAL = ("dvc", "fastapi", "pyarrow", "python_multipart", "starlette", "uvicorn")
 WITHOUT = f"""
 import sys
 class Hiding:
