@@ -7,9 +7,9 @@ from headstart.base.entry import run_main
 
 # The module of each command, and what it does.
 COMMANDS = {
-    "predict": ("headstart.predict.command", "say what is in images"),
-    "serve": ("headstart.predict.server.command", "answer over HTTP, with a page to try the model on"),
-    "export": ("headstart.predict.export_command", "write a model for other runtimes, or with all that it needs"),
+    "predict": ("headstart.predict.commands.predict", "predict the classes of images"),
+    "serve": ("headstart.predict.commands.serve", "predict over HTTP, with a page to try the model"),
+    "export": ("headstart.predict.commands.export", "write a model for other runtimes, or with all its weights"),
     "store": ("headstart.store.command", "look after the stored embeddings"),
 }
 

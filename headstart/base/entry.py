@@ -7,6 +7,15 @@ import signal
 import sys
 from collections.abc import Callable
 
+# Modules that the wheel's extras install, and the extra of each.
+_EXTRAS = {
+    "fastapi": "serve",
+    "python_multipart": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "pyarrow": "parquet",
+}
+
 
 def run_main(stage: str, main: Callable[[], None]) -> None:
     """Run a stage's `main` and exit with 1 and a message for every error that the user can mend.
@@ -26,10 +35,14 @@ def run_main(stage: str, main: Callable[[], None]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("headstart", "stages"):
             raise
-        sys.exit(
-            f"{stage}: {sys.executable} (Python {sys.version.split()[0]}) has no module {error.name!r}: it is not the "
-            "project's Python. Run through `make`, or `source .venv/bin/activate` first."
-        )
+        remedy = "it is not the project's Python. Run through `make`, or `source .venv/bin/activate` first."
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is not None:
+            remedy = (
+                f"run `pip install 'headstart[{extra}]'` if Headstart was installed from its wheel, or "
+                "`source .venv/bin/activate` in the project's folder."
+            )
+        sys.exit(f"{stage}: {sys.executable} (Python {sys.version.split()[0]}) has no module {error.name!r}: {remedy}")
     except HeadstartError as error:
         sys.exit(f"{stage}: {error}")
     except MemoryError:

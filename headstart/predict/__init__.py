@@ -1,1 +1,1 @@
-"""Predict: a bundle and new images to predictions, as a command, a Python library and a server."""
+"""Predict: classify new images with a trained bundle, from the command line, from Python or over HTTP."""

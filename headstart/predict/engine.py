@@ -1,4 +1,4 @@
-"""Engines: what runs a bundle's network."""
+"""The engine of a bundle: torch, or ONNX Runtime for many images on a CPU."""
 
 import sys
 from contextlib import suppress
@@ -13,13 +13,13 @@ from headstart.engines.engine import Engine, ExportError
 from headstart.engines.onnx_engine import OnnxEngine
 from headstart.imaging.clock import Clock
 
-# From so many images on, an export of about ten seconds pays on a CPU even if it is not kept
+# An export takes about ten seconds. From this number of images on it pays on a CPU even if the graph is not cached
 # (docs/explanation/benchmarks.md).
 MANY_IMAGES = 500
-_LEAST_BATCH = 8  # little slower than one picture
+_MIN_BATCH = 8  # hardly slower than a batch of one
 
 
-def make_engine(
+def build_engine(
     bundle: Bundle,
     digest: str,
     *,
@@ -30,41 +30,44 @@ def make_engine(
     weights: Path | None,
     clock: Clock,
 ) -> Engine:
-    """Make what runs the bundle's network: torch, or for many images on a CPU ONNX Runtime, several times faster.
+    """Build the engine that runs a bundle's network.
+
+    On a CPU ONNX Runtime is several times faster than torch, but the network must be exported first.
 
     Args:
-        bundle: Checked.
-        digest: Of its tensors.
-        device: As `runtime.device`.
-        batch: Pictures in a forward pass; None for the engine's own.
-        num_images: About how many will come; alone decides which engine, so that the same images give the same bits.
-        num_threads: That will use it.
-        weights: As for `build_network`.
-        clock: Given to the engine.
+        bundle: A bundle that has been checked.
+        digest: sha256 of the bundle's tensors.
+        device: Device, as in `runtime.device`.
+        batch: Images in a forward pass; None for the engine's default.
+        num_images: Approximate number of images. Only this number and the device decide which engine is used, so the
+            same images always give the same bits.
+        num_threads: Threads that will use the engine.
+        weights: Weights of the backbone, as for `build_network`.
+        clock: Clock that the engine adds its seconds to.
 
     Raises:
         BundleError: As `build_network`.
-        ParamsError: A device that is not there.
+        ParamsError: This machine does not have the device.
     """
     device = choose_device(device, "device")
-    # Fine-tuning predicts in full precision; a head reads what the cached embeddings were rounded to.
+    # A fine-tuned model predicts in full precision. A head reads embeddings as the cache rounded them.
     precision = "float32" if bundle.track == "finetune" else bundle.spec["precision"]
     if device == "cpu" and num_images >= MANY_IMAGES:
-        graph = _graph(bundle, digest, weights)
+        graph = _find_or_export_graph(bundle, digest, weights)
         if graph is not None:
             return OnnxEngine(graph, num_threads, batch, precision, clock)
-    # Here, because torch takes seconds to import.
+    # Imported here because torch takes seconds to import.
     from headstart.engines.torch_engine import DEFAULT_BATCH, TorchEngine
     from headstart.predict.network import build_network
 
     make_repeatable()
     num_views = len(bundle.spec["views"])
-    own = min(DEFAULT_BATCH[device.split(":")[0]], max(_LEAST_BATCH, num_images * num_views))
-    return TorchEngine(build_network(bundle, weights), device, batch or own, precision, clock)
+    default_batch = min(DEFAULT_BATCH[device.split(":")[0]], max(_MIN_BATCH, num_images * num_views))
+    return TorchEngine(build_network(bundle, weights), device, batch or default_batch, precision, clock)
 
 
-def _graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
-    """Return the network as a graph, kept in the user's cache; None where it cannot be exported."""
+def _find_or_export_graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
+    """Return the network as an ONNX graph, from the user's cache if it is there; None if it cannot be exported."""
     key = sha256_json({
         "bundle": digest,
         "spec": dict(bundle.spec),
@@ -72,19 +75,20 @@ def _graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:
         **made_by(),
     })  # fmt: skip
     folder = user_folder()
-    kept = find_graph(folder, key)
-    if kept is not None:
-        return kept
+    cached = find_graph(folder, key)
+    if cached is not None:
+        return cached
     from headstart.engines.export import make_graph
     from headstart.predict.network import build_network
 
-    print(f"predict: exports {bundle.spec['backbone']} for ONNX Runtime, once", file=sys.stderr)
+    name = bundle.spec["backbone"]
+    print(f"predict: exporting {name} for ONNX Runtime (once; the graph is cached)", file=sys.stderr)
     network = build_network(bundle, weights)
     try:
         graph = make_graph(network, transform_of(bundle.spec).crop_px, [bundle.layer])
     except ExportError as error:
-        print(f"predict: WARNING: {bundle.spec['backbone']} runs by torch, more slowly: {error}", file=sys.stderr)
+        print(f"predict: WARNING: {name} cannot be exported and runs by torch, more slowly: {error}", file=sys.stderr)
         return None
-    with suppress(OSError):  # a checkout that is only read
+    with suppress(OSError):  # the cache cannot be written to
         keep_graph(folder, key, graph)
     return graph

@@ -1,133 +1,111 @@
-"""Exporting: a bundle for other runtimes, checked on real images before it is written."""
+"""Export: a bundle for other runtimes. Every export is compared with the model on real images before it is written.
 
+To add a format, write a function like `_to_onnx` and add it to `FORMATS`.
+"""
+
+import io
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from headstart.artifacts.bundle import Bundle, write_bundle
-from headstart.backbone.layers import EmbeddingNetwork
+from headstart.artifacts.bundle import write_bundle
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import BundleError, DataError
 from headstart.base.files import atomic_folder, canonical_json, write_bytes
 from headstart.engines.engine import ExportError
-from headstart.engines.export import make_graph
-from headstart.predict.images import ImageLike
-from headstart.predict.inputs import Source, load_each
+from headstart.predict.image_like import ImageLike
+from headstart.predict.inputs import InputImage, load_inputs
 from headstart.predict.model import Model
-from headstart.predict.network import build_network
 
 SCHEMA = "headstart.export/2"
-# Largest difference of a logit that is let pass. ONNX Runtime and torch differ by some 1e-5.
+# Largest difference of a logit that is accepted. ONNX Runtime and torch differ by about 1e-5.
 TOLERANCE = 1e-3
 OUTPUTS = ("logits", "probabilities")
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-class LogitsNetwork(nn.Module):
-    """Cropped pictures to calibrated logits and probabilities: all of a bundle behind the resizing.
+@dataclass(frozen=True)
+class Export:
+    """A model in another format, not yet written.
 
-    Args:
-        network: Up to the bundle's layer.
-        bundle: Its head.
+    Attributes:
+        data: Bytes of the file.
+        run: Function that runs these bytes: uint8 pixels (B, px, px, 3) to float32 logits (B, C).
     """
 
-    def __init__(self, network: EmbeddingNetwork, bundle: Bundle) -> None:
-        super().__init__()
-        self._network = network
-        self._half = bundle.track == "head" and bundle.spec["precision"] == "float16"
-        self._head = nn.Linear(bundle.weight.shape[1], len(bundle.classes))
-        with torch.no_grad():
-            self._head.weight.copy_(torch.from_numpy(bundle.weight / np.float32(bundle.temperature)))
-            self._head.bias.copy_(torch.from_numpy(bundle.bias / np.float32(bundle.temperature)))
-
-    def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return float32 (B, C) logits and probabilities of uint8 pixels (B, px, px, 3)."""
-        (rows,) = self._network(pixels_BHWC)
-        if self._half:  # as the cached embeddings that the head was trained on
-            rows = rows.half().float()
-        logits = self._head(rows)
-        return logits, logits.softmax(1)
+    data: bytes
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def export_onnx(model: Model, path: Path, images: Sequence[ImageLike], weights: Path | None) -> float:
-    """Write the model as an ONNX file: `pixels` uint8 (batch, px, px, 3) to `logits` and `probabilities` (batch, C).
+def export_model(
+    model: Model, format_name: str, path: Path, images: Sequence[ImageLike], weights: Path | None
+) -> float:
+    """Write the model as one file, unless its logits differ from the model's.
 
-    Its metadata say the rest, as JSON: classes, transform, decode policy, views, digests.
+    In every format `pixels`, uint8 (batch, px, px, 3), go in, and calibrated `logits` and `probabilities`, float32
+    (batch, C), come out. The file's metadata hold the rest as JSON: classes, transform, decode policy, views, digests.
 
     Args:
-        model: To be exported.
-        path: Of the file.
-        images: Some real ones, to check on.
-        weights: As for `load`.
+        model: Model to export.
+        format_name: A key of `FORMATS`.
+        path: Path of the file.
+        images: Real images on which the logits are compared.
+        weights: Weights file of the backbone, as for `load`.
 
     Returns:
-        The largest difference of a logit on them.
+        The largest difference of a logit on these images.
 
     Raises:
-        BundleError: It cannot be exported, or gives other logits. Nothing is written then.
-        DataError: An image gives no picture.
+        BundleError: The format cannot express the network, or the logits differ by more than `TOLERANCE`. Nothing is
+            written then.
+        DataError: An image cannot be read or decoded.
     """
-    network = LogitsNetwork(build_network(model.bundle, weights), model.bundle).eval()
-    try:
-        graph = make_graph(network, transform_of(model.bundle.spec).crop_px, OUTPUTS)
-    except ExportError as error:
-        raise BundleError(f"ONNX cannot express this network: {error}") from error
-    content = onnx.load_from_string(graph)
-    onnx.helper.set_model_props(content, {"headstart": canonical_json(describe(model))})
-    data: bytes = content.SerializeToString()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    difference = _check(model, images, lambda pixels: session.run(["logits"], {"pixels": pixels})[0])
-    write_bytes(path, data)
-    return difference
-
-
-def export_torch(model: Model, path: Path, images: Sequence[ImageLike], weights: Path | None) -> float:
-    """Write the model as a program of torch.export (`torch.export.load`), as `export_onnx` does; metadata likewise."""
-    network = LogitsNetwork(build_network(model.bundle, weights), model.bundle).eval()
-    px = transform_of(model.bundle.spec).crop_px
-    example = torch.zeros(2, px, px, 3, dtype=torch.uint8)
-    try:
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-    except Exception as error:  # the exporter lets the errors of every layer below it through
-        raise BundleError(f"torch.export cannot express this network: {str(error).strip()[:200]}") from error
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / "model.pt2"
-        torch.export.save(program, scratch, extra_files={"headstart.json": canonical_json(describe(model))})
-        loaded: Any = torch.export.load(scratch).module()
-        with torch.inference_mode():
-            difference = _check(model, images, lambda pixels: loaded(torch.from_numpy(pixels))[0].numpy())
-        write_bytes(path, scratch.read_bytes())
+    make_export, _ = FORMATS[format_name]
+    export = make_export(model, weights)
+    difference = _max_difference(model, images, export)
+    if not difference <= TOLERANCE:
+        raise BundleError(
+            f"the {format_name} export gives other logits than the model: they differ by {difference:.2g} on "
+            f"{len(images)} images, expected at most {TOLERANCE:g}. Nothing was written."
+        )
+    write_bytes(path, export.data)
     return difference
 
 
 def export_self_contained(model: Model, folder: Path, weights: Path | None) -> None:
-    """Write a bundle that holds the backbone's weights too, so that it needs no other file.
+    """Write a bundle that holds the weights of the backbone too, so that it needs no other file.
+
+    This is no format of `FORMATS`: the result is a bundle for Headstart itself, with the same tensors, so there is
+    nothing to compare.
 
     Raises:
-        DataError: The folder is there already.
+        DataError: The folder exists already.
     """
+    if folder.exists():
+        raise DataError(f"{folder}: exists already; move it away, or name another folder")
+    from headstart.predict.network import build_network  # imports torch, which takes seconds
+
     state = build_network(model.bundle, weights).network.state_dict()
     backbone = {name: tensor.numpy() for name, tensor in state.items()}
-    try:
-        with atomic_folder(folder) as temporary:
-            write_bundle(temporary, replace(model.bundle, backbone=backbone))
-    except FileExistsError as error:
-        raise DataError(str(error)) from error
+    with atomic_folder(folder) as temporary:
+        write_bundle(temporary, replace(model.bundle, backbone=backbone))
 
 
-def describe(model: Model) -> dict[str, Any]:
-    """Return what somebody without this project needs to feed the model and to read its outputs."""
+def choose_images(inputs: Sequence[InputImage], num: int) -> list[ImageLike]:
+    """Return at most `num` of the images, evenly spaced."""
+    positions = np.unique(np.linspace(0, len(inputs) - 1, min(num, len(inputs))).astype(int))
+    return list(load_inputs([inputs[position] for position in positions]))
+
+
+def metadata(model: Model) -> str:
+    """Return JSON text with all that is needed to feed an export and to read its outputs without this project."""
     bundle = model.bundle
-    return {
+    return canonical_json({
         "schema": SCHEMA,
         "track": bundle.track,
         "classes": list(bundle.classes),
@@ -141,24 +119,65 @@ def describe(model: Model) -> dict[str, Any]:
             "from left round((width - crop_px) / 2), top likewise. Scaled and normalised inside"
         ),
         "output": "calibrated; with several views the mean of their logits",
-    }
+    })  # fmt: skip
 
 
-def _check(model: Model, images: Sequence[ImageLike], run: Run) -> float:
-    """Return the largest difference between the model's logits and those of another way to run it."""
+def _to_onnx(model: Model, weights: Path | None) -> Export:
+    import onnx
+    import onnxruntime
+
+    from headstart.engines.export import make_graph
+    from headstart.predict.network import build_logits_network
+
+    network = build_logits_network(model.bundle, weights)
+    try:
+        graph = make_graph(network, transform_of(model.bundle.spec).crop_px, OUTPUTS)
+    except ExportError as error:
+        raise BundleError(f"ONNX cannot express this network: {error}") from error
+    content = onnx.load_from_string(graph)
+    onnx.helper.set_model_props(content, {"headstart": metadata(model)})
+    data = content.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return Export(data, lambda pixels: session.run(["logits"], {"pixels": pixels})[0])
+
+
+def _to_torch(model: Model, weights: Path | None) -> Export:
+    import torch
+
+    from headstart.predict.network import build_logits_network
+
+    network, px = build_logits_network(model.bundle, weights), transform_of(model.bundle.spec).crop_px
+    example = torch.zeros(2, px, px, 3, dtype=torch.uint8)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about the outputs that the network's hooks keep
+            program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    except Exception as error:  # the exporter passes on the errors of every layer below it
+        raise BundleError(f"torch.export cannot express this network: {str(error).strip()[:200]}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "model.pt2"
+        torch.export.save(program, scratch, extra_files={"headstart.json": metadata(model)})
+        data = scratch.read_bytes()
+    loaded: Any = torch.export.load(io.BytesIO(data)).module()
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = loaded(torch.from_numpy(pixels))[0].numpy()
+        return logits
+
+    return Export(data, run)
+
+
+def _max_difference(model: Model, images: Sequence[ImageLike], export: Export) -> float:
+    """Return the largest difference between the model's logits and those of an export."""
     num_views = len(model.bundle.spec["views"])
     expected = model.logits(images)
-    found = run(model.pixels(images)).reshape(len(images), num_views, -1).mean(axis=1, dtype=np.float64)
-    difference = float(np.abs(expected - found).max())
-    if not difference <= TOLERANCE:
-        raise BundleError(
-            f"exported, it gives other logits: they differ by {difference:.2g} on {len(images)} images, expected at "
-            f"most {TOLERANCE:g}. Nothing was written."
-        )
-    return difference
+    found = export.run(model.pixels(images)).reshape(len(images), num_views, -1).mean(axis=1, dtype=np.float64)
+    return float(np.abs(expected - found).max())
 
 
-def choose(sources: Sequence[Source], num: int) -> list[ImageLike]:
-    """Return some images, evenly."""
-    positions = np.unique(np.linspace(0, len(sources) - 1, min(num, len(sources))).astype(int))
-    return list(load_each([sources[position] for position in positions]))
+# Names of `--to`: the function that makes the export, and what the format is for.
+FORMATS: dict[str, tuple[Callable[[Model, Path | None], Export], str]] = {
+    "onnx": (_to_onnx, "for ONNX Runtime"),
+    "torch": (_to_torch, "for torch.export.load"),
+}

@@ -1,8 +1,8 @@
-"""Heat maps: where in a picture a convolutional network sees its class.
+"""Heat maps: which places of an image speak for its class, for convolutional networks.
 
-A head that reads the mean of a map over its places is a mean of heads at the places, so its logit is the mean of a
-class activation map (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 2): exact,
-without a gradient.
+A head that reads the mean of a map over its places is the mean of heads at the places. Its logit is therefore the mean
+of a class activation map (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 2). The
+map is exact and needs no gradient.
 """
 
 from collections.abc import Callable
@@ -22,86 +22,93 @@ from headstart.tables.names import LAST_LAYER
 
 _TOLERANCE = 1e-3
 _HOT = (255, 60, 0)
-_STRONGEST = 0.65  # so much of the colour covers the hottest place
+_MAX_OPACITY = 0.65  # of the colour at the hottest place
 
 
 class HeatMaps:
-    """Class activation maps of a bundle; get one from `find_heat_maps`. On the CPU, one picture at a time."""
+    """Class activation maps of a bundle, on the CPU, for one image at a time; `find_heat_maps` makes one."""
 
     def __init__(self, bundle: Bundle, network: EmbeddingNetwork, layer: str) -> None:
-        self._network, self._kept = network, list[torch.Tensor]()
-        # Softmax sees differences only: what raises a class above the mean of all.
+        self._network, self._outputs = network, list[torch.Tensor]()
+        # Softmax sees only differences between classes, so compare each class with the mean of all.
         self._weight = bundle.weight - bundle.weight.mean(axis=0)
         self._px = transform_of(bundle.spec).crop_px
-        network.network.get_submodule(layer).register_forward_hook(_keeper(self._kept))
+        network.network.get_submodule(layer).register_forward_hook(_append_output(self._outputs))
 
     def of(self, pixels: NDArray[np.uint8], column: int) -> NDArray[np.float32]:
-        """Return how much each place speaks for a class, float32 (px, px) in [0, 1]; all 0 where none does.
+        """Return how much each place speaks for a class, float32 (px, px) in [0, 1]; all 0 if no place does.
 
         Args:
-            pixels: uint8 (px, px, 3), as the network sees the picture.
-            column: Number of the class.
+            pixels: Image as the network sees it, uint8 (px, px, 3).
+            column: Position of the class among the logits.
         """
-        found = np.einsum("d,dhw->hw", self._weight[column], self.activations(pixels)).clip(min=0)
-        highest = found.max()
-        small = Image.fromarray((found / highest if highest > 0 else found).astype(np.float32))
+        heat = np.einsum("d,dhw->hw", self._weight[column], self.activations(pixels)).clip(min=0)
+        highest = heat.max()
+        small = Image.fromarray((heat / highest if highest > 0 else heat).astype(np.float32))
         return np.asarray(small.resize((self._px, self._px), Image.Resampling.BILINEAR)).clip(0, 1)
 
     def activations(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the map whose mean the head reads, float32 (dim, h, w), of uint8 pixels (px, px, 3)."""
-        self._kept.clear()
+        self._outputs.clear()
         with torch.inference_mode():
             self._network(torch.from_numpy(pixels[None].copy()))
-        return self._kept[0][0].float().numpy()
+        return self._outputs[0][0].float().numpy()
 
 
 def find_heat_maps(bundle: Bundle, weights: Path | None) -> HeatMaps | None:
-    """Build a bundle's network and find the map whose mean its head reads; None if there is none (transformers).
+    """Build a bundle's network and find the layer whose mean over the places is what the head reads.
+
+    Args:
+        bundle: A bundle that has been checked.
+        weights: Weights file of the backbone, as for `build_network`.
+
+    Returns:
+        None if there is no such layer, as in transformers with a class token.
 
     Raises:
         BundleError: As `build_network`.
     """
-    network = build_network(bundle, weights)
     if bundle.spec["pooling"] != "mean":
         return None
+    network = build_network(bundle, weights)
     px = transform_of(bundle.spec).crop_px
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, px, px, 3), dtype=np.uint8))
     names = (
         [bundle.layer] if bundle.layer != LAST_LAYER else [name for name, _ in network.network.named_modules() if name]
     )
     maps: dict[str, torch.Tensor] = {}
-    handles = [network.network.get_submodule(name).register_forward_hook(_recorder(maps, name)) for name in names]
+    handles = [network.network.get_submodule(name).register_forward_hook(_record_map(maps, name)) for name in names]
     with torch.inference_mode():
         (expected,) = network(pixels)
     for handle in handles:
         handle.remove()
     for name in reversed(list(maps)):
-        found = maps[name].mean((2, 3))
-        if found.shape == expected.shape and torch.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE):
+        means = maps[name].mean((2, 3))
+        if means.shape == expected.shape and torch.allclose(means, expected, rtol=_TOLERANCE, atol=_TOLERANCE):
             return HeatMaps(bundle, network, name)
     return None
 
 
 def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
-    """Return a picture with its heat map over it.
+    """Return an image in gray with its heat map over it in colour.
 
     Args:
         pixels: uint8 (px, px, 3).
-        heat: (px, px) in [0, 1].
+        heat: float32 (px, px) in [0, 1].
     """
-    share = (_STRONGEST * heat)[..., None]
-    gray = pixels.mean(axis=2, keepdims=True)  # so that colour is heat and nothing else
-    return Image.fromarray((gray * (1 - share) + np.array(_HOT) * share).round().astype(np.uint8))
+    opacity = (_MAX_OPACITY * heat)[..., None]
+    gray = pixels.mean(axis=2, keepdims=True)  # the only colour is then that of the heat
+    return Image.fromarray((gray * (1 - opacity) + np.array(_HOT) * opacity).round().astype(np.uint8))
 
 
-def _keeper(kept: list[torch.Tensor]) -> Callable[[nn.Module, object, torch.Tensor], None]:
+def _append_output(outputs: list[torch.Tensor]) -> Callable[[nn.Module, object, torch.Tensor], None]:
     def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
-        kept.append(output.clone())
+        outputs.append(output.clone())
 
     return hook
 
 
-def _recorder(maps: dict[str, torch.Tensor], name: str) -> Callable[[nn.Module, object, object], None]:
+def _record_map(maps: dict[str, torch.Tensor], name: str) -> Callable[[nn.Module, object, object], None]:
     def hook(_: nn.Module, __: object, output: object) -> None:
         if isinstance(output, torch.Tensor) and output.ndim == 4:
             maps[name] = output.clone()

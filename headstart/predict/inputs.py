@@ -1,40 +1,28 @@
-"""Sources: the images that somebody names: files, folders, patterns, lists and archives, in the order of the input."""
+"""Inputs: the images that a command line names, as files, folders, patterns, lists and archives, in the given order."""
 
 import glob
-import lzma
 import os
-import stat
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn
 
 from headstart.base.errors import DataError
+from headstart.predict.archives import is_archive, open_archive
+from headstart.predict.image_file import ImageReadError, read_file
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LIST = "-"
-# A file of more is no photo; a member of an archive may claim any length and unpack to more.
-MAX_FILE_BYTES = 2**30
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-
-
-class SourceError(Exception):
-    """This image cannot be read; the message is the reason, in a few words."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """One image, not yet read.
+class InputImage:
+    """One image that has been found but not read.
 
     Attributes:
-        name: As it is shown: the file's path, or `<archive>/<member>`.
-        path: Of the file, or of the archive.
-        member: Position in the archive; None for a file.
+        name: Name for messages and rows: the file's path, or `<archive>/<member>`.
+        path: Path of the file, or of the archive.
+        member: Position of the image in the archive; None for a file.
     """
 
     name: str
@@ -43,14 +31,16 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A source that its reader has dealt with as far as its order demands.
+class LoadedImage:
+    """One image whose bytes are at hand or can be read in any order and from any thread.
+
+    Exactly one of `path`, `data` and `problem` is set.
 
     Attributes:
-        name: Of the source.
-        path: To be read by whoever takes it; None where `data` or `problem` says all.
-        data: The bytes of an archive's member.
-        problem: Why there are none.
+        name: As in `InputImage`.
+        path: Path of the file, which `read` opens.
+        data: Bytes of a member of an archive, or of a file that a client sent.
+        problem: Reason why there are no bytes.
     """
 
     name: str
@@ -62,39 +52,39 @@ class Loaded:
         """Return the file's bytes.
 
         Raises:
-            SourceError: It cannot be read.
+            ImageReadError: The bytes cannot be read.
         """
         if self.problem:
-            raise SourceError(self.problem)
+            raise ImageReadError(self.problem)
         return read_file(self.path) if self.path is not None else self.data or b""
 
 
-def find_sources(inputs: Sequence[str], list_file: IO[bytes]) -> list[Source]:
-    """Return the images behind the words of a command line.
+def find_inputs(words: Sequence[str], list_file: IO[bytes]) -> list[InputImage]:
+    """Return the images that the words of a command line name.
 
-    A folder gives the images below it, by path, but for hidden ones; an archive its images, as they lie in it. A file
-    that is named by itself is taken whatever its name ends in.
+    A folder gives the images below it, sorted by path, without hidden ones. An archive gives its images in its own
+    order. A file that is named directly is taken whatever its suffix.
 
     Args:
-        inputs: Paths, patterns (`*`, `?`, `[...]`, `**`), or `-` for a list of paths, one a line (or divided by NUL).
-        list_file: Where `-` reads.
+        words: Paths, patterns (`*`, `?`, `[...]`, `**`), or `-` for a list of paths.
+        list_file: File from which `-` reads that list: one path per line, or paths separated by NUL.
 
     Raises:
-        DataError: There is no such file, a pattern fits none, a folder or archive has no image, or an archive cannot
-            be read.
+        DataError: A file does not exist, a pattern matches nothing, a folder or an archive has no image, or an archive
+            cannot be read.
     """
-    found: list[Source] = []
-    for word in inputs:
+    found: list[InputImage] = []
+    for word in words:
         if word == LIST:
-            found += [Source(name, Path(name)) for name in _listed(list_file.read())]
+            found += [InputImage(name, Path(name)) for name in _split_list(list_file.read())]
         elif os.path.lexists(word):
-            found += _behind(Path(word))
+            found += _expand(Path(word))
         elif glob.has_magic(word):
             paths = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a pattern may be absolute
             if not paths:
-                raise DataError(f"{word}: the pattern fits no file")
+                raise DataError(f"{word}: the pattern matches no file")
             for path in paths:
-                found += _behind(Path(path))
+                found += _expand(Path(path))
         else:
             raise DataError(f"{word}: there is no such file, folder or archive")
     if not found:
@@ -102,78 +92,57 @@ def find_sources(inputs: Sequence[str], list_file: IO[bytes]) -> list[Source]:
     return found
 
 
-def load_each(sources: Sequence[Source]) -> Iterator[Loaded]:
-    """Give each source; members of archives with their bytes, read one after the other as an archive wants it.
+def load_inputs(inputs: Sequence[InputImage]) -> Iterator[LoadedImage]:
+    """Give each image in order. Members of an archive come with their bytes, and the archive is opened once.
 
     Args:
-        sources: Those of one archive in the archive's order, one behind the other.
+        inputs: Images from `find_inputs`, in the same order.
     """
     position = 0
-    while position < len(sources):
-        source = sources[position]
-        if source.member is None:
-            yield Loaded(source.name, path=source.path)
+    while position < len(inputs):
+        image = inputs[position]
+        if image.member is None:
+            yield LoadedImage(image.name, path=image.path)
             position += 1
             continue
         end = position
-        while end < len(sources) and sources[end].path == source.path and sources[end].member is not None:
-            if end > position and (sources[end].member or 0) <= (sources[end - 1].member or 0):
+        while end < len(inputs) and inputs[end].path == image.path and inputs[end].member is not None:
+            if end > position and (inputs[end].member or 0) <= (inputs[end - 1].member or 0):
                 break  # the same archive was named twice
             end += 1
-        yield from _load_members(source.path, sources[position:end])
+        yield from _load_members(image.path, inputs[position:end])
         position = end
 
 
-def read_file(path: Path) -> bytes:
-    """Return a regular file's bytes; never waits for a pipe.
-
-    Raises:
-        SourceError: It is none, cannot be read, or is too long.
-    """
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise SourceError("not a regular file")
-            if found.st_size > MAX_FILE_BYTES:
-                raise SourceError(f"{found.st_size} bytes; at most {MAX_FILE_BYTES} are read")
-            return file.read()
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL in a name
-        raise SourceError(f"cannot be read: {error}") from error
-
-
-def _listed(data: bytes) -> list[str]:
+def _split_list(data: bytes) -> list[str]:
     parts = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(part) for part in parts if part]
 
 
-def _behind(path: Path) -> list[Source]:
-    name = path.name.lower()
+def _expand(path: Path) -> list[InputImage]:
     if path.is_dir():
-        found = [Source(str(inner), inner) for inner in _below(path)]
+        found = [InputImage(str(inner), inner) for inner in _images_below(path)]
         what = "the folder"
-    elif path.is_file() and name.endswith((".zip", *_TAR_SUFFIXES)):
-        with _archive(path) as members:
+    elif path.is_file() and is_archive(path):
+        with open_archive(path) as members:
             found = [
-                Source(f"{path}/{member.removeprefix('./')}", path, number)
+                InputImage(f"{path}/{member.removeprefix('./')}", path, number)
                 for number, (member, _) in enumerate(members)
                 if _is_image(member)
             ]
         what = "the archive"
     else:
-        return [Source(str(path), path)]
+        return [InputImage(str(path), path)]
     if not found:
         raise DataError(f"{path}: {what} has no image ({', '.join(SUFFIXES)})")
     return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> NoReturn:
+def _images_below(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> NoReturn:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    for inside, folders, names in os.walk(folder, onerror=refuse):
+    for inside, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(inside) / name for name in sorted(names) if _is_image(name))
 
@@ -183,71 +152,15 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not hidden
 
 
-Member = tuple[str, Callable[[], bytes]]
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[Iterator[Member]]:
-    """Give an archive's members that are files: name and what reads it, in their order. Nothing is written to disk."""
-    try:
-        if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as opened:
-                yield ((info.filename, partial(_read_zipped, opened, info)) for info in opened.infolist())
-        else:
-            with tarfile.open(path) as tar:
-                yield _tarred(tar)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path}: is no archive that can be read ({error or type(error).__name__})") from error
-
-
-def _read_zipped(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    try:
-        with opened.open(info) as file:
-            return _bounded(file)
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or compressed in a way that Python does not know
-        raise SourceError(f"cannot be read: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
-        raise SourceError(f"is damaged in the archive: {error or type(error).__name__}") from error
-
-
-def _tarred(tar: tarfile.TarFile) -> Iterator[Member]:
-    for info in tar:
-        if info.isfile() or info.islnk() or info.issym():
-            yield info.name, partial(_read_tarred, tar, info)
-    # Python takes a damaged header for the end.
-    assert tar.fileobj is not None, "open"
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(f"cut or damaged at byte {tar.offset}: its end mark is not there")
-
-
-def _read_tarred(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    try:
-        file = tar.extractfile(info)  # of a link what it leads to, inside the archive
-    except (KeyError, RecursionError) as error:
-        raise SourceError(f"is a link to {info.linkname!r}, which is not in the archive") from error
-    if file is None:
-        raise SourceError(f"is a link to {info.linkname!r}, which is no file")
-    return _bounded(file)
-
-
-def _bounded(file: IO[bytes]) -> bytes:
-    """Read at most the limit, whatever length the archive claims."""
-    data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise SourceError(f"more than {MAX_FILE_BYTES} bytes; so many are read at most")
-    return data
-
-
-def _load_members(path: Path, sources: Sequence[Source]) -> Iterator[Loaded]:
-    wanted = {source.member: source for source in sources}
-    with _archive(path) as members:
+def _load_members(path: Path, inputs: Sequence[InputImage]) -> Iterator[LoadedImage]:
+    wanted = {image.member: image for image in inputs}
+    with open_archive(path) as members:
         for number, (_, read) in enumerate(members):
-            source = wanted.pop(number, None)
-            if source is not None:
+            image = wanted.pop(number, None)
+            if image is not None:
                 try:
-                    yield Loaded(source.name, data=read())
-                except SourceError as error:
-                    yield Loaded(source.name, problem=str(error))
-    for source in wanted.values():
-        yield Loaded(source.name, problem="is gone from the archive")
+                    yield LoadedImage(image.name, data=read())
+                except ImageReadError as error:
+                    yield LoadedImage(image.name, problem=str(error))
+    for image in wanted.values():
+        yield LoadedImage(image.name, problem="is no longer in the archive")

@@ -1,9 +1,11 @@
-"""The model: a bundle that is ready to predict, for the command, the server and anybody's own code.
+"""The model: a bundle that is ready to predict. The commands, the server and other Python code use it.
 
-from headstart.predict.model import load
-model = load("models/head")
-for one in model.predict(["photo.jpg", another]):
-print(one.name, one.predicted, one.confidence)
+Example:
+    from headstart.predict.model import load
+
+    model = load("models/head")
+    for prediction in model.predict(["photo.jpg", "other.png"]):
+        print(prediction.name, prediction.predicted, prediction.confidence)
 """
 
 import os
@@ -21,35 +23,34 @@ from headstart.base.errors import BundleError, DataError, ParamsError
 from headstart.base.threads import in_order, num_cores, one_blas_thread
 from headstart.engines.engine import Engine
 from headstart.imaging.clock import Clock
-from headstart.imaging.decode import DECODE_POLICY, ImageError
+from headstart.imaging.decode import DECODE_POLICY
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
-from headstart.predict.engine import make_engine
-from headstart.predict.images import ImageLike, batched, name_of, views_of
-from headstart.predict.inputs import SourceError
-from headstart.predict.prediction import UNKNOWN, Neighbour, Prediction, judge
+from headstart.predict.engine import build_engine
+from headstart.predict.image_like import ImageLike, ImageStatus, in_batches, name_of, read_images
+from headstart.predict.prediction import UNKNOWN, Neighbour, Prediction, apply_thresholds
 
-# Where Pillow suspects a bomb, and what index.max_pixels is as shipped.
+# The limit from which Pillow suspects a decompression bomb, and the default of index.max_pixels.
 MAX_PIXELS = 178_956_970
 _MEMORY_BYTES = 2**30
-Seen = tuple[str, str, str]  # name, status, reason
 
 
 class Model:
-    """A bundle with its network; get one from `load`. Safe in threads.
+    """A bundle with its network; `load` makes one. Safe to use from several threads.
 
     Attributes:
-        bundle: As it was read.
-        digest: sha256 of `model.safetensors`, which names the whole model: that file holds the digest of the rest.
+        bundle: The bundle as read from its folder.
+        digest: sha256 of `model.safetensors`. It identifies the whole model, because that file holds the digest of the
+            rest.
 
     Args:
-        bundle: Checked.
-        digest: Likewise.
-        engine: Runs the network up to the bundle's layer.
-        num_threads: That read, decode and embed.
-        clock: Counts the seconds of the work.
-        max_pixels: Of an image file; a larger one is quarantined.
-        again: Loads it once more, in another process.
+        bundle: A bundle that has been checked.
+        digest: sha256 of its `model.safetensors`.
+        engine: Engine that runs the network up to the bundle's layer.
+        num_threads: Threads that read, decode and embed.
+        clock: Clock that counts the seconds of the work.
+        max_pixels: Largest width x height of an image file; a larger one is quarantined.
+        reload: Function that loads the same model in another process.
     """
 
     def __init__(
@@ -61,144 +62,145 @@ class Model:
         clock: Clock,
         *,
         max_pixels: int,
-        again: Callable[[], "Model"],
+        reload: Callable[[], "Model"],
     ) -> None:
-        self.bundle, self.digest, self._again = bundle, digest, again
+        self.bundle, self.digest, self._reload = bundle, digest, reload
         self._engine, self._num_threads, self._max_pixels = engine, num_threads, max_pixels
         self._num_views = len(bundle.spec["views"])
         views = [view_of(view) for view in bundle.spec["views"]]
         self._reader = Reader(Path(), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
 
     def __reduce__(self) -> tuple[Callable[[], "Model"], tuple[()]]:
-        """Let it be sent to another process, which loads it from the same folder."""
-        return self._again, ()
+        """Support pickling: another process loads the model from the same folder."""
+        return self._reload, ()
 
     @property
     def classes(self) -> Sequence[str]:
-        """(C,) in the order of the logits."""
+        """Names of the classes (C,) in the order of the logits."""
         return self.bundle.classes
 
     def predict(
         self, images: Iterable[ImageLike], *, coverage: float | None = None, num_nearest: int = 0
     ) -> list[Prediction]:
-        """Return a prediction for every image, in their order.
+        """Return a prediction for every image, in the order of the images.
 
         Args:
-            images: Paths, files' bytes, pictures of Pillow, or arrays: uint8, RGB (H, W, 3) or gray (H, W).
-            coverage: Fraction of images like the training images that shall be answered, above 0, up to 1; others are
-                `unknown`: the model is not confident enough, or they are too unlike all training images. The thresholds
-                were found on training images as models see them that were not trained on them. None answers all.
-            num_nearest: Training images to name with each.
+            images: Paths, bytes of image files, Pillow images, or arrays: uint8, RGB (H, W, 3) or gray (H, W).
+            coverage: Fraction, in (0, 1], of images like the training images that are answered. The others are
+                `unknown`: the model is not confident enough, or the image is unlike all training images. The thresholds
+                were found on training images that the model had not been trained on. None answers every image.
+            num_nearest: Number of nearest training images to return with each prediction.
 
         Raises:
-            DataError: Something that is no image, or no such coverage. An image that cannot be read raises nothing: see
-                `status`.
+            DataError: An object is not an image of these kinds, or the coverage is out of range. An image that cannot
+                be read or decoded raises nothing; its prediction has the status `quarantined`.
         """
         return list(self.predict_each(images, coverage=coverage, num_nearest=num_nearest))
 
     def predict_each(
         self, images: Iterable[ImageLike], *, coverage: float | None = None, num_nearest: int = 0
     ) -> Generator[Prediction]:
-        """Give what `predict` returns, one by one, few images in memory at once."""
-        step = max(1, self._engine.batch // self._num_views)
-        predict_few = partial(self._predict_few, thresholds=self.thresholds(coverage), num_nearest=num_nearest)
-        # With more, finding the nearest takes as long as all the rest.
+        """Give the predictions of `predict` one by one. Only a few images are in memory at any time."""
+        predict_batch = partial(self._predict_batch, thresholds=self.thresholds(coverage), num_nearest=num_nearest)
+        # With more BLAS threads the search for the nearest takes as long as all the rest.
         with one_blas_thread():
-            for part in in_order(predict_few, batched(images, step), self._num_threads):
-                yield from part
+            for predictions in in_order(predict_batch, in_batches(images, self._batch_images), self._num_threads):
+                yield from predictions
 
     def logits(self, images: Iterable[ImageLike]) -> NDArray[np.float64]:
-        """Return calibrated logits (N, C).
+        """Return calibrated logits, float64 (N, C).
 
         Raises:
-            DataError: An image gives no picture.
+            DataError: An image cannot be read or decoded.
         """
         return self.bundle.logits(self.embed(images))
 
     def embed(self, images: Iterable[ImageLike]) -> Rows:
-        """Return what the head reads of images, (N, views, dim).
+        """Return the embeddings that the head reads, (N, views, dim).
 
         Raises:
-            DataError: An image gives no picture.
+            DataError: An image cannot be read or decoded.
         """
-        step = max(1, self._engine.batch // self._num_views)
-        parts = list(in_order(self._embed_few, batched(images, step), self._num_threads))
-        for _, seen in parts:
-            _refuse(seen)
+        batches = list(in_order(self._embed_batch, in_batches(images, self._batch_images), self._num_threads))
+        for _, statuses in batches:
+            _check_all_read(statuses)
         empty: Rows = np.empty((0, self._num_views, self.bundle.weight.shape[1]), dtype=np.float32)
-        return np.concatenate([rows for rows, _ in parts] or [empty])
+        return np.concatenate([rows for rows, _ in batches] or [empty])
 
     def pixels(self, images: Iterable[ImageLike]) -> NDArray[np.uint8]:
-        """Return what the network sees of images, uint8 (N * views, px, px, 3).
+        """Return the pixels that the network sees, uint8 (N * views, px, px, 3).
 
         Raises:
-            DataError: An image gives no picture.
+            DataError: An image cannot be read or decoded.
         """
-        pixels, seen = self._look([(image, name_of(image, number)) for number, image in enumerate(images)])
-        _refuse(seen)
+        pixels, statuses = self._read([(image, name_of(image, position)) for position, image in enumerate(images)])
+        _check_all_read(statuses)
         return np.concatenate(pixels)
 
     def thresholds(self, coverage: float | None) -> tuple[float, float] | None:
-        """Return the least confidence and the least similarity with which an image is answered; None if all are.
+        """Return the minimum confidence and the minimum similarity of an answer; None if every image is answered.
 
         Args:
             coverage: As for `predict`.
 
         Raises:
-            DataError: No such coverage.
+            DataError: The coverage is out of range, or a class has the name `unknown`.
         """
         if coverage is None:
             return None
         if not 0 < coverage <= 1:
             raise DataError(f"coverage: found {coverage:g}; expected a fraction above 0, up to 1")
         if UNKNOWN in self.classes:
-            raise DataError(f"coverage: a class is called {UNKNOWN!r} too, so answers could not be told apart")
+            raise DataError(
+                f"coverage: a class has the name {UNKNOWN!r}, which is also the answer for unknown images. Rename the "
+                "class, or predict without coverage"
+            )
         return self.bundle.references.thresholds(coverage)
 
-    def _predict_few(
+    @property
+    def _batch_images(self) -> int:
+        """Number of images whose views fill one forward pass."""
+        return max(1, self._engine.batch // self._num_views)
+
+    def _predict_batch(
         self, images: Sequence[tuple[ImageLike, str]], thresholds: tuple[float, float] | None, num_nearest: int
     ) -> list[Prediction]:
-        pixels, seen = self._look(images)
+        pixels, statuses = self._read(images)
         embeddings = self._forward(pixels)
         logits = iter(self.bundle.logits(embeddings))
         num = max(num_nearest, 1 if thresholds else 0)
         nearest = iter(self._nearest(embeddings, num) if num else [[] for _ in embeddings])
         predictions = []
-        for name, status, reason in seen:
-            if status == "quarantined":
-                predictions.append(Prediction(name, status, reason, self.classes, None))
+        for status in statuses:
+            if status.status == "quarantined":
+                predictions.append(Prediction(*status, self.classes, None))
                 continue
-            one = Prediction(name, status, reason, self.classes, next(logits), next(nearest))
-            predictions.append(judge(one, thresholds) if thresholds else one)
+            prediction = Prediction(*status, self.classes, next(logits), next(nearest))
+            predictions.append(apply_thresholds(prediction, thresholds) if thresholds else prediction)
         return predictions
 
     def _nearest(self, embeddings: Rows, num: int) -> list[list[Neighbour]]:
-        known = self.bundle.references
-        positions, similarities = known.nearest(embeddings, num)
+        references = self.bundle.references
+        positions, similarities = references.nearest(embeddings, num)
         return [
             [
-                Neighbour(known.paths[place], known.digests[place], known.labels[place], float(similarity))
-                for place, similarity in zip(*found, strict=True)
+                Neighbour(
+                    references.paths[position],
+                    references.digests[position],
+                    references.labels[position],
+                    float(similarity),
+                )
+                for position, similarity in zip(*of_image, strict=True)
             ]
-            for found in zip(positions, similarities, strict=True)
+            for of_image in zip(positions, similarities, strict=True)
         ]
 
-    def _embed_few(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[Rows, list[Seen]]:
-        pixels, seen = self._look(images)
-        return self._forward(pixels), seen
+    def _embed_batch(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[Rows, list[ImageStatus]]:
+        pixels, statuses = self._read(images)
+        return self._forward(pixels), statuses
 
-    def _look(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[list[NDArray[np.uint8]], list[Seen]]:
-        """Return the views of those that are pictures, and name, status and reason of all."""
-        pixels, seen = [], []
-        for image, name in images:
-            try:
-                views, repairs = views_of(self._reader, image, name, self._max_pixels)
-            except (ImageError, SourceError) as error:
-                seen.append((name, "quarantined", str(error)))
-                continue
-            pixels.append(views)
-            seen.append((name, "repaired" if repairs else "ok", ", ".join(repairs)))
-        return pixels, seen
+    def _read(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[list[NDArray[np.uint8]], list[ImageStatus]]:
+        return read_images(self._reader, images, self._max_pixels)
 
     def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
         dim = self.bundle.weight.shape[1]
@@ -206,7 +208,7 @@ class Model:
             return np.empty((0, self._num_views, dim), dtype=np.float32)
         rows = self._engine.embed(np.concatenate(pixels))[self.bundle.layer]
         if not np.isfinite(rows).all():
-            raise BundleError(f"the network gives numbers that are not finite at {self.bundle.layer!r}")
+            raise BundleError(f"the network gives numbers that are not finite at the layer {self.bundle.layer!r}")
         return rows.reshape(-1, self._num_views, dim)
 
 
@@ -219,23 +221,25 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Model:
-    """Read a bundle of either track and make its network ready.
+    """Read a bundle of either track and prepare its network.
 
     Args:
-        folder: Such as `models/head`.
+        folder: Folder of the bundle, such as `models/head`.
         device: `auto` (the GPU if there is one), `cpu`, `cuda`, `cuda:1` or `mps`.
-        batch: Pictures in a forward pass, at least 2; None for the engine's own.
-        num_images: About how many will come. From `engines.MANY_IMAGES` on the network is, on a CPU, exported for ONNX
-            Runtime first, once, in about ten seconds; it is then several times faster.
-        weights: File of the backbone's weights, for a bundle that holds a head alone and whose weights are not found.
+        batch: Images in a forward pass, at least 2; None for the engine's default.
+        num_images: Approximate number of images that will be predicted. From `engine.MANY_IMAGES` on, a network on a
+            CPU is first exported for ONNX Runtime. That takes about ten seconds once, and predictions are then several
+            times faster.
+        weights: Weights file of the backbone, for a bundle that holds only a head and whose weights are not found by
+            their digest.
         max_pixels: Largest width x height of an image file that is decoded; a larger one is quarantined.
 
     Raises:
-        BundleError: The bundle is damaged or was edited, was made by another version of the decoder, or lacks weights.
-        ParamsError: A device that this machine does not have, or a batch of less than 2.
+        BundleError: The bundle is damaged, was edited, needs another version of the decoder, or lacks weights.
+        ParamsError: This machine does not have the device, or the batch is less than 2.
     """
     folder, weights = Path(folder), None if weights is None else Path(weights).absolute()
-    again = partial(
+    reload = partial(
         load,
         folder.absolute(),
         device=device,
@@ -252,13 +256,13 @@ def load(
         raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
     if bundle.spec["decode"] != DECODE_POLICY:
         raise BundleError(
-            f"{folder}: was trained on images decoded by {bundle.spec['decode']!r}; this version decodes by "
-            f"{DECODE_POLICY!r}. Train it anew (dvc repro), or use the version that trained it."
+            f"{folder}: was trained on images decoded by {bundle.spec['decode']!r}, but this version of Headstart "
+            f"decodes by {DECODE_POLICY!r}. Train it again (dvc repro), or use the version that trained it."
         )
     digest: str = read_config(folder)["model_sha256"]
     clock, num_threads = Clock(), num_cores()
     try:
-        engine = make_engine(
+        engine = build_engine(
             bundle,
             digest,
             device=device,
@@ -270,10 +274,10 @@ def load(
         )
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
-    return Model(bundle, digest, engine, num_threads, clock, max_pixels=max_pixels, again=again)
+    return Model(bundle, digest, engine, num_threads, clock, max_pixels=max_pixels, reload=reload)
 
 
-def _refuse(seen: Sequence[Seen]) -> None:
-    for name, status, reason in seen:
+def _check_all_read(statuses: Sequence[ImageStatus]) -> None:
+    for name, status, reason in statuses:
         if status == "quarantined":
             raise DataError(f"{name}: {reason}")

@@ -1,10 +1,12 @@
-"""Networks: the layers of a bundle with their weights, found by digest, up to the layer that its head reads."""
+"""The network of a bundle in torch: its layers up to the one that the head reads, with weights found by digest."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from headstart.artifacts.bundle import Bundle
 from headstart.backbone.build import TIMM_PREFIX, Backbone, build_backbone, build_bare
@@ -16,15 +18,41 @@ from headstart.base.errors import BackboneError, BundleError, DownloadError
 from headstart.base.files import sha256_file
 
 
+class LogitsNetwork(nn.Module):
+    """A bundle's network with its head: from cropped images to calibrated logits and probabilities.
+
+    Args:
+        network: Network up to the bundle's layer.
+        bundle: Bundle that holds the head.
+    """
+
+    def __init__(self, network: EmbeddingNetwork, bundle: Bundle) -> None:
+        super().__init__()
+        self._network = network
+        self._half = bundle.track == "head" and bundle.spec["precision"] == "float16"
+        self._head = nn.Linear(bundle.weight.shape[1], len(bundle.classes))
+        with torch.no_grad():
+            self._head.weight.copy_(torch.from_numpy(bundle.weight / np.float32(bundle.temperature)))
+            self._head.bias.copy_(torch.from_numpy(bundle.bias / np.float32(bundle.temperature)))
+
+    def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return float32 (B, C) logits and probabilities of uint8 pixels (B, px, px, 3)."""
+        (rows,) = self._network(pixels_BHWC)
+        if self._half:  # round as the cache rounded the embeddings that the head was trained on
+            rows = rows.half().float()
+        logits = self._head(rows)
+        return logits, logits.softmax(1)
+
+
 def build_network(bundle: Bundle, weights: Path | None) -> EmbeddingNetwork:
     """Build the network that the bundle's head reads, on the CPU.
 
     Args:
-        bundle: With its own tensors, or of a head alone.
-        weights: File of the backbone's weights, where it is known.
+        bundle: A bundle with the network's tensors, or with a head only.
+        weights: Weights file of the backbone; None to find it by its digest.
 
     Raises:
-        BundleError: Weights that are not there or do not fit.
+        BundleError: Weights are missing or do not fit.
     """
     spec, transform = bundle.spec, transform_of(bundle.spec)
     if not bundle.backbone:
@@ -39,45 +67,51 @@ def build_network(bundle: Bundle, weights: Path | None) -> EmbeddingNetwork:
     try:
         return EmbeddingNetwork(network, transform, [bundle.layer], spec["pooling"]).eval()
     except BackboneError as error:
-        raise BundleError(f"the bundle's network cannot be read at {bundle.layer!r}: {error}") from error
+        raise BundleError(f"the bundle's network cannot be read at the layer {bundle.layer!r}: {error}") from error
+
+
+def build_logits_network(bundle: Bundle, weights: Path | None) -> LogitsNetwork:
+    """Build the bundle's network with its head, in eval mode, on the CPU; raises as `build_network`."""
+    return LogitsNetwork(build_network(bundle, weights), bundle).eval()
 
 
 def find_backbone(spec: Mapping[str, Any], layer: str, given: Path | None) -> Backbone:
-    """Build the backbone of a spec from weights with its digest, wherever they lie.
+    """Build a spec's backbone from the weights that have the spec's digest.
 
-    Looked at: the file that is given, `weights/` of the working directory, the caches of torch and of the Hugging Face
-    hub; then they are fetched from where the backbone's weights are published.
+    The weights are looked for in the given file, in `weights/` of the working directory, and in the caches of torch
+    and of the Hugging Face hub. If none of them has the digest, they are downloaded from where they are published.
 
     Args:
-        spec: Of the bundle.
-        layer: That will be read.
-        given: A file of weights.
+        spec: Spec of the bundle.
+        layer: Layer that will be read.
+        given: Weights file; None to look for one.
 
     Raises:
-        BundleError: None of them has that digest; says where the weights come from.
+        BundleError: No weights with that digest were found. The message says where they come from.
     """
     name, digest = spec["backbone"], spec["weights_sha256"]
     params = {"name": name, "layers": [layer], "pooling": spec["pooling"], "weights": "auto", "weights_sha256": None}
     if given is not None and not given.is_file():
         raise BundleError(f"{given}: there is no such file; expected the weights of {name} with sha256 {digest}")
-    if given is not None and sha256_file(given) != digest:
-        raise BundleError(f"{given}: is not the file that the bundle needs: the weights of {name} with sha256 {digest}")
-    path = given or (None if name == PACKAGED else next(_with_digest(digest), None))
+    if given is not None and (found := sha256_file(given)) != digest:
+        raise BundleError(f"{given}: has sha256 {found}; expected the weights of {name} with sha256 {digest}")
+    path = given or (None if name == PACKAGED else next(_local_files(digest), None))
     if path is not None:
         params |= {"weights": str(path), "weights_sha256": digest}
     elif name != PACKAGED:
-        params["weights"] = _published(name, digest)
+        params["weights"] = _published_name(name, digest)
     try:
         backbone = build_backbone(BackboneParams.model_validate(params))
     except (BackboneError, DownloadError) as error:
-        raise BundleError(_missing(name, digest, str(error))) from error
+        raise BundleError(_not_found(name, digest, str(error))) from error
     if backbone.facts.weights_sha256 != digest:
-        found = f"what is published now has sha256 {backbone.facts.weights_sha256}"
-        raise BundleError(_missing(name, digest, found))
+        reason = f"The weights that are published now have sha256 {backbone.facts.weights_sha256}."
+        raise BundleError(_not_found(name, digest, reason))
     return backbone
 
 
-def _with_digest(digest: str) -> Iterator[Path]:
+def _local_files(digest: str) -> Iterator[Path]:
+    """Give the weights files on this machine that have a digest."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folders = [Path("weights"), cache_dir()]
@@ -88,8 +122,8 @@ def _with_digest(digest: str) -> Iterator[Path]:
             yield path
 
 
-def _published(name: str, digest: str) -> str:
-    """Return the name of the published weights whose address has the digest's beginning, else `auto`."""
+def _published_name(name: str, digest: str) -> str:
+    """Return the name of torchvision's published weights whose URL holds the start of the digest, or `auto`."""
     if name.startswith(TIMM_PREFIX):
         return "auto"
     import torchvision
@@ -100,9 +134,9 @@ def _published(name: str, digest: str) -> str:
     return next((member.name for member in members if f"-{digest[:8]}." in member.url), "auto")
 
 
-def _missing(name: str, digest: str, why: str) -> str:
+def _not_found(name: str, digest: str, reason: str) -> str:
     return (
-        f"this bundle holds a head alone and needs the weights of {name} with sha256 {digest}, which were not found in "
-        f"weights/ nor in the caches of torch and the Hugging Face hub, and {why} "
-        "Name the file with --weights, or take a bundle that was written with --self-contained."
+        f"this bundle holds only a head and needs the weights of {name} with sha256 {digest}. They are neither in "
+        f"weights/ nor in the caches of torch and of the Hugging Face hub. {reason.rstrip('.')}. "
+        "Name the file with --weights, or use a bundle that was exported with --self-contained."
     )

@@ -1,5 +1,6 @@
-"""Predictions: what a model says of an image, and when it says that it does not know."""
+"""Predictions: the answer of a model for one image, and the rule that turns an answer into `unknown`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,13 +13,13 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image that looks like the one in question to the model.
+    """A training image whose embedding is close to that of the predicted image.
 
     Attributes:
-        path: As in the index that it was trained on.
+        path: Path as in the index that the model was trained on.
         digest: sha256 of the file.
-        label: Its class.
-        similarity: Cosine of both embeddings, in [-1, 1].
+        label: Class of the training image.
+        similarity: Cosine of the two embeddings, in [-1, 1].
     """
 
     path: str
@@ -29,16 +30,16 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """The answer of a model for one image.
 
     Attributes:
-        name: The path as it was given; of images without one their position, as `#0`.
-        status: `ok`; `repaired`, as in the index; `unknown`: not answered for the coverage that was asked for; or
-            `quarantined`: it gave no picture, and there is no prediction.
-        reason: What was repaired, why it is unknown, or why there is no picture.
-        classes: (C,) in the order of the logits.
-        logits: (C,) float64, calibrated; None if quarantined.
-        nearest: The training images that it is most like, if they were asked for, nearest first.
+        name: The image's path as given, or its position, such as `#0`, if it has no path.
+        status: `ok`; `repaired`, as in the index; `unknown`, if the answer misses the thresholds of the requested
+            coverage; or `quarantined`, if the image cannot be read or decoded, in which case there is no answer.
+        reason: What was repaired, why the answer is `unknown`, or why the image cannot be read.
+        classes: (C,) names of the classes in the order of the logits.
+        logits: float64 (C,), calibrated; None if quarantined.
+        nearest: The nearest training images, nearest first; empty if they were not requested.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Prediction:
 
     @property
     def probabilities(self) -> NDArray[np.float64] | None:
-        """(C,) in the order of the classes, calibrated, with sum 1; None if quarantined."""
+        """Calibrated probabilities (C,) in the order of the classes, with sum 1; None if quarantined."""
         return None if self.logits is None else softmax(self.logits)
 
     @property
@@ -66,30 +67,39 @@ class Prediction:
         return None if self.probabilities is None else float(self.probabilities.max())
 
     def top(self, num: int) -> list[tuple[str, float]]:
-        """Return the most probable classes with their probabilities; of equal ones the first in order first."""
+        """Return the `num` most probable classes with their probabilities. Ties keep the order of the classes."""
         if self.probabilities is None:
             return []
         order = np.argsort(-self.probabilities, kind="stable")[:num]
         return [(self.classes[column], float(self.probabilities[column])) for column in order]
 
 
-def as_utf8(text: str) -> str:
-    """Return text that a page or JSON can hold: names of files may have halves of characters in them."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def judge(one: Prediction, thresholds: tuple[float, float]) -> Prediction:
-    """Return a prediction, `unknown` if it does not reach the thresholds.
+def apply_thresholds(prediction: Prediction, thresholds: tuple[float, float]) -> Prediction:
+    """Return the prediction, with status `unknown` if it misses a threshold.
 
     Args:
-        one: With its nearest training image.
-        thresholds: Least confidence and least similarity.
+        prediction: An answer with its nearest training image.
+        thresholds: Minimum confidence and minimum similarity to the nearest training image.
     """
-    # As the thresholds were found: in float32.
-    confidence, similarity = float(np.float32(one.confidence)), one.nearest[0].similarity
-    why = [one.reason] * bool(one.reason)
+    # The thresholds were found in float32, so compare in float32.
+    confidence, similarity = float(np.float32(prediction.confidence)), prediction.nearest[0].similarity
+    reasons = [prediction.reason] * bool(prediction.reason)
     if not similarity >= thresholds[1]:
-        why.append(f"unlike all training images: similarity {similarity:.3f}, needs {thresholds[1]:.3f}")
+        reasons.append(f"unlike all training images: similarity {similarity:.3f}, needs {thresholds[1]:.3f}")
     if not confidence >= thresholds[0]:
-        why.append(f"not sure enough: confidence {confidence:.3f}, needs {thresholds[0]:.3f}")
-    return replace(one, status=UNKNOWN, reason=", ".join(why)) if len(why) > bool(one.reason) else one
+        reasons.append(f"not sure enough: confidence {confidence:.3f}, needs {thresholds[0]:.3f}")
+    if len(reasons) == bool(prediction.reason):
+        return prediction
+    return replace(prediction, status=UNKNOWN, reason=", ".join(reasons))
+
+
+def utf8_text(text: str) -> str:
+    r"""Return text that can be encoded as UTF-8.
+
+    Python represents a byte of a file name that is not UTF-8 by half of a surrogate pair, which no table, page or JSON
+    text can hold. Such a byte is shown as `\xff`, any other half of a pair as `\ud800`.
+    """
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # not from a file name
+        return text.encode("utf-8", "backslashreplace").decode()

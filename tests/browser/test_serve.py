@@ -1,4 +1,4 @@
-"""The server's page in a real browser: a photo in, its class out, hostile names as text."""
+"""The server's page in a real browser: it shows the classes of dropped photos, and hostile names as text."""
 
 import base64
 import os
@@ -51,19 +51,19 @@ def address(bundle: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["light", "dark"])
 def page(address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """Open the page on a phone; nothing may be asked of other sites or written to the console."""
-    troubles: list[str] = []
+    """Open the page at the size of a phone; it must not contact other sites or write to the console."""
+    problems: list[str] = []
     with sync_playwright() as playwright:
-        # As root, in a container say, Chromium's own sandbox does not start.
+        # Chromium's sandbox does not start as root, for instance in a container.
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         opened = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme=request.param)
-        opened.on("console", lambda message: troubles.append(message.text))
-        opened.on("pageerror", lambda error: troubles.append(str(error)))
-        opened.on("request", lambda asked: troubles.append(asked.url))
+        opened.on("console", lambda message: problems.append(message.text))
+        opened.on("pageerror", lambda error: problems.append(str(error)))
+        opened.on("request", lambda sent: problems.append(sent.url))
         opened.goto(address)
         yield opened
         chromium.close()
-    assert [one for one in troubles if not one.startswith((address, "data:", f"blob:{address}"))] == []
+    assert [one for one in problems if not one.startswith((address, "data:", f"blob:{address}"))] == []
 
 
 DROP = """(text) => {
@@ -75,7 +75,7 @@ DROP = """(text) => {
 
 @needs_browser
 def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path) -> None:
-    """Each photo shows class, bars, heat map and training images; names and classes that are markup are text."""
+    """Each photo shows class, bars, heat map and training images; names that look like markup are shown as text."""
     write_photos(tmp_path / "photos")
     red = tmp_path / "photos" / "red" / "1.png"
     hostile = shutil.copy(red, tmp_path / HOSTILE)
@@ -105,8 +105,8 @@ def test_a_dropped_photo_gets_its_class(page: Page, bundle: Path, tmp_path: Path
     page.evaluate(DROP, base64.b64encode(red.read_bytes()).decode())
     expect(page.locator("#state")).to_have_text("1 file answered", timeout=60_000)
     expect(page.locator("#rows > li h2")).to_have_text(one.predicted)
-    with page.expect_response(lambda response: "coverage=0.9" in response.url) as asked_anew:
+    with page.expect_response(lambda response: "coverage=0.9" in response.url) as new_answer:
         page.select_option("#coverage", "0.9")
-    expect(page.locator("#rows > li h2")).to_have_text(asked_anew.value.json()["images"][0]["predicted"])
+    expect(page.locator("#rows > li h2")).to_have_text(new_answer.value.json()["images"][0]["predicted"])
     assert page.locator("#rows > li").count() == 1
-    assert f"Orange: what speaks for {one.predicted}" in page.locator("#rows > li").inner_text()
+    assert f"Orange marks the places that speak for {one.predicted}" in page.locator("#rows > li").inner_text()

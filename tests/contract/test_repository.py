@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from headstart.predict import command as command_of_predict
-from headstart.predict import export_command
-from headstart.predict.server import command as command_of_serve
+from headstart.predict.commands import export, predict, serve
 from stages.finetune.params import FinetuneParams
 from tests.support.source import ROOT, imported_modules, modules, tracked_files
 
@@ -43,9 +41,9 @@ EXECUTED = {
     "artifacts get",
 }
 PARSERS: dict[str, Callable[[list[str]], object]] = {
-    "predict": command_of_predict.parse,
-    "export": export_command.parse,
-    "serve": command_of_serve.parse,
+    "predict": predict.parse,
+    "export": export.parse,
+    "serve": serve.parse,
 }
 
 

@@ -1,1 +1,1 @@
-"""Server: a model that answers requests over HTTP, with a bound on everything that a client may ask for."""
+"""Server: a model over HTTP, with a limit on everything that a client can ask for."""

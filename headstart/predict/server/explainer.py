@@ -1,45 +1,49 @@
-"""The explainer: a heat map and pictures of training images, as `data:` addresses. For one thread."""
+"""The explainer: heat maps and pictures of training images as `data:` URLs. For one thread only."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.predict.explain import data_address, thumbnail
 from headstart.predict.heat_maps import HeatMaps, overlay
-from headstart.predict.images import ImageLike
+from headstart.predict.image_like import ImageLike
 from headstart.predict.model import Model
+from headstart.predict.pages import data_url, thumbnail
 from headstart.predict.prediction import Neighbour, Prediction
 
-_MOST_THUMBNAILS = 500  # about 10 kB each
+_MAX_THUMBNAILS = 500  # about 10 kB each
 
 
 class Explainer:
-    """Shows what a prediction rests on.
+    """Draws what a prediction is based on.
 
     Args:
-        model: That predicts.
-        heat_maps: Of its network; None if it has none.
-        photos: Folder of the training images; without it they are named only.
+        model: Model that made the predictions.
+        heat_maps: Heat maps of its network; None if it has none.
+        photos: Folder of the training images; None if their pictures are not shown.
     """
 
     def __init__(self, model: Model, heat_maps: HeatMaps | None, photos: Path | None) -> None:
         self._model, self._heat_maps, self._photos = model, heat_maps, photos
-        self._thumbnails: OrderedDict[str, str] = OrderedDict()  # by digest, the latest last
+        self._thumbnails: OrderedDict[str, str] = OrderedDict()  # by digest, the last used at the end
 
-    def heat_map(self, image: ImageLike, one: Prediction) -> str | None:
-        """Return a PNG of the picture with the heat map of its most probable class; None if there is none."""
-        if self._heat_maps is None or one.logits is None:
+    def heat_map(self, image: ImageLike, prediction: Prediction) -> str | None:
+        """Return a PNG of the image under the heat map of its most probable class; None if there is no heat map."""
+        if self._heat_maps is None or prediction.logits is None:
             return None
         pixels = self._model.pixels([image])[0]
-        return data_address(overlay(pixels, self._heat_maps.of(pixels, int(one.logits.argmax()))), "png")
+        heat = self._heat_maps.of(pixels, int(prediction.logits.argmax()))
+        return data_url(overlay(pixels, heat), "png")
 
     def thumbnails(self, nearest: Sequence[Neighbour]) -> list[str]:
-        """Return a small picture of each training image; empty where it is not there or no longer what it was."""
-        return [self._thumbnail(self._photos / other.path, other.digest) if self._photos else "" for other in nearest]
+        """Return a small picture of each training image; an empty string if the file is missing or has changed."""
+        return [
+            self._thumbnail(self._photos / neighbour.path, neighbour.digest) if self._photos else ""
+            for neighbour in nearest
+        ]
 
     def _thumbnail(self, path: Path, digest: str) -> str:
-        found = self._thumbnails.pop(digest, None)
-        self._thumbnails[digest] = thumbnail(path, digest) if found is None else found
-        if len(self._thumbnails) > _MOST_THUMBNAILS:
+        cached = self._thumbnails.pop(digest, None)
+        self._thumbnails[digest] = thumbnail(path, digest) if cached is None else cached
+        if len(self._thumbnails) > _MAX_THUMBNAILS:
             self._thumbnails.popitem(last=False)
         return self._thumbnails[digest]

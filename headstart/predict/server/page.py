@@ -1,30 +1,27 @@
-"""The page: photos are dropped or chosen on it, and it shows what the model says of them."""
+"""The page: people drop images on it, and it shows the predictions."""
 
 import base64
 import hashlib
 import re
-from pathlib import Path
-
-import jinja2
 
 from headstart.predict.model import Model
+from headstart.predict.pages import render
 from headstart.predict.server.limits import Limits
 
 
 def make_page(model: Model, limits: Limits) -> tuple[str, dict[str, str]]:
-    """Return the page and its headers, whose content security policy allows its own style and script and no others.
+    """Return the page and its headers. Its content security policy allows only its own style and script.
 
     Args:
-        model: To name.
-        limits: So that a photo that is too large is not sent.
+        model: Model that the page names.
+        limits: Limits of the server; the page does not send a file that is too large.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("serve.html").render(
-        digest=model.digest, track=model.bundle.track, num_classes=len(model.classes), num_bytes=limits.num_bytes
+    page = render(
+        "serve.html",
+        digest=model.digest,
+        track=model.bundle.track,
+        num_classes=len(model.classes),
+        max_bytes=limits.max_bytes,
     )
     allowed = {
         "default-src": "'none'",
@@ -44,5 +41,6 @@ def make_page(model: Model, limits: Limits) -> tuple[str, dict[str, str]]:
 
 
 def _digest(page: str, tag: str) -> str:
+    """Return the hash of the text in a tag as a source of a content security policy."""
     (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

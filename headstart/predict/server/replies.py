@@ -1,83 +1,97 @@
-"""Replies: what the server sends, as types, which its OpenAPI is made from."""
+"""Replies: the JSON that the server sends, as types. FastAPI makes the OpenAPI description from them."""
 
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from headstart.predict.prediction import as_utf8
+from headstart.predict.prediction import utf8_text
 from headstart.predict.server.batcher import Answer
 
 
-class Problem(BaseModel):
+class ErrorReply(BaseModel):
     """Why there is no answer."""
 
     detail: str
 
 
-class Health(BaseModel):
-    """Which model answers."""
+class HealthReply(BaseModel):
+    """Which model the server has loaded."""
 
     model: str = Field(description="sha256 of the model's tensors", pattern="^[0-9a-f]{64}$")
-    track: str = Field(description="how it was trained: head or finetune")
+    track: str = Field(description="how the model was trained: head or finetune")
     num_classes: int = Field(ge=2)
 
 
-class Ranked(BaseModel):
-    """A class and how probable it is."""
+class RankedClass(BaseModel):
+    """A class and its probability."""
 
     label: str
     probability: float = Field(ge=0, le=1)
 
 
-class Near(BaseModel):
-    """A training image that looks like the photo to the model."""
+class NeighbourReply(BaseModel):
+    """A training image whose embedding is close to that of the image."""
 
     path: str
     label: str
-    similarity: float = Field(description="cosine of both embeddings")
-    thumbnail: str = Field(description="data: address of a small picture; empty where there is none")
+    similarity: float = Field(description="cosine of the two embeddings")
+    thumbnail: str = Field(description="data: URL of a small picture; empty if there is none")
 
 
-class Row(BaseModel):
-    """What the model says of one file."""
+class ImageReply(BaseModel):
+    """The prediction for one file."""
 
-    name: str = Field(description="as the client gave it; it is only echoed")
+    name: str = Field(description="file name as the client sent it; the server only repeats it")
     status: Literal["ok", "repaired", "unknown", "quarantined"]
-    reason: str = Field(description="what was repaired, why it is unknown, or why the file gives no picture")
+    reason: str = Field(
+        description="what was repaired, why the answer is unknown, or why the file cannot be read or decoded"
+    )
     predicted: str = Field(description="the most probable class, or unknown; empty if quarantined")
-    confidence: float | None = Field(ge=0, le=1, description="calibrated probability of the most probable class")
-    top: list[Ranked]
-    heat_map: str | None = Field(description="data: address of a PNG, if it was asked for and the network has one")
-    nearest: list[Near] | None = Field(description="nearest first; null if it was not asked for")
+    confidence: float | None = Field(
+        ge=0, le=1, description="calibrated probability of the most probable class; null if quarantined"
+    )
+    top: list[RankedClass] = Field(description="the most probable classes, the most probable first")
+    heat_map: str | None = Field(description="data: URL of a PNG; null if not requested, or if the network has none")
+    nearest: list[NeighbourReply] | None = Field(
+        description="nearest training images, nearest first; null if not requested"
+    )
 
 
-class Reply(BaseModel):
-    """What the model says of a request's files, in their order."""
+class PredictReply(BaseModel):
+    """The predictions for the files of a request, in their order."""
 
     model: str = Field(description="sha256 of the model's tensors", pattern="^[0-9a-f]{64}$")
-    images: list[Row]
+    images: list[ImageReply]
 
 
-def row_of(answer: Answer, num_top: int, *, is_explained: bool) -> Row:
-    """Return an answer as a row of a reply.
+def image_reply(answer: Answer, num_top: int, *, is_explained: bool) -> ImageReply:
+    """Return an answer as it is sent.
 
     Args:
-        answer: Of one image.
-        num_top: Classes to list.
-        is_explained: Whether heat map and nearest training images were asked for.
+        answer: Answer for one image.
+        num_top: Number of most probable classes to list.
+        is_explained: Whether heat map and nearest training images were requested.
     """
-    one = answer.prediction
-    near = [
-        Near(path=as_utf8(other.path), label=as_utf8(other.label), similarity=other.similarity, thumbnail=thumbnail)
-        for other, thumbnail in zip(one.nearest, answer.thumbnails, strict=False)
+    prediction = answer.prediction
+    nearest = [
+        NeighbourReply(
+            path=utf8_text(neighbour.path),
+            label=utf8_text(neighbour.label),
+            similarity=neighbour.similarity,
+            thumbnail=thumbnail,
+        )
+        for neighbour, thumbnail in zip(prediction.nearest, answer.thumbnails, strict=False)
     ]
-    return Row(
-        name=as_utf8(one.name),
-        status=one.status,
-        reason=as_utf8(one.reason),
-        predicted=as_utf8(one.predicted),
-        confidence=one.confidence,
-        top=[Ranked(label=as_utf8(label), probability=probability) for label, probability in one.top(num_top)],
+    return ImageReply(
+        name=utf8_text(prediction.name),
+        status=prediction.status,
+        reason=utf8_text(prediction.reason),
+        predicted=utf8_text(prediction.predicted),
+        confidence=prediction.confidence,
+        top=[
+            RankedClass(label=utf8_text(label), probability=probability)
+            for label, probability in prediction.top(num_top)
+        ],
         heat_map=answer.heat_map,
-        nearest=near if is_explained else None,
+        nearest=nearest if is_explained else None,
     )

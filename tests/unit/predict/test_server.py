@@ -1,4 +1,4 @@
-"""The server: the model's own answers in the order of the files, and a bound on everything that is asked for."""
+"""The server: it gives the model's answers in the order of the files, and limits everything that is requested."""
 
 import asyncio
 import base64
@@ -28,16 +28,16 @@ from starlette.testclient import TestClient
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
-from headstart.predict import explain as explaining
+from headstart.predict.commands.serve import parse
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
-from headstart.predict.images import ImageLike
-from headstart.predict.inputs import Loaded
+from headstart.predict.image_like import ImageLike
+from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model, load
+from headstart.predict.pages import NUM_NEAREST
 from headstart.predict.prediction import Prediction
 from headstart.predict.server import batcher as batching
 from headstart.predict.server.app import make_app
-from headstart.predict.server.batcher import Batcher, Job
-from headstart.predict.server.command import parse
+from headstart.predict.server.batcher import Batcher, PredictJob
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Gate, Limits
 from tests.conftest import write_photos
@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams, folder: Path) -> Path:
-    """A bundle that needs no other file; two of its references are photos that are there."""
+    """A fine-tuned bundle, two of whose references are photos of the folder."""
     made = make_bundle(tiny_backbone, track="finetune")
     known = made.references
     files = sorted(folder.rglob("*.*"), key=sha256_file)[:2]
@@ -72,7 +72,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
     paths = {sha256_file(file): str(file.relative_to(folder)) for file in files}
     root = tmp_path_factory.mktemp("bundle")
     found = load(written(root / "first", made)).predict(sorted(folder.rglob("*.*")))
-    held_out = np.array([[one.confidence, -1] for one in found], dtype=np.float32)  # so that half pass for 0.5
+    held_out = np.array([[one.confidence, -1] for one in found], dtype=np.float32)  # half of them pass at 0.5
     references = replace(
         known,
         held_out=held_out,
@@ -84,38 +84,38 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
 
 @pytest.fixture(scope="module")
 def model(bundle: Path) -> Model:
-    """A model that decodes up to 10,000 pixels."""
+    """A model that decodes images of up to 10,000 pixels."""
     return load(bundle, max_pixels=10_000)
 
 
 @contextmanager
 def serving(model: Model, photos: Path | None = None, **changes: int) -> Iterator[FastAPI]:
-    """Give the app of a model, its batcher at work."""
+    """Give the app of a model with a running batcher."""
     limits = replace(Limits(), **changes)
-    with Batcher(model, Explainer(model, find_heat_maps(model.bundle, None), photos), limits.num_requests) as batcher:
+    with Batcher(model, Explainer(model, find_heat_maps(model.bundle, None), photos), limits.max_requests) as batcher:
         yield make_app(model, batcher, limits, "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
 def client(model: Model, folder: Path) -> Iterator[TestClient]:
     """A client of the app."""
-    with serving(model, folder, num_files=20, num_bytes=400_000) as app:
+    with serving(model, folder, max_files=20, max_bytes=400_000) as app:
         yield TestClient(app, ADDRESS)
 
 
 @pytest.fixture(scope="module")
 def photo(folder: Path) -> bytes:
-    """One photo's bytes."""
+    """The bytes of one photo."""
     return (folder / "red" / "1.png").read_bytes()
 
 
 def files_of(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
-    """Return files of the field `images`."""
+    """Return files for the field `images`."""
     return [("images", (f"{number}.png", content)) for number, content in enumerate(contents)]
 
 
 class Hold:
-    """Stands in for a model's `predict`: waits until it is let go, and counts the images of each call."""
+    """Replaces a model's `predict`: it waits for `go` and records the number of images of each call."""
 
     def __init__(self, model: Model) -> None:
         self.sizes: list[int] = []
@@ -123,7 +123,7 @@ class Hold:
         self._predict = model.predict
 
     def __call__(self, images: list[ImageLike], **options: Any) -> list[Prediction]:
-        """Predict, later."""
+        """Predict after `go` has been set."""
         self.sizes.append(len(images))
         self.has_begun.set()
         assert self.go.wait(60)
@@ -131,7 +131,7 @@ class Hold:
 
 
 def test_answers_are_those_of_the_model(client: TestClient, model: Model, folder: Path) -> None:
-    """All files of a request come back in their order, with the classes and probabilities of `Model.predict`."""
+    """The rows of a request are in the order of its files, with the classes and probabilities of `Model.predict`."""
     paths = sorted(folder.rglob("*.*"))
     files = [("images", (path.name, path.read_bytes())) for path in paths]
     reply = client.post(PREDICT, files=files, params={"top": 3, "coverage": 0.5}).json()
@@ -149,10 +149,12 @@ def test_answers_are_those_of_the_model(client: TestClient, model: Model, folder
     assert {row["status"] for row in reply["images"]} == {"ok", "unknown"}
 
 
-def test_explanations_show_where_and_what(client: TestClient, model: Model, folder: Path, photo: bytes) -> None:
-    """With `explain` there are a PNG of the network's input and the model's nearest training images."""
+def test_explanations_have_heat_maps_and_training_images(
+    client: TestClient, model: Model, folder: Path, photo: bytes
+) -> None:
+    """With `explain` a row has a PNG of the network's input and the model's nearest training images."""
     (row,) = client.post(PREDICT, files=files_of(photo), params={"explain": True}).json()["images"]
-    (one,) = model.predict([photo], num_nearest=explaining.NUM_NEAREST)
+    (one,) = model.predict([photo], num_nearest=NUM_NEAREST)
     kind, _, text = row["heat_map"].partition(",")
 
     assert kind == "data:image/png;base64"
@@ -168,7 +170,7 @@ def test_explanations_show_where_and_what(client: TestClient, model: Model, fold
 def test_heat_maps_are_of_the_most_probable_class(
     client: TestClient, model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each photo of a request with its own."""
+    """Each photo of a request has the heat map of its own class."""
     columns: list[int] = []
 
     def recorded(_: HeatMaps, pixels: NDArray[np.uint8], column: int) -> NDArray[np.float32]:
@@ -183,8 +185,10 @@ def test_heat_maps_are_of_the_most_probable_class(
     assert columns == [int(one.logits.argmax()) for one in model.predict(paths) if one.logits is not None]
 
 
-def test_thumbnails_are_kept_few(model: Model, folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training image is read once while it is among the latest, and a bounded number is kept."""
+def test_the_cache_of_thumbnails_is_limited(
+    model: Model, folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training image is read again only if many others were shown since."""
     read: list[Path] = []
     module = "headstart.predict.server.explainer"
 
@@ -193,7 +197,7 @@ def test_thumbnails_are_kept_few(model: Model, folder: Path, photo: bytes, monke
         return ""
 
     monkeypatch.setattr(f"{module}.thumbnail", thumbnail)
-    monkeypatch.setattr(f"{module}._MOST_THUMBNAILS", 5)
+    monkeypatch.setattr(f"{module}._MAX_THUMBNAILS", 5)
     explainer = Explainer(model, None, folder)
     (one,) = model.predict([photo], num_nearest=20)
     for _ in range(3):
@@ -206,7 +210,7 @@ def test_thumbnails_are_kept_few(model: Model, folder: Path, photo: bytes, monke
 
 
 def test_concurrent_requests_keep_their_order(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixty requests at once, of several photos and coverages, each get their own rows; fewer calls serve them."""
+    """Sixty requests at once, with several photos and coverages, get their own rows from fewer than sixty calls."""
     paths = sorted(folder.rglob("*.*"))
     expected = dict(zip(paths, model.predict(paths), strict=True))
     hold = Hold(model)
@@ -214,7 +218,7 @@ def test_concurrent_requests_keep_their_order(model: Model, folder: Path, monkey
     asked = [[paths[(number + place) % 12] for place in range(1 + number % 3)] for number in range(60)]
 
     async def work(app: FastAPI) -> list[httpx2.Response]:
-        async with talking(app) as client:
+        async with client_of(app) as client:
             requests = [
                 client.post(
                     PREDICT,
@@ -228,7 +232,7 @@ def test_concurrent_requests_keep_their_order(model: Model, folder: Path, monkey
             hold.go.set()
             return await asyncio.gather(*tasks)
 
-    with serving(model, num_requests=60) as app:
+    with serving(model, max_requests=60) as app:
         responses = asyncio.run(work(app))
     for chosen, response in zip(asked, responses, strict=True):
         assert response.status_code == 200
@@ -239,16 +243,16 @@ def test_concurrent_requests_keep_their_order(model: Model, folder: Path, monkey
     assert len(hold.sizes) < 60
 
 
-def talking(app: FastAPI) -> httpx2.AsyncClient:
-    """Return a client for many requests at once."""
+def client_of(app: FastAPI) -> httpx2.AsyncClient:
+    """Return a client that can send many requests at once."""
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=ADDRESS)
 
 
 def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came while the model was at work goes through it together; one whose client gave up is passed over."""
+    """Requests that waited for the model share the next call. A request whose client has given up is skipped."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    jobs = [Job([as_loaded(photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
+    jobs = [PredictJob([as_loaded(photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
     with Batcher(model, Explainer(model, None, None), 3) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -264,15 +268,17 @@ def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: 
     assert hold.sizes == [1, 6]
 
 
-def test_requests_of_one_call_keep_their_coverage(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one client wants to be told as unknown is none of the others' business."""
+def test_requests_that_share_a_call_keep_their_coverage(
+    model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coverage of one request does not change the answers to the others."""
     paths = sorted(folder.rglob("*.*"))
     least_sure = min(model.predict(paths), key=lambda one: one.confidence or 0)
     photo = Path(least_sure.name).read_bytes()
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
     coverages = (None, 0.01, None, 1e-9)
-    jobs = [Job([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
+    jobs = [PredictJob([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
     with Batcher(model, Explainer(model, None, None), 4) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -285,13 +291,13 @@ def test_requests_of_one_call_keep_their_coverage(model: Model, folder: Path, mo
     assert hold.sizes == [1, 3]
 
 
-def test_a_request_that_breaks_gives_its_place_back() -> None:
-    """Whatever an app raises, the next request is let in."""
+def test_a_failed_request_is_no_longer_counted() -> None:
+    """After an error in the app the next request is accepted."""
 
     async def breaking(*_: Any) -> None:
         raise RuntimeError("broken")
 
-    gate = Gate(breaking, replace(Limits(), num_requests=1))
+    gate = Gate(breaking, replace(Limits(), max_requests=1))
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": headers}
     for _ in range(2):
@@ -299,12 +305,12 @@ def test_a_request_that_breaks_gives_its_place_back() -> None:
             asyncio.run(gate(scope, None, None))  # type: ignore[arg-type]
 
 
-def test_a_call_takes_only_so_many_images(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many wait, what is answered together is bounded, so that the first do not wait for the last."""
+def test_a_call_takes_a_limited_number_of_images(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests wait, a call takes only some, so that the first do not wait for the last."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    monkeypatch.setattr(batching, "_MOST_IMAGES", 5)
-    jobs = [Job([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
+    monkeypatch.setattr(batching, "_MAX_IMAGES", 5)
+    jobs = [PredictJob([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
     with Batcher(model, Explainer(model, None, None), 5) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -317,15 +323,15 @@ def test_a_call_takes_only_so_many_images(model: Model, photo: bytes, monkeypatc
     assert hold.sizes == [2, 6, 4]
 
 
-def as_loaded(data: bytes) -> Loaded:
-    """Return a file as the app gives it to the batcher."""
-    return Loaded("a.png", data=data)
+def as_loaded(data: bytes) -> LoadedImage:
+    """Return a file as the app passes it to the batcher."""
+    return LoadedImage("a.png", data=data)
 
 
-def test_a_request_on_which_the_model_fails_spoils_no_other(
+def test_a_request_on_which_the_model_fails_fails_alone(
     model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It alone is answered by 500, in words that tell nothing of the machine, and the server goes on."""
+    """It alone gets 500, with a message that reveals nothing about the machine, and the server keeps running."""
     predict = model.predict
 
     def failing(images: list[Any], **options: Any) -> list[Prediction]:
@@ -336,7 +342,7 @@ def test_a_request_on_which_the_model_fails_spoils_no_other(
     monkeypatch.setattr(model, "predict", failing)
 
     async def work(app: FastAPI) -> list[httpx2.Response]:
-        async with talking(app) as client:
+        async with client_of(app) as client:
             names = ["a", "bad", "b", "bad", "c"]
             return await asyncio.gather(*(client.post(PREDICT, files=[("images", (name, photo))]) for name in names))
 
@@ -348,8 +354,8 @@ def test_a_request_on_which_the_model_fails_spoils_no_other(
     assert capsys.readouterr().err.count("serve: WARNING: a request failed: RuntimeError: /secret/path\n") == 2
 
 
-def test_bad_files_are_rows(client: TestClient, photo: bytes) -> None:
-    """Empty, foreign, cut and too large files are quarantined, each with its reason; the good ones are answered."""
+def test_bad_files_are_quarantined(client: TestClient, photo: bytes) -> None:
+    """Empty, foreign, cut and too large files each have a reason; the good files of the request are answered."""
     large = io.BytesIO()
     Image.new("L", (101, 100)).save(large, "PNG")
     contents = [photo, b"", b"GET / HTTP/1.1", photo[: len(photo) // 2], large.getvalue(), b"/etc/passwd", photo]
@@ -374,8 +380,8 @@ def test_bad_files_are_rows(client: TestClient, photo: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "", "x" * 2000])
-def test_names_are_echoed_only(client: TestClient, photo: bytes, name: str) -> None:
-    """Whatever a file is called, its bytes are what is looked at, and its name comes back as it was."""
+def test_file_names_are_only_repeated(client: TestClient, photo: bytes, name: str) -> None:
+    """Only a file's bytes are used. Its name, whatever it is, comes back unchanged."""
     body = (
         b'--b\r\nContent-Disposition: form-data; name="images"; filename="'
         + name.replace("\\", "\\\\").encode()
@@ -390,7 +396,7 @@ def test_names_are_echoed_only(client: TestClient, photo: bytes, name: str) -> N
 
 @pytest.mark.parametrize("charset", ["unicode_escape", "utf-16", "utf-7", "zlib", "nothing"])
 def test_odd_charsets_break_nothing(client: TestClient, photo: bytes, charset: str) -> None:
-    """A body that claims a charset of its own, halves of characters among it, gets an answer or a refusal in words."""
+    """A body that names its own charset gets an answer or an error message, even for half a surrogate pair."""
     body = (
         b'--b\r\nContent-Disposition: form-data; name="images"; filename="\\ud800"\r\n\r\n' + photo + b"\r\n--b--\r\n"
     )
@@ -416,7 +422,7 @@ def test_odd_charsets_break_nothing(client: TestClient, photo: bytes, charset: s
     ],
 )
 def test_unknown_routes_and_methods(client: TestClient, method: str, path: str, status: int) -> None:
-    """What is not there is 404, what is not done there 405, each with a detail."""
+    """An unknown path is 404 and an unknown method 405, each with a detail."""
     response = client.request(method, path)
 
     assert response.status_code == status
@@ -433,19 +439,19 @@ def test_unknown_routes_and_methods(client: TestClient, method: str, path: str, 
         ("coverage=1.01", "query.coverage: "),
         ("coverage=nan", "query.coverage: "),
         ("explain=maybe", "query.explain: "),
-        ("topp=3", "query.topp: is no parameter; expected coverage, explain, top"),
+        ("topp=3", "query.topp: is not a parameter; expected coverage, explain, top"),
     ],
 )
-def test_wrong_parameters_are_told(client: TestClient, photo: bytes, query: str, message: str) -> None:
-    """A parameter out of its range or of another type is 422, and the detail names it."""
+def test_wrong_parameters_are_named(client: TestClient, photo: bytes, query: str, message: str) -> None:
+    """A parameter that is out of range, of another type or unknown is 422, and the detail names it."""
     response = client.post(f"{PREDICT}?{query}", files=files_of(photo))
 
     assert response.status_code == 422
     assert response.json()["detail"].startswith(message)
 
 
-def test_other_bodies_are_refused(client: TestClient, photo: bytes) -> None:
-    """Other types are 415, no boundary 400, no files or text in their place 422."""
+def test_other_bodies_are_errors(client: TestClient, photo: bytes) -> None:
+    """Another content type is 415, a missing boundary 400, and no files or text in their place 422."""
     multipart = {"Content-Type": "multipart/form-data; boundary=b"}
 
     assert client.post(PREDICT, json={"images": []}).status_code == 415
@@ -460,8 +466,8 @@ def test_other_bodies_are_refused(client: TestClient, photo: bytes) -> None:
 
 
 @pytest.mark.parametrize("num_missing", [4, 20, 60, 400])
-def test_a_cut_body_is_refused(client: TestClient, photo: bytes, num_missing: int) -> None:
-    """A file whose end did not come is not passed over in silence, also where the length that was announced fits."""
+def test_a_cut_body_is_an_error(client: TestClient, photo: bytes, num_missing: int) -> None:
+    """A file that is cut is not silently dropped, even if the announced length fits."""
     body = b"".join(
         b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="%d.png"\r\n\r\n%b\r\n' % (number, photo)
         for number in range(2)
@@ -475,16 +481,16 @@ def test_a_cut_body_is_refused(client: TestClient, photo: bytes, num_missing: in
     assert "the body is cut" in response.json()["detail"]
 
 
-def test_too_many_files_are_refused(client: TestClient, photo: bytes) -> None:
-    """One more than the limit is 422; as many as the limit are answered."""
+def test_too_many_files_are_an_error(client: TestClient, photo: bytes) -> None:
+    """One file more than the limit is 422. As many files as the limit are answered."""
     assert len(client.post(PREDICT, files=files_of(*[photo] * 20)).json()["images"]) == 20
     response = client.post(PREDICT, files=files_of(*[photo] * 21))
 
     assert (response.status_code, response.json()["detail"].split(":")[0]) == (422, "body.images")
 
 
-def test_too_long_a_body_is_refused_while_it_comes(model: Model) -> None:
-    """By its stated length before a byte is read; without one as soon as there are too many, not at the body's end."""
+def test_a_body_that_is_too_long_is_stopped(model: Model) -> None:
+    """With a stated length before a byte is read, and otherwise as soon as the limit is passed, not at the end."""
     num_given = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -495,7 +501,7 @@ def test_too_long_a_body_is_refused_while_it_comes(model: Model) -> None:
             yield b"x" * 1000
 
     async def work(app: FastAPI) -> None:
-        # The whole stream is read by httpx's transport, so the app is called by hand.
+        # httpx would read the whole stream first, so call the app directly.
         sent: list[dict[str, Any]] = []
         chunks = body()
 
@@ -515,20 +521,18 @@ def test_too_long_a_body_is_refused_while_it_comes(model: Model) -> None:
         await app(stated, None, send)  # type: ignore[arg-type]
         assert sent[0]["status"] == 413
 
-    with serving(model, num_bytes=10_000) as app:
+    with serving(model, max_bytes=10_000) as app:
         asyncio.run(work(app))
     assert num_given == 10
 
 
-def test_more_requests_than_may_wait_are_told_to_try_again(
-    model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The one too many is 503 with Retry-After at once; those before it are answered, and later ones let in again."""
+def test_too_many_requests_get_503(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request beyond the limit gets 503 with Retry-After at once. Earlier and later requests are answered."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
 
     async def work(app: FastAPI) -> None:
-        async with talking(app) as client:
+        async with client_of(app) as client:
             tasks = [asyncio.create_task(client.post(PREDICT, files=files_of(photo))) for _ in range(2)]
             await asyncio.to_thread(hold.has_begun.wait, 60)
             refused = await client.post(PREDICT, files=files_of(photo))
@@ -538,48 +542,52 @@ def test_more_requests_than_may_wait_are_told_to_try_again(
             assert [response.status_code for response in await asyncio.gather(*tasks)] == [200, 200]
             assert (await client.post(PREDICT, files=files_of(photo))).status_code == 200
 
-    with serving(model, num_requests=2) as app:
+    with serving(model, max_requests=2) as app:
         asyncio.run(work(app))
 
 
-def test_a_request_that_takes_too_long_is_given_up(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client is told by 504 while the model is still at work."""
+def test_a_request_that_takes_too_long_gets_504(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client gets 504 while the model is still working."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    with serving(model, seconds=0) as app:
+    with serving(model, max_seconds=0) as app:
         response = TestClient(app, ADDRESS).post(PREDICT, files=files_of(photo))
         hold.go.set()
 
-    assert (response.status_code, response.json()) == (504, {"detail": "took longer than 0 seconds"})
+    assert (response.status_code, response.json()) == (504, {"detail": "the request took longer than 0 seconds"})
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000", "[::1]", "10.1.2.3"])
-def test_addresses_and_own_names_are_answered(client: TestClient, host: str) -> None:
-    """No site's name is an address, so that a server for others is reached by any address of its machine."""
+def test_addresses_and_own_names_are_allowed(client: TestClient, host: str) -> None:
+    """Any IP address is allowed in the Host header, because another site has a name."""
     assert client.get("/healthz", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil", "evil:127.0.0.1", "127.0.0.1.evil:80", "", "[::1"])
-def test_other_names_of_the_server_are_refused(client: TestClient, host: str) -> None:
-    """A page of another site that makes its own name lead here gets no answer, and is told why."""
+def test_other_names_in_the_host_header_are_errors(client: TestClient, host: str) -> None:
+    """A site that points its own name at the server gets no answer."""
     response = client.get("/healthz", headers={"Host": host})
 
     assert response.status_code == 400
-    assert response.json()["detail"].startswith(f"this server is not called {host!r}; call it by its address, or by")
+    assert response.json()["detail"].startswith(
+        f"Host header {host!r} is not allowed; use the server's IP address or one of"
+    )
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:81", "http://localhost.evil"])
-def test_pages_of_other_sites_are_refused(client: TestClient, photo: bytes, origin: str) -> None:
-    """They cannot send photos by their visitors' browsers."""
+def test_pages_of_other_sites_are_errors(client: TestClient, photo: bytes, origin: str) -> None:
+    """They cannot send photos through their visitors' browsers."""
     response = client.post(PREDICT, files=files_of(photo), headers={"Origin": origin})
 
     assert response.status_code == 403
-    assert response.json() == {"detail": f"pages of {origin!r} may not use this server"}
+    assert response.json() == {
+        "detail": f"Origin header {origin!r} is not allowed; only the server's own page may send requests"
+    }
 
 
 def test_healthz_and_page(client: TestClient, model: Model) -> None:
-    """The model is named; the page allows its own script and style and no others, and names no other site."""
+    """/healthz names the model. The page allows only its own script and style, and refers to no other site."""
     page = client.get("/")
     policy = page.headers["content-security-policy"]
 
@@ -590,8 +598,8 @@ def test_healthz_and_page(client: TestClient, model: Model) -> None:
     assert "innerHTML" not in page.text
 
 
-def test_made_up_requests_get_what_openapi_says(model: Model) -> None:
-    """Requests made from the schema, valid and not, get a status, a type and a body that the schema names."""
+def test_generated_requests_get_what_openapi_says(model: Model) -> None:
+    """Valid and invalid requests that are generated from the schema get only responses that the schema describes."""
     with serving(model) as app:
         schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "localhost"})
 
@@ -612,13 +620,13 @@ def test_made_up_requests_get_what_openapi_says(model: Model) -> None:
 
 
 def cases_of(operation: Any) -> Any:
-    """Return what gives a test cases of one operation, valid ones and others."""
+    """Return a decorator that gives a test valid and invalid cases of one operation."""
     modes = schemathesis.GenerationMode
     return given(case=operation.as_strategy(modes.POSITIVE) | operation.as_strategy(modes.NEGATIVE))
 
 
-def test_mistakes_of_the_command_line_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong port, limit or word is told with exit code 2."""
+def test_a_wrong_command_line_gives_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong port or limit, or a missing bundle, gives exit code 2."""
     for words in (["b", "--port", "70000"], ["b", "--max-files", "0"], [], ["b", "--max-bytes", "x"]):
         with pytest.raises(SystemExit) as stopped:
             parse(words)
@@ -627,7 +635,7 @@ def test_mistakes_of_the_command_line_are_one_line(capsys: pytest.CaptureFixture
 
 
 def test_the_command_serves_until_a_signal(bundle: Path, tmp_path: Path, photo: bytes) -> None:
-    """It answers over loopback, refuses a taken address in one line, and stops at either signal with exit code 0."""
+    """It answers over loopback, stops at either signal with exit code 0, and a used port is an error of one line."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for stop in (signal.SIGTERM, signal.SIGINT):
         command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--max-pixels", "9999"]
@@ -650,4 +658,4 @@ def test_the_command_serves_until_a_signal(bundle: Path, tmp_path: Path, photo: 
         assert [row["status"] for row in reply["images"]] == ["ok", "quarantined"]
         assert (server.returncode, rest) == (0, "serve: stopped\n")
         assert second.returncode == 1
-        assert re.fullmatch(r"serve: 127\.0\.0\.1, port \d+: cannot be listened on: .*\n", second.stderr)
+        assert re.fullmatch(r"serve: cannot listen on 127\.0\.0\.1, port \d+: .*\n", second.stderr)

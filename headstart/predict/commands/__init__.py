@@ -1,0 +1,1 @@
+"""Commands: the command lines of `headstart predict`, `headstart export` and `headstart serve`."""

@@ -1,0 +1,147 @@
+"""The command `headstart serve BUNDLE`: a model over HTTP, from the command line to the end of the server."""
+
+import ipaddress
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import uvicorn
+
+from headstart.base.errors import DataError
+from headstart.base.threads import one_blas_thread
+from headstart.predict.commands.parser import Parser, integer_from
+from headstart.predict.engine import MANY_IMAGES
+from headstart.predict.heat_maps import find_heat_maps
+from headstart.predict.model import load
+from headstart.predict.pages import check_photos
+from headstart.predict.server.app import make_app
+from headstart.predict.server.batcher import Batcher
+from headstart.predict.server.explainer import Explainer
+from headstart.predict.server.limits import Limits
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Parsed options of `headstart serve`; the fields have the names of the options, but for the limits."""
+
+    bundle: Path
+    weights: Path | None
+    device: str
+    photos: Path | None
+    host: str
+    port: int
+    limits: Limits
+
+
+def main(words: Sequence[str]) -> None:
+    """Parse the command line, load the model, and serve until a signal stops the server."""
+    run(parse(words))
+
+
+def parse(words: Sequence[str]) -> ServeOptions:
+    """Parse the command line; exit with code 2 and one line if it has a mistake."""
+    parser = Parser(prog="headstart serve", description="Predict the classes of images over HTTP.")
+    parser.add_bundle()
+    parser.add_device()
+    parser.add_photos()
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1, which only this machine reaches"
+    )
+    parser.add_argument(
+        "--port", type=integer_from(0), default=8000, help="port to listen on; 0 takes any free port; default: 8000"
+    )
+    meanings = {
+        "max_bytes": "bytes of a request",
+        "max_files": "files of a request",
+        "max_pixels": "pixels (width x height) of an image",
+        "max_requests": "requests at once; the server asks further clients to try again",
+        "max_seconds": "seconds for a request",
+    }
+    for name, meaning in meanings.items():
+        default = getattr(Limits(), name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=integer_from(1),
+            default=default,
+            metavar="N",
+            help=f"largest number of {meaning}; default: {default}",
+        )
+    given = parser.parse_args(words)
+    if given.port > 65535:
+        parser.error(f"--port {given.port}: expected at most 65535")
+    values = vars(given)
+    limits = Limits(**{field.name: values.pop(field.name) for field in fields(Limits)})
+    return ServeOptions(**values, limits=limits)
+
+
+def run(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT; open requests are answered first.
+
+    Raises:
+        BundleError, ParamsError: As `load`.
+        DataError: The server cannot listen on the address, or the folder of photos does not exist.
+    """
+    check_photos(options.photos)
+    with _listen(options.host, options.port) as listener:
+        limits = options.limits
+        model = load(
+            options.bundle,
+            device=options.device,
+            num_images=MANY_IMAGES,  # a server gets many images over time, so take the engine for many
+            weights=options.weights,
+            max_pixels=limits.max_pixels,
+        )
+        explainer = Explainer(model, find_heat_maps(model.bundle, options.weights), options.photos)
+        with one_blas_thread(), Batcher(model, explainer, limits.max_requests) as batcher:
+            config = uvicorn.Config(
+                make_app(model, batcher, limits, options.host),
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                proxy_headers=False,  # a client that sends them could pass for another
+                server_header=False,
+                timeout_graceful_shutdown=limits.max_seconds,
+            )
+            _announce(options, len(model.classes), listener)
+            # At a signal uvicorn closes everything and then raises the signal again.
+            with suppress(KeyboardInterrupt, SystemExit):
+                uvicorn.Server(config).run(sockets=[listener])
+    print("serve: stopped", file=sys.stderr)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise DataError(f"cannot listen on {host}, port {port}: {error}. Choose another --host or --port") from error
+    # Connections inherit this option. Without it the end of each answer waits 40 ms until the client acknowledges the
+    # start.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _announce(options: ServeOptions, num_classes: int, listener: socket.socket) -> None:
+    if not _is_loopback(options.host):
+        print(
+            f"serve: WARNING: this server asks for no password: everyone who can reach {options.host} can use it",
+            file=sys.stderr,
+        )
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"http://{shown}:{listener.getsockname()[1]}"
+    print(
+        f"serve: {options.bundle}, {num_classes} classes, on {address} (Ctrl+C stops the server)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
