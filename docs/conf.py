@@ -22,8 +22,7 @@ html_theme = "furo"
 html_title = "Headstart"
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# The pictures of the pipeline are Mermaid, which GitHub draws; here they are shown as text, because drawing needs a script
-# of another site.
+# Mermaid pictures are shown as text: drawing them needs a script of another site. GitHub draws them.
 suppress_warnings = ["misc.highlighting_failure"]
 autodoc_typehints = "description"
 
@@ -37,21 +36,22 @@ def params_page() -> str:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     values, lines = YAML(typ="safe").load(text), text.splitlines()
     parts = []
-    for name in values:
-        parts += [f"## {name}", "", *_rows(name, values[name], all_sections()[name], lines, lines.index(f"{name}:")), ""]
+    for name, model in sorted(all_sections().items(), key=lambda item: list(values).index(item[0])):
+        parts += [f"## {name}", "", *_rows(name, values[name], model, lines), ""]
     return "\n".join(parts)
 
 
-def _rows(
-    path: str, values: dict[str, object], model: type[BaseModel], lines: list[str], start: int, depth: int = 1
-) -> list[str]:
+def _rows(path: str, values: dict[str, object], model: type[BaseModel], lines: list[str]) -> list[str]:
+    """Return the rows of a section; a nested table of settings follows in rows of its own."""
+    *above_it, name = path.split(".")
+    depth, start = len(above_it) + 1, lines.index(f"{'  ' * len(above_it)}{name}:")
     rows = ["| key | shipped | accepts | meaning |", "|---|---|---|---|"] if depth == 1 else []
     schema = model.model_json_schema()
     for key, value in values.items():
         place = next(number for number in range(start, len(lines)) if lines[number].startswith(f"{'  ' * depth}{key}:"))
         field = model.model_fields[key].annotation
         if isinstance(value, dict) and isinstance(field, type) and issubclass(field, BaseModel):
-            rows += _rows(f"{path}.{key}", value, field, lines, place, depth + 1)
+            rows += _rows(f"{path}.{key}", value, field, lines)
             continue
         above = place
         while lines[above - 1].strip().startswith("#"):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from headstart.backbone.normalise import Normalisation
+from headstart.backbone.pooling import POOLINGS
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform
 from headstart.tables.names import LAST_LAYER
@@ -70,14 +71,13 @@ class EmbeddingNetwork(nn.Module):
         shape = output.shape
         if len(shape) == 2:
             return output
-        if len(shape) == 3:
+        pooling = POOLINGS[self._pooling]
+        if len(shape) == 3 and pooling.of_tokens is not None:
             num_prefix_tokens = _num_prefix_tokens_among(shape[1], self._num_prefix_tokens)
-            if self._pooling == "token" and num_prefix_tokens:
-                return output[:, 0]
-            if self._pooling == "mean":
-                return output[:, num_prefix_tokens:].mean(1)
-        if len(shape) == 4 and self._pooling == "mean":
-            return output.mean((1, 2)) if name in self._channels_last else output.mean((2, 3))
+            if num_prefix_tokens or not pooling.needs_class_token:
+                return pooling.of_tokens(output, num_prefix_tokens)
+        if len(shape) == 4 and pooling.of_map is not None:
+            return pooling.of_map(output, (1, 2) if name in self._channels_last else (2, 3))
         raise BackboneError(
             f"backbone.layers: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
             "does not take; expected tokens (T, D) of a network with a class token for token; "

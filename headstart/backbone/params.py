@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from headstart.base.params import Section
 
+PoolingName = Literal["mean", "token"]
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
@@ -16,7 +17,7 @@ class BackboneParams(Section):
     weights: Annotated[str, Field(min_length=1)]
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
     layers: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | Literal["auto"]
-    pooling: Literal["mean", "token"]
+    pooling: PoolingName
 
     @property
     def weights_is_file(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headstart.backbone.params import PoolingName
 from headstart.base.errors import BackboneError
 from headstart.imaging.decode import DECODE_POLICY
 from headstart.imaging.transform import Transform, View, choose_px
@@ -114,7 +115,7 @@ class _Spec(BaseModel):
     transform: Transform
     decode: str
     layers: Annotated[list[str], Field(min_length=1)]
-    pooling: Literal["mean", "token"]
+    pooling: PoolingName
     views: Annotated[list[View], Field(min_length=1)]
     precision: Literal["float32", "float16"]
 

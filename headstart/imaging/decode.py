@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from headstart.imaging.formats import format_names
+
 # Part of every spec: change it whenever the pixels that `decode` gives for some file change.
 DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Resizing the short side of a strip to a network's input would make a picture of gigabytes from a file of bytes.
 MAX_ASPECT_RATIO = 100
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0102, 0x0106, 1  # tags of a TIFF, and the second's usual value
@@ -30,7 +31,7 @@ class Picture:
 
     Attributes:
         image: Mode RGB, 8 bits a channel, upright.
-        format: One of `FORMATS`.
+        format: Name of one of `formats.FORMATS`.
         repairs: What had to be done beyond reading it, in words; empty for an ordinary file.
     """
 
@@ -97,9 +98,9 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     # Pillow's own limit is a global that warns from some thread; ours is checked below, on the header alone.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=format_names())
     except Exception as error:  # a hostile header may raise anything
-        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
+        raise ImageError(f"not an image of a known format ({', '.join(format_names())})") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
     _refuse_size(image)
@@ -116,7 +117,7 @@ def _refuse_size(image: Image.Image) -> None:
 def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
     """Say what of the file is not in the picture, before it is decoded."""
     if image.format in ("GIF", "TIFF"):  # looking for more frames would disturb the first
-        probe = Image.open(io.BytesIO(data), formats=FORMATS)
+        probe = Image.open(io.BytesIO(data), formats=format_names())
         try:
             probe.seek(1)
             has_more = True

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from headstart.base.errors import DataError, ParamsError
 from headstart.linear.moments import Array
 from headstart.linear.params import ClassWeights
+from headstart.tables.classes import class_numbers
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,10 @@ def make_targets(labels: Sequence[str], classes: Sequence[str], class_weights: C
         DataError: A label that is no class.
         ParamsError: A weight for a class that is not there.
     """
-    number = {name: position for position, name in enumerate(classes)}
-    strange = sorted(set(labels) - set(number))
+    strange = sorted(set(labels) - set(classes))
     if strange:
         raise DataError(f"data/split.csv: labels {strange} are not in data/classes.json. Run: dvc repro split")
-    targets_N = np.array([number[label] for label in labels])
+    targets_N = class_numbers(labels, classes)
     counts_C = np.bincount(targets_N, minlength=len(classes))
     weights_C = np.ones(len(classes))
     if class_weights == "balanced":

@@ -13,7 +13,7 @@ from headstart.base.files import atomic_folder
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps, overlay
 from headstart.predict.image_like import ImageLike
 from headstart.predict.model import Model
-from headstart.predict.pages import check_photos, render, thumbnail
+from headstart.predict.pages import check_photos, render, training_thumbnail
 from headstart.predict.prediction import Neighbour, Prediction, utf8_text
 
 MAX_IMAGES = 1000
@@ -102,7 +102,7 @@ def _draw(pixels: NDArray[np.uint8], heat_maps: HeatMaps | None, column: int) ->
 
 def _nearest_card(neighbour: Neighbour, photos: Path | None, thumbnails: dict[str, str]) -> dict[str, Any]:
     if photos is not None and neighbour.digest not in thumbnails:
-        thumbnails[neighbour.digest] = thumbnail(photos / neighbour.path, neighbour.digest)
+        thumbnails[neighbour.digest] = training_thumbnail(photos / neighbour.path, neighbour.digest)
     return {
         "path": utf8_text(neighbour.path),
         "label": neighbour.label,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from headstart.base.errors import DataError
+from headstart.imaging.formats import known_extensions
 from headstart.predict.archives import is_archive, open_archive
 from headstart.predict.image_file import ImageReadError, read_file
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LIST = "-"
 
 
@@ -134,7 +134,7 @@ def _expand(path: Path) -> list[InputImage]:
     else:
         return [InputImage(str(path), path)]
     if not found:
-        raise DataError(f"{path}: {what} has no image ({', '.join(SUFFIXES)})")
+        raise DataError(f"{path}: {what} has no image ({', '.join(known_extensions())})")
     return found
 
 
@@ -149,7 +149,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 def _is_image(name: str) -> bool:
     hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in name.split("/"))
-    return name.lower().endswith(SUFFIXES) and not hidden
+    return name.lower().endswith(tuple(f".{extension}" for extension in known_extensions())) and not hidden
 
 
 def _load_members(path: Path, inputs: Sequence[InputImage]) -> Iterator[LoadedImage]:

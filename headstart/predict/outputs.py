@@ -1,7 +1,5 @@
 """Outputs: predictions as a table for people, or as CSV, JSON lines or Parquet."""
 
-import csv
-import io
 import json
 import os
 import stat
@@ -10,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from headstart.base.csv_files import csv_line
 from headstart.base.errors import DataError
 from headstart.base.files import atomic_path
 from headstart.predict.inputs import InputImage
@@ -48,8 +47,8 @@ def format_lines(records: Iterable[Record], format_name: str, num_top: int) -> I
         yield from (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     elif format_name == "csv":
         header = ["path", "status", "reason", *_columns(num_top)]
-        yield _csv_line(header)
-        yield from (_csv_line([record[column] for column in header]) for record in records)
+        yield f"{csv_line(header)}\n"
+        yield from (f"{csv_line(record[column] for column in header)}\n" for record in records)
     else:
         for record in records:
             yield _table_line(record, num_top)
@@ -108,13 +107,6 @@ def _ranked(num_top: int) -> list[tuple[str, str]]:
 
 def _columns(num_top: int) -> list[str]:
     return ["predicted", "confidence", *(name for names in _ranked(num_top) for name in names)]
-
-
-def _csv_line(cells: Sequence[object]) -> str:
-    line = io.StringIO(newline="")
-    # With the line terminator \n, Python before 3.13 does not quote a cell that holds a CR.
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _table_line(record: Record, num_top: int) -> str:

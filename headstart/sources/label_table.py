@@ -2,7 +2,7 @@
 
 import difflib
 import posixpath
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ _NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
 _ABSENT = "index.table, a path relative to data.path"
 
 
-def read_table(root: Path, name: str) -> list[LabelRow]:
+def read_labels(root: Path, name: str) -> list[LabelRow]:
     """Read the columns `path`, `label` and, if they are there, `split` and `group`; others are left alone.
 
     Paths are relative to the table. Splits are train, val (valid, validation) or test, in any case.
@@ -31,7 +31,7 @@ def read_table(root: Path, name: str) -> list[LabelRow]:
         DataError: The table cannot be read, a column or a cell is missing, or a path is there twice or is outside.
     """
     table = root / name
-    columns, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    columns, rows = READERS[table.suffix.lower()](table)
     _check_columns(table, columns)
     if not rows:
         raise DataError(f"{table}: has no rows; expected one per image")
@@ -101,6 +101,13 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         raise DataError(f"{_ABSENT}: {table} is not there") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{table}: is not a Parquet file ({error})") from error
+
+
+# To read another kind of table, add its reader here; index.table then accepts its suffix.
+READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
 
 
 def _check_columns(table: Path, columns: Sequence[str]) -> None:

@@ -135,7 +135,7 @@ def _sha256(tensors: dict[str, NDArray[Any]]) -> str:
 
 
 def _make_pictures() -> list[bytes]:
-    """Small files that take every branch of `images.decode` and every format of `images.FORMATS`."""
+    """Small files that take every branch of `images.decode` and every format of `formats.FORMATS`."""
     random = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,13 +1,9 @@
-"""The split: a class and a split for every image, and the names of the classes."""
+"""The split: a class and a split for every image."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self
 
-from headstart.base.errors import TableError
-from headstart.base.files import write_json
 from headstart.tables.names import SPLITS
 from headstart.tables.rows import Row
 
@@ -43,26 +39,3 @@ class SplitRow(Row):
                 return f"row {number}: digest {row.digest} is there twice"
             seen.add(row.digest)
         return ""
-
-
-def write_classes(path: Path, classes: Sequence[str]) -> None:
-    """Write the names of the classes; their order is the order of the logits, here and in every bundle."""
-    write_json(path, {"classes": list(classes)})
-
-
-def read_classes(path: Path) -> list[str]:
-    """Read what `write_classes` wrote.
-
-    Raises:
-        TableError: The file is missing or is not a list of at least 2 different names.
-    """
-    remedy = "Run: dvc repro split"
-    try:
-        classes = json.loads(path.read_text(encoding="utf-8"))["classes"]
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: is missing. {remedy}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TableError(f'{path}: expected {{"classes": [names]}}. {remedy}') from error
-    if not isinstance(classes, list) or len({str(name) for name in classes}) != len(classes) or len(classes) < 2:
-        raise TableError(f"{path}: found {classes}; expected at least 2 different names. {remedy}")
-    return [str(name) for name in classes]

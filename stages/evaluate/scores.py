@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from headstart.tables.classes import class_numbers
 from headstart.tables.evaluate import ClassScore
 from headstart.tables.intervals import percentile_interval, resamples, wilson_interval
 from headstart.tables.predictions import Predictions
@@ -42,8 +43,7 @@ class Outcomes:
     @classmethod
     def of(cls, predictions: Predictions) -> "Outcomes":
         """Work out the outcomes of predictions; their logits are calibrated already."""
-        number = {name: position for position, name in enumerate(predictions.classes)}
-        target = np.array([number[label] for label in predictions.labels], dtype=np.int64)
+        target = class_numbers(predictions.labels, predictions.classes)
         rows = np.arange(len(target))
         log_probabilities = log_softmax(predictions.logits, axis=1)
         probabilities = np.exp(log_probabilities)

@@ -14,10 +14,11 @@ def main() -> None:
     from headstart.artifacts.features import open_features
     from headstart.base.files import sha256_file
     from headstart.base.machine import wait_asleep
+    from headstart.tables.classes import read_classes
     from headstart.tables.index import IndexRow
     from headstart.tables.predictions import write_predictions
     from headstart.tables.rows import read_rows
-    from headstart.tables.split import SplitRow, read_classes
+    from headstart.tables.split import SplitRow
     from stages.finetune.params import Params
     from stages.params import load_params
 

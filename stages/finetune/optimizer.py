@@ -1,25 +1,25 @@
-"""Optimizing: groups of parameters with rates of their own, the optimizer, and the rates' course."""
+"""The optimizer: groups of parameters with their learning rates, and the learning-rate schedule."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from stages.finetune.classifier import Classifier
-from stages.finetune.params import FinetuneParams, OptimizerParams, ScheduleParams
+from stages.finetune.params import FinetuneParams, OptimizerParams
 
 
 def make_groups(classifier: Classifier, depth_of: Mapping[str, int], params: OptimizerParams) -> list[dict[str, Any]]:
     """Return the parameters that train, grouped by rate and weight decay, for torch's optimizers.
 
-    The rate of the backbone's last layers is `backbone_rate`; each block before takes `layer_decay` of it. Biases and
-    the scales of norms (all that has one axis) do not decay.
+    The last block of the backbone has the rate `backbone_rate`. The rate of each block before it is `layer_decay` times
+    the rate of the block after it. Biases and the scales of norms (parameters with one axis) have no weight decay.
 
     Args:
-        classifier: `requires_grad` says what trains.
+        classifier: Its parameters with `requires_grad` train.
         depth_of: Depth of each module of the backbone, by name.
-        params: The rates.
+        params: Rates and weight decay.
     """
     deepest = max(depth_of.values())
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
@@ -39,29 +39,62 @@ def make_groups(classifier: Classifier, depth_of: Mapping[str, int], params: Opt
 
 
 def make_optimizer(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
-    """Return the optimizer; `momentum` is AdamW's first beta."""
-    if params.kind == "adamw":
-        return torch.optim.AdamW(groups, betas=(params.momentum, 0.999))
-    if params.kind == "rmsprop":
-        return torch.optim.RMSprop(groups, momentum=params.momentum)
-    return torch.optim.SGD(groups, momentum=params.momentum)
+    """Return the optimizer of some groups of parameters."""
+    return OPTIMIZERS[params.kind](groups, params)
 
 
 def rate_factor(epoch: int, step: int, num_steps: int, params: FinetuneParams) -> float:
-    """Return what all rates are multiplied by at a step; it depends on nothing else, so a run can go on anywhere.
+    """Return the factor of all learning rates at a step. It depends on nothing else, so a run can resume anywhere.
 
     Args:
-        epoch: From 0.
-        step: In the epoch, from 0.
-        num_steps: Of an epoch.
+        epoch: Number of the epoch, from 0.
+        step: Number of the step in the epoch, from 0.
+        num_steps: Steps in an epoch.
         params: Epochs and schedule.
     """
-    schedule: ScheduleParams = params.schedule
+    schedule = params.schedule
     if epoch < schedule.warmup_epochs:
         return (epoch * num_steps + step + 1) / (schedule.warmup_epochs * num_steps)
-    if schedule.kind == "step":
-        return float(schedule.gamma ** (epoch // schedule.step_epochs))
-    if schedule.kind == "constant":
-        return 1.0
-    done = (epoch - schedule.warmup_epochs) * num_steps + step
-    return (1 + math.cos(math.pi * done / ((params.epochs - schedule.warmup_epochs) * num_steps))) / 2
+    return SCHEDULES[schedule.kind](epoch, step, num_steps, params)
+
+
+def _adamw(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, betas=(params.momentum, 0.999))
+
+
+def _rmsprop(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, momentum=params.momentum)
+
+
+def _sgd(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, momentum=params.momentum)
+
+
+# To add an optimizer, add an entry, and its name to `OptimizerParams.kind`. The groups bring rates and weight decay.
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerParams], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "rmsprop": _rmsprop,
+    "sgd": _sgd,
+}
+
+
+def _constant(epoch: int, step: int, num_steps: int, params: FinetuneParams) -> float:  # noqa: ARG001
+    return 1.0
+
+
+def _cosine(epoch: int, step: int, num_steps: int, params: FinetuneParams) -> float:
+    warmup = params.schedule.warmup_epochs
+    done = (epoch - warmup) * num_steps + step
+    return (1 + math.cos(math.pi * done / ((params.epochs - warmup) * num_steps))) / 2
+
+
+def _step(epoch: int, step: int, num_steps: int, params: FinetuneParams) -> float:  # noqa: ARG001
+    return float(params.schedule.gamma ** (epoch // params.schedule.step_epochs))
+
+
+# Factors of the learning rates after the warm-up. To add one, add an entry, and its name to `ScheduleParams.kind`.
+SCHEDULES: dict[str, Callable[[int, int, int, FinetuneParams], float]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "step": _step,
+}

@@ -7,6 +7,7 @@ import numpy as np
 
 from headstart.base.errors import DataError
 from headstart.linear.folds import make_folds
+from headstart.tables.classes import class_numbers
 from headstart.tables.index import USABLE, IndexRow
 from headstart.tables.split import SplitRow
 from stages.finetune.params import FinetuneParams
@@ -95,5 +96,4 @@ def part_images(
 
 def numbers_of(images: Sequence[Image], classes: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return the number of each image's class, (N,)."""
-    number = {name: position for position, name in enumerate(classes)}
-    return np.array([number[image.label] for image in images], dtype=np.int64)
+    return class_numbers([image.label for image in images], classes)

@@ -11,11 +11,12 @@ def main() -> None:
     from headstart.artifacts.features import open_features
     from headstart.base.files import sha256_file
     from headstart.base.machine import cache_folder
+    from headstart.tables.classes import read_classes
     from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
     from headstart.tables.metrics import write_metrics
     from headstart.tables.predictions import write_predictions
     from headstart.tables.rows import read_rows, write_rows
-    from headstart.tables.split import SplitRow, read_classes
+    from headstart.tables.split import SplitRow
     from stages.head.params import Params
     from stages.params import load_params
 

@@ -11,19 +11,11 @@ from headstart.linear.designs import Designs, Machine, are_many
 from headstart.linear.folds import make_folds
 from headstart.linear.moments import Linear
 from headstart.linear.rows import ROWS_FRACTION, Rows
-from headstart.linear.selection import (
-    LOGISTIC_FACTOR,
-    Scored,
-    default_tolerance,
-    judge,
-    refit_logistic,
-    score_logistic,
-    score_ridge,
-)
+from headstart.linear.selection import Scored, score_ridge
 from headstart.linear.targets import make_targets
 from headstart.tables.split import SplitRow
+from stages.head.kinds import KINDS
 from stages.head.params import HeadParams, Params
-from stages.head.sgd import fit_sgd
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,8 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     candidates = _candidates(head, features)
     targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
     folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
-    ridge_grid = [head.c] if head.kind == "ridge" and head.c != "auto" else sorted(head.c_grid)
+    kind = KINDS[head.kind]()
+    ridge_grid = kind.ridge_grid(head)
     layers: dict[str, Scored] = {}
     best: tuple[str, Designs, list[Linear]] | None = None
     rows: Rows | None = None
@@ -91,14 +84,8 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     designs.rows.keep()
     ridge_c = layers[layer].c
     assert ridge_c is not None, "ridge regression has a strength"
-    scored, of_folds = layers[layer], ridge_folds
-    if head.kind == "logistic":
-        c = LOGISTIC_FACTOR * ridge_c if head.c == "auto" else head.c
-        scored, of_folds = score_logistic(designs, c, ridge_folds, head.max_iter, _tolerance(head, designs))
-    elif head.kind == "sgd":
-        of_folds = designs.each_fold(lambda fold: _fit_sgd(designs, fold, head))
-        scored = judge(designs, None, of_folds)
-    fit, converged = _fit_all(designs, scored, of_folds, head)
+    scored, of_folds = kind.score(designs, layers[layer], ridge_folds, head)
+    fit, converged = kind.fit(designs, scored, of_folds, head)
     return Fitted(layer, fit, converged, scored, of_folds, layers, ridge_c, designs)
 
 
@@ -109,22 +96,3 @@ def _candidates(head: HeadParams, features: Features) -> list[str]:
     if unknown:
         raise ParamsError(f"head.layers: found {unknown}; expected auto or some of {there} (see backbone.layers)")
     return [layer for layer in there if head.layers == "auto" or layer in head.layers]
-
-
-def _fit_all(designs: Designs, scored: Scored, of_folds: Sequence[Linear], head: HeadParams) -> tuple[Linear, bool]:
-    """Fit all training rows; return the weights on embeddings, and whether the fit converged."""
-    if head.kind == "sgd":
-        return _fit_sgd(designs, None, head), True
-    design = designs.without(None)
-    assert scored.c is not None, "chosen"
-    if head.kind == "ridge":
-        return design.on_embeddings(design.ridge.fit(scored.c)), True
-    return refit_logistic(designs, scored.c, of_folds, head.max_iter, _tolerance(head, designs))
-
-
-def _tolerance(head: HeadParams, designs: Designs) -> float:
-    return default_tolerance(designs) if head.tol == "auto" else head.tol
-
-
-def _fit_sgd(designs: Designs, held_out: int | None, head: HeadParams) -> Linear:
-    return fit_sgd(designs.rows, designs.targets, held_out, head.sgd, head.seed)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from headstart.linear.selection import Scored
+from headstart.tables.classes import class_numbers
 from headstart.tables.head import LabelSuspect, LayerScore, NearDuplicate
 from headstart.tables.intervals import wilson_interval
 from headstart.tables.predictions import Predictions
@@ -37,8 +38,7 @@ def label_suspects(out_of_fold: Predictions) -> list[LabelSuspect]:
     """
     probabilities = softmax(out_of_fold.logits, axis=1)
     best = probabilities.argmax(axis=1)
-    number = {name: position for position, name in enumerate(out_of_fold.classes)}
-    own = np.array([number[label] for label in out_of_fold.labels])
+    own = class_numbers(out_of_fold.labels, out_of_fold.classes)
     confidence = probabilities[np.arange(len(own)), own]
     return [
         LabelSuspect(

@@ -10,7 +10,7 @@ def main() -> None:
     import gc
 
     from headstart.sources.folder import list_files
-    from headstart.sources.label_table import check_listed, read_table
+    from headstart.sources.label_table import check_listed, read_labels
     from headstart.tables.index import IndexRow, LabelRow
     from headstart.tables.rows import write_rows
     from stages.index.build import build_index, check_bad, check_complete, describe
@@ -24,7 +24,7 @@ def main() -> None:
     record = Record(root, params.index.max_pixels)
     listing = list_files(root)
     check_complete(len(listing.files), params.data.path, Path("dvc.lock"), params.index.max_removed_fraction)
-    labels = read_table(root, table) if table else []
+    labels = read_labels(root, table) if table else []
     rows = build_index(root, listing, params.index, params.runtime.num_workers, record)
     write_rows(Path("data/index.csv"), rows, IndexRow)
     write_rows(Path("data/table.csv"), labels, LabelRow)

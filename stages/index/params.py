@@ -7,7 +7,9 @@ from pydantic import Field, field_validator
 
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Section
+from headstart.imaging.formats import known_extensions
 from headstart.imaging.params import DataParams
+from headstart.sources.label_table import READERS
 from stages.params import StageParams
 
 
@@ -19,12 +21,23 @@ class IndexParams(Section):
     on_bad: Literal["quarantine", "fail"]
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     max_removed_fraction: Annotated[float, Field(ge=0, le=1)]
-    table: Annotated[str, Field(pattern=r"(?i)^[^/].*\.(csv|parquet)$")] | None
+    table: Annotated[str, Field(min_length=1)] | None
+
+    @field_validator("extensions")
+    @classmethod
+    def _are_known(cls, extensions: list[str]) -> list[str]:
+        unknown = sorted(set(extensions) - set(known_extensions()))
+        if unknown:
+            raise ValueError(f"extensions of image formats ({', '.join(known_extensions())}); found {unknown}")
+        return extensions
 
     @field_validator("table")
     @classmethod
-    def _is_in_the_data_set(cls, table: str | None) -> str | None:
-        if table is not None and ".." in PurePosixPath(table).parts:
+    def _is_a_table_of_the_data_set(cls, table: str | None) -> str | None:
+        path = PurePosixPath(table or "")
+        if table is not None and path.suffix.lower() not in READERS:
+            raise ValueError(f"a path that ends in {' or '.join(READERS)}; found {table!r}")
+        if path.is_absolute() or ".." in path.parts:
             raise ValueError("a path below data.path, where DVC sees an edit")
         return table
 

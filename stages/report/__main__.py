@@ -8,12 +8,12 @@ from headstart.base.entry import run_main
 def main() -> None:
     """Write the page and the cards, and say where the page is."""
     from headstart.base.files import write_bytes
-    from headstart.imaging.thumbnails import Thumbnails
     from stages.params import load_params, tracked_sections
     from stages.report.card import render_card
     from stages.report.content import read_sources
     from stages.report.page import SCORE_NAMES, render
     from stages.report.params import Params
+    from stages.report.thumbnails import Thumbnails
 
     params = load_params(Params)
     sources = read_sources()

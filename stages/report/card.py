@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 
 from headstart.base.errors import BundleError
+from headstart.pages.template import environment
 from stages.report.content import Sources, Track
 
 _MOST_WEAK = 5
@@ -25,19 +26,12 @@ def render_card(sources: Sources, track: Track, title: str, score_names: Mapping
     Raises:
         BundleError: config.json lacks something.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
-        autoescape=False,  # noqa: S701 - Markdown: `markdown` below escapes
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: "" if value is None else f"{value:.3f}"
-    environment.filters["markdown"] = _escaped
+    templates = environment(Path(__file__).parent / "page", escapes_html=False)  # `markdown` below escapes
+    templates.filters["number"] = lambda value: "" if value is None else f"{value:.3f}"
+    templates.filters["markdown"] = _escaped
     ship, known = sources.comparison["ship"], [one for one in track.classes if one.recall is not None]
     try:
-        return environment.get_template("card.md").render(
+        return templates.get_template("card.md").render(
             title=title,
             track=track,
             bundle=track.bundle,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.tables.classes import class_numbers
 from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import Row
@@ -104,11 +105,9 @@ def _line(
 
 def confusion(predictions: Predictions, most_classes: int) -> Confusion:
     """Count which classes were taken for which; as a table only where there are few."""
-    number = {name: place for place, name in enumerate(predictions.classes)}
-    counts = np.zeros((len(number), len(number)), dtype=int)
-    for label, predicted in zip(predictions.labels, predictions.predicted, strict=True):
-        counts[number[label], number[predicted]] += 1
     names = predictions.classes
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (class_numbers(predictions.labels, names), class_numbers(predictions.predicted, names)), 1)
     wrong = [(names[i], names[j], int(counts[i, j])) for i, j in np.argwhere(counts) if i != j]
     mistakes = sorted(wrong, key=lambda row: (-row[2], row))[:most_classes]
     if len(names) > most_classes:

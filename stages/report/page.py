@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from headstart.base.csv_files import csv_line
-from headstart.imaging.thumbnails import Thumbnails
+from headstart.pages.template import environment
 from headstart.tables.head import LabelSuspect
 from headstart.tables.index import count_states
 from stages.report import figures
 from stages.report.content import Sources
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams
+from stages.report.thumbnails import Thumbnails
 
 _MAP_PX = 48
 _MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12
@@ -52,17 +52,11 @@ def render(
     pictured = [card.digest for card in shown] + [one.digest for one in suspects]
     pictured += [digest for pair in pairs for digest in (pair.digest, pair.training_digest)]
     folder = Path(__file__).parent / "page"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: "none" if value is None else f"{value:.3f}"
-    environment.filters["shown"] = lambda value: json.dumps(value, ensure_ascii=False)  # `tojson` is for scripts
+    templates = environment(folder)
+    templates.filters["number"] = lambda value: "none" if value is None else f"{value:.3f}"
+    templates.filters["shown"] = lambda value: json.dumps(value, ensure_ascii=False)  # `tojson` is for scripts
     classes = list(tracks[0].predictions.classes)
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         title=params.title,
         style=(folder / "style.css").read_text(encoding="utf-8"),
         script=(folder / "script.js").read_text(encoding="utf-8"),

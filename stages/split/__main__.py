@@ -7,10 +7,11 @@ from headstart.base.entry import run_main
 
 def main() -> None:
     """Write labels, splits and classes, and say how many images of each there are."""
+    from headstart.tables.classes import write_classes
     from headstart.tables.index import IndexRow, LabelRow
     from headstart.tables.metrics import write_metrics
     from headstart.tables.rows import read_rows, write_rows
-    from headstart.tables.split import SplitRow, write_classes
+    from headstart.tables.split import SplitRow
     from stages.params import load_params
     from stages.split import results
     from stages.split.fixes import apply_fixes, read_fixes

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from tests.support.source import ROOT, imported_modules, modules, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-COMMANDS = [
+FILES = [ROOT / name for name in tracked_files()]
+PAGES = [file for file in FILES if file.suffix == ".md" and "stages" not in file.parts]
+COMMANDS = sorted({
     line.split("  #")[0].strip()
-    for text in (README, (ROOT / "docs" / "how-to" / "predict-and-serve.md").read_text(encoding="utf-8"))
-    for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    for page in PAGES
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
-]
-FILES = [ROOT / name for name in tracked_files()]
+})  # fmt: skip
 EXECUTED = {
     "remote add",
     "push",
@@ -47,19 +49,19 @@ PARSERS: dict[str, Callable[[list[str]], object]] = {
 }
 
 
-def test_the_readme_has_commands() -> None:
+def test_the_pages_have_commands() -> None:
     """The commands are found at all: the other tests would pass on an empty list."""
-    assert {"make", "make test"} <= set(COMMANDS)
-    assert len(COMMANDS) > 8
+    assert {"make", "make test", "make docs", "make wheel"} <= set(COMMANDS)
+    assert len(COMMANDS) > 40
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme_exist(command: str) -> None:
+def test_commands_of_the_pages_exist(command: str) -> None:
     """Each names a make target, a DVC command that the tests run, or a part of the environment."""
     words = shlex.split(command.rsplit("| ", maxsplit=1)[-1])
     match words[0]:
         case "make":
-            for target in words[1:]:
+            for target in [word for word in words[1:] if "=" not in word]:
                 assert re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE)
         case "dvc":
             assert any(command.startswith(f"dvc {known}") for known in EXECUTED)
@@ -79,7 +81,7 @@ def test_commands_of_the_readme_exist(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "-S" in command])
-def test_params_of_the_readme_exist(command: str) -> None:
+def test_params_of_the_pages_exist(command: str) -> None:
     """Every key set in an example is a key of params.yaml."""
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     words = shlex.split(command)
@@ -123,16 +125,34 @@ def test_the_preset_is_the_tutorial_to_the_letter() -> None:
 
 def test_links_of_the_pages_lead_somewhere() -> None:
     """Every relative link in the Markdown pages is a file of the project."""
-    for page in [file for file in FILES if file.suffix == ".md"]:
+    for page in PAGES:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_is_short_and_prose_is_narrow() -> None:
+    """A stranger reads the README in one go; no line of prose in any page is wider than 120 columns."""
+    assert len(README.splitlines()) <= 150
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        wide = [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")]
+        assert [line for line in wide if "](http" not in line] == [], page
+
+
+def test_the_library_is_never_installed_here() -> None:
+    """Stages import the copy beside them, also in DVC's temporary workspaces. An installed one would be another."""
+    with pytest.raises(PackageNotFoundError):
+        distribution("headstart")
 
 
 def test_ci_calls_the_readmes_commands() -> None:
     """CI runs what the README tells a stranger to run."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
-    assert [line for line in script if line.startswith("make")] == ["make", "make check", "make test"]
+    targets = [line for line in script if line.startswith("make")]
+
+    assert targets == ["make", "make check", "make test", "make docs", "make wheel"]
+    assert set(targets) <= set(COMMANDS)
 
 
 def test_no_registry_is_named() -> None:
@@ -151,7 +171,7 @@ def test_the_lock_pins_every_package_by_hash() -> None:
         assert re.match(r"\S+==\S+", block), name
         assert "--hash=sha256:" in block, name
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    direct = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    direct = [*project["project"]["dependencies"], *itertools.chain(*project["dependency-groups"].values())]
     assert {re.split(r"[<>=]", name)[0].lower().replace(".", "-") for name in direct} <= set(pinned)
 
 

@@ -11,7 +11,7 @@ from headstart.artifacts.features import open_features
 from headstart.base.csv_files import csv_line
 from headstart.base.files import sha256_file
 from headstart.sources.folder import list_files
-from headstart.sources.label_table import read_table
+from headstart.sources.label_table import read_labels
 from stages.index.build import build_index
 from stages.params import load_params
 from stages.split.layout import read_layout
@@ -65,7 +65,7 @@ def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
     params = load_params(SplitParams, ROOT / "params.yaml").split
     shipped = index_params(extensions=["jpeg", "jpg", "png"])
     index = build_index(root, list_files(root), shipped, num_workers=2)
-    layouts = [read_layout(index, table, params) for table in ([], read_table(root, "labels.csv"))]
+    layouts = [read_layout(index, table, params) for table in ([], read_labels(root, "labels.csv"))]
     parted = [partition(layout.images, layout.source, params) for layout in layouts]
 
     assert parted[0].rows == parted[1].rows

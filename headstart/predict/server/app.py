@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from headstart.base.errors import DataError
+from headstart.imaging.formats import titles
 from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model
 from headstart.predict.server.batcher import Batcher, PredictJob
@@ -66,7 +67,7 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
         request: Request,
         images: Annotated[
             list[UploadFile],
-            File(min_length=1, max_length=limits.max_files, description="image files: BMP, GIF, JPEG, PNG, TIFF, WebP"),
+            File(min_length=1, max_length=limits.max_files, description=f"image files: {titles()}"),
         ],
         top: Annotated[
             int, Query(ge=1, le=num_classes, description="number of most probable classes to list for each image")

@@ -4,10 +4,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from headstart.pages.thumbnail import data_url
 from headstart.predict.heat_maps import HeatMaps, overlay
 from headstart.predict.image_like import ImageLike
 from headstart.predict.model import Model
-from headstart.predict.pages import data_url, thumbnail
+from headstart.predict.pages import training_thumbnail
 from headstart.predict.prediction import Neighbour, Prediction
 
 _MAX_THUMBNAILS = 500  # about 10 kB each
@@ -43,7 +44,7 @@ class Explainer:
 
     def _thumbnail(self, path: Path, digest: str) -> str:
         cached = self._thumbnails.pop(digest, None)
-        self._thumbnails[digest] = thumbnail(path, digest) if cached is None else cached
+        self._thumbnails[digest] = training_thumbnail(path, digest) if cached is None else cached
         if len(self._thumbnails) > _MAX_THUMBNAILS:
             self._thumbnails.popitem(last=False)
         return self._thumbnails[digest]

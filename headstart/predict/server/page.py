@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 
+from headstart.imaging.formats import known_extensions
 from headstart.predict.model import Model
 from headstart.predict.pages import render
 from headstart.predict.server.limits import Limits
@@ -22,6 +23,7 @@ def make_page(model: Model, limits: Limits) -> tuple[str, dict[str, str]]:
         track=model.bundle.track,
         num_classes=len(model.classes),
         max_bytes=limits.max_bytes,
+        accept=",".join([*(f".{extension}" for extension in known_extensions()), "image/*"]),
     )
     allowed = {
         "default-src": "'none'",

@@ -96,7 +96,7 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
         ([("  c: auto", "  c: .inf")], "head.c"),
         ([("  kind: logistic", "  kind: sgd"), ("  c: auto", "  c: 0.01")], "found 0.01 (-S head.c=auto)"),
         ([("  class_weights: none", "  class_weights: {8: 3.0}")], "in the file (-S takes no numbers as names)"),
-        ([("head:", "head: 3\nhood:")], "head: expected a valid dictionary"),
+        ([("\nhead:", "\nhead: 3\nhood:")], "head: expected a valid dictionary"),
     ],
 )
 def test_values_that_cannot_work_are_refused(tmp_path: Path, pairs: list[tuple[str, str]], words: str) -> None:

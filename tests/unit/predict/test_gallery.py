@@ -15,7 +15,7 @@ from headstart.predict.gallery import write_gallery
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
 from headstart.predict.image_like import ImageLike
 from headstart.predict.model import Model, load
-from headstart.predict.pages import thumbnail
+from headstart.predict.pages import training_thumbnail
 from tests.support.bundles import make_bundle, written
 
 
@@ -65,8 +65,8 @@ def test_a_training_image_that_has_changed_is_not_shown(photos: Path) -> None:
     """A thumbnail shows the bytes that were trained on, or it is empty."""
     path = photos / "red" / "1.png"
 
-    assert thumbnail(path, sha256_file(path)).startswith("data:image/webp;base64,")
-    assert thumbnail(path, "0" * 64) == thumbnail(photos / "gone.png", "0" * 64) == ""
+    assert training_thumbnail(path, sha256_file(path)).startswith("data:image/webp;base64,")
+    assert training_thumbnail(path, "0" * 64) == training_thumbnail(photos / "gone.png", "0" * 64) == ""
 
 
 def test_a_network_without_mean_pooling_has_no_heat_map(tiny_backbone: BackboneParams) -> None:

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from headstart.base.csv_files import csv_line
 from headstart.base.errors import DataError
-from headstart.sources.label_table import check_listed, read_table
+from headstart.sources.label_table import check_listed, read_labels
 from headstart.tables.index import LabelRow
 
 
@@ -31,7 +31,7 @@ def test_the_columns_are_found_by_name(tmp_path: Path) -> None:
         ["z", "dog", "p3", "a/../d.png", "test"],
     )
 
-    assert read_table(tmp_path, "labels.csv") == [
+    assert read_labels(tmp_path, "labels.csv") == [
         LabelRow("a/c.png", "dog", "train", "p2"),
         LabelRow("b.png", "cat", "val", "p1"),
         LabelRow("d.png", "dog", "test", "p3"),
@@ -41,12 +41,12 @@ def test_the_columns_are_found_by_name(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_table(tmp_path: Path) -> None:
     """A table in a folder beside the photos names them from where it lies; outside the data set it may not reach."""
     write_csv(tmp_path / "meta/labels.csv", ["path", "label"], ["../images/a.png", "cat"], ["b.png", "dog"])
-    assert [row.path for row in read_table(tmp_path, "meta/labels.csv")] == ["images/a.png", "meta/b.png"]
+    assert [row.path for row in read_labels(tmp_path, "meta/labels.csv")] == ["images/a.png", "meta/b.png"]
 
     for path in ("../../a.png", "/a.png"):
         write_csv(tmp_path / "meta/labels.csv", ["path", "label"], [path, "cat"])
         with pytest.raises(DataError, match=r"row 1: '.*a\.png' is outside"):
-            read_table(tmp_path, "meta/labels.csv")
+            read_labels(tmp_path, "meta/labels.csv")
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1), min_size=1, unique=True))
@@ -57,7 +57,7 @@ def test_names_of_any_kind_are_read(names: list[str]) -> None:
     names = [f"x{name}" for name in names]
     with tempfile.TemporaryDirectory() as folder:
         write_csv(Path(folder) / "t.csv", ["path", "label"], *([name, name] for name in names))
-        rows = read_table(Path(folder), "t.csv")
+        rows = read_labels(Path(folder), "t.csv")
 
     assert {row.path for row in rows} == {row.label for row in rows} == set(names)
 
@@ -69,14 +69,14 @@ def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
     parquet.write_table(pa.table(table), tmp_path / "t.parquet")
     write_csv(tmp_path / "t.csv", ["path", "label", "group"], ["a.png", "cat", "7"], ["b.png", "dog", "8"])
 
-    assert read_table(tmp_path, "t.parquet") == read_table(tmp_path, "t.csv")
+    assert read_labels(tmp_path, "t.parquet") == read_labels(tmp_path, "t.csv")
 
 
 def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
     """Excel begins a UTF-8 file with one; empty lines are no rows."""
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na.png,cat\r\n\r\n")
 
-    assert read_table(tmp_path, "t.csv") == [LabelRow("a.png", "cat", "", "")]
+    assert read_labels(tmp_path, "t.csv") == [LabelRow("a.png", "cat", "", "")]
 
 
 @pytest.mark.parametrize(
@@ -99,29 +99,29 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, words: str) 
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
 
     with pytest.raises(DataError, match=words):
-        read_table(tmp_path, "t.csv")
+        read_labels(tmp_path, "t.csv")
 
 
 def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
     """Also a Parquet file that is none, and a label that is no name."""
     (tmp_path / "t.parquet").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"t\.parquet: is not a Parquet file"):
-        read_table(tmp_path, "t.parquet")
+        read_labels(tmp_path, "t.parquet")
     twice = pa.Table.from_arrays([pa.array(["a.png"])] * 3, names=["path", "label", "label"])
     parquet.write_table(twice, tmp_path / "w.parquet")
     with pytest.raises(DataError, match=r"w\.parquet: columns are .*; expected each once"):
-        read_table(tmp_path, "w.parquet")
+        read_labels(tmp_path, "w.parquet")
     odd = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
     parquet.write_table(pa.table({"path": ["a.png"], "label": odd}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x\.parquet: is not a Parquet file .*utf-8"):
-        read_table(tmp_path, "x.parquet")
+        read_labels(tmp_path, "x.parquet")
     for name in ("u.parquet", "u.csv"):
         with pytest.raises(DataError, match=f"index.table, a path relative to data.path: .*{name} is not there"):
-            read_table(tmp_path, name)
+            read_labels(tmp_path, name)
     for label in (0.5, None, True):
         parquet.write_table(pa.table({"path": ["a.png"], "label": [label]}), tmp_path / "v.parquet")
         with pytest.raises(DataError, match=f"row 1: label is {label}; expected text or a whole number"):
-            read_table(tmp_path, "v.parquet")
+            read_labels(tmp_path, "v.parquet")
 
 
 def test_images_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -138,4 +138,4 @@ def test_the_tables_dialect_is_that_of_pythons_csv(tmp_path: Path) -> None:
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["path", "label"], ['a "b".png', "c,d"]])
 
-    assert read_table(tmp_path, "t.csv") == [LabelRow('a "b".png', "c,d", "", "")]
+    assert read_labels(tmp_path, "t.csv") == [LabelRow('a "b".png', "c,d", "", "")]

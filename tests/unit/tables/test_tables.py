@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.base.errors import TableError
+from headstart.tables.classes import read_classes, write_classes
 from headstart.tables.index import IndexRow
 from headstart.tables.predictions import Predictions, read_predictions, write_predictions
 from headstart.tables.rows import read_rows, write_rows
-from headstart.tables.split import SplitRow, read_classes, write_classes
+from headstart.tables.split import SplitRow
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1)
 digests = st.text(string.hexdigits.lower()[:16], min_size=64, max_size=64)

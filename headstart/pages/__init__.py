@@ -1,0 +1,1 @@
+"""Pages: what all pages for people share."""

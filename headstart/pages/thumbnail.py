@@ -1,0 +1,52 @@
+"""Thumbnails: verified images, small enough to lie inside a page as `data:` URLs."""
+
+import base64
+import hashlib
+import io
+
+from PIL import Image
+
+from headstart.imaging.decode import ImageError, decode
+
+_QUALITY = 70
+
+
+def thumbnail(data: bytes, digest: str, px: int, max_pixels: int) -> str:
+    """Return a small picture of an image file as a `data:` URL.
+
+    Args:
+        data: Bytes of the file.
+        digest: sha256 that the bytes must have.
+        px: Longest side of the thumbnail in pixels. A smaller image keeps its size and is stored without loss, so that
+            a page can enlarge it exactly.
+        max_pixels: Largest width x height that is decoded.
+
+    Returns:
+        An empty string if the bytes are others or cannot be decoded.
+    """
+    if hashlib.sha256(data).hexdigest() != digest:
+        return ""
+    try:
+        image = decode(data, max_pixels).image
+    except ImageError:
+        return ""
+    if max(image.size) <= px:
+        return data_url(image, "webp")
+    image.thumbnail((px, px), Image.Resampling.LANCZOS)
+    return data_url(image, "webp", quality=_QUALITY)
+
+
+def data_url(image: Image.Image, file_format: str, quality: int | None = None) -> str:
+    """Return an image as a `data:` URL.
+
+    Args:
+        image: An image in a mode that the format supports.
+        file_format: `png` or `webp`.
+        quality: Quality of lossy WebP, 0 to 100; None for no loss.
+    """
+    file = io.BytesIO()
+    if quality is None:
+        image.save(file, file_format, lossless=True)  # PNG is always lossless and ignores this
+    else:
+        image.save(file, file_format, quality=quality)
+    return f"data:image/{file_format};base64,{base64.b64encode(file.getvalue()).decode()}"
