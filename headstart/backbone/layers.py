@@ -28,7 +28,7 @@ class EmbeddingNetwork(nn.Module):
 
     Args:
         network: Returns (B, dim) for float32 (B, 3, px, px).
-        transform: Its mean and std, and the side of the pictures.
+        transform: Gives mean, std and the side of the pictures.
         layers: Names of modules, or `last`, in any order; or `auto` for `default_layers`.
         pooling: `mean` over places or tokens, or `token`, the class token of a transformer.
 

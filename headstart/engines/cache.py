@@ -27,7 +27,7 @@ def keep_graph(folder: Path, name: str, graph: bytes) -> None:
     """Write a graph into the cache.
 
     Args:
-        folder: Of the cache.
+        folder: Folder of the cache.
         name: Names all that the graph depends on.
         graph: An ONNX file's bytes.
 

@@ -48,7 +48,7 @@ def export_backbone(params: BackboneParams, px: int | str, median_short_side_px:
         params: The backbone.
         px: As in `transform.px`.
         median_short_side_px: Median over the images of the shorter side.
-        folder: Of the cache.
+        folder: Folder of the cache.
 
     Raises:
         BackboneError, DownloadError: The backbone cannot be built as asked.

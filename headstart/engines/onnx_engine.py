@@ -25,7 +25,7 @@ class OnnxEngine:
         graph: An ONNX file's bytes; takes uint8 (B, px, px, 3), gives float32 (B, dim) by the layer's name.
         num_threads: Threads that will call `embed`.
         batch: Pictures in a pass; None for the engine's own.
-        precision: Of what is returned; the graph computes in float32.
+        precision: Precision of what is returned; the graph computes in float32.
         clock: Counts the seconds of the forward passes.
 
     Raises:

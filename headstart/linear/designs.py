@@ -22,7 +22,7 @@ class Machine:
     """What computes.
 
     Attributes:
-        num_threads: Of the CPU.
+        num_threads: Threads of the CPU.
         device: `cpu`, or the GPU for what is worth it, such as `cuda:0`.
     """
 
@@ -35,7 +35,7 @@ class Design:
     """Some training rows, in columns that were shifted and divided, and projected on fewer where rows are few.
 
     Attributes:
-        ridge: Of the rows.
+        ridge: Ridge regression on the rows.
         held: Moments of the rows that are held out, None if none are.
         blocks: Gives the rows, float32 (B, r), each time anew.
         centre: (dim,) what the layer's columns were shifted by.
@@ -76,7 +76,7 @@ class Designs:
 
     Args:
         rows: The layer's.
-        targets: Of these rows.
+        targets: Targets of these rows.
         num_folds: Number of folds.
         machine: What computes, here and in all that takes the designs.
 

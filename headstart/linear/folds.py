@@ -20,8 +20,8 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
         labels: (N,) class of every row, in the order of their digests.
         groups: (N,) rows of one group are held out together.
         num_folds: At least 2.
-        seed: Of the shuffle.
-        key: Of the number of folds in params.yaml, for the message.
+        seed: Seed of the shuffle.
+        key: Name of the number of folds in params.yaml, for the message.
 
     Raises:
         DataError: No class has rows in so many groups.

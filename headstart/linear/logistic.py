@@ -31,7 +31,7 @@ class LogisticFit(NamedTuple):
     """A solution.
 
     Attributes:
-        fit: On the design's columns.
+        fit: A fit on the design's columns.
         converged: Whether it was reached within the allowed number of iterations.
     """
 
@@ -49,9 +49,10 @@ def fit_logistic(
 
     Args:
         design: The rows.
-        targets: Of all training rows.
+        targets: Targets of all training rows.
         c: Inverse strength of regularisation.
-        start: On the design's columns; nearer is faster, the solution is the same. Of its length nothing is expected.
+        start: A fit on the design's columns to start from. A nearer one is faster; the solution is the same. It need not
+            be scaled.
         max_iter: Most iterations.
         tol: Largest gradient of the mean loss at which it ends, in unknowns in which its curvature is about 1.
         machine: What computes; the result does not depend on its threads.

@@ -58,7 +58,7 @@ def ridge_errors(designs: Designs, strengths: Sequence[float]) -> tuple[Array, l
     """Fit all strengths without each fold, and return its exact mean squared errors (F, S), from moments alone.
 
     Args:
-        designs: Of a layer.
+        designs: Designs of a layer.
         strengths: (S,) ascending.
 
     Returns:
@@ -100,11 +100,11 @@ def score_logistic(
     """Judge logistic regression of a strength on a layer.
 
     Args:
-        designs: Of the layer.
+        designs: Designs of the layer.
         c: The strength.
         starts: (F,) where the fit without each fold starts; it must not know the fold.
-        max_iter: Of one fit.
-        tol: Of one fit.
+        max_iter: Largest number of iterations of one fit.
+        tol: Tolerance of one fit.
 
     Returns:
         As `score_ridge`.
@@ -126,7 +126,7 @@ def refit_logistic(
     """Fit all rows by logistic regression of a strength; return the weights on embeddings, and whether it converged.
 
     Args:
-        designs: Of the layer.
+        designs: Designs of the layer.
         c: The strength.
         of_folds: (F,) fits without each fold, near which it starts.
         max_iter: Most iterations.
@@ -147,7 +147,7 @@ def judge(designs: Designs, c: float | None, fits: Sequence[Linear]) -> Scored:
     """Judge a strength by each fold's held out rows.
 
     Args:
-        designs: Of a layer.
+        designs: Designs of a layer.
         c: The strength.
         fits: (F,) on embeddings, each without its fold.
     """

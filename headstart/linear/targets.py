@@ -37,8 +37,8 @@ def make_targets(labels: Sequence[str], classes: Sequence[str], class_weights: C
     Args:
         labels: (N,) class of every row, by name.
         classes: (C,) order of the logits.
-        class_weights: What a row counts.
-        key: Of `class_weights` in params.yaml, for the message.
+        class_weights: Weight of the rows of each class.
+        key: Name of `class_weights` in params.yaml, for the message.
 
     Raises:
         DataError: A label that is no class.

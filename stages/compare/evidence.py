@@ -17,20 +17,20 @@ class Evidence:
     """What the other stages measured.
 
     Attributes:
-        num_training: Images.
+        num_training: Training images.
         num_classes: Classes.
         doubling_gain: About what twice as many training images would add to the head's accuracy.
         doubling_gain_low: Lower end of its interval.
         doubling_gain_high: Upper end.
         layers: Each layer's cross-validated accuracy, by depth.
-        comparison: Of both tracks.
-        head_accuracy: On the test images.
-        finetune_accuracy: Likewise.
-        best_epoch: That fine-tuning kept; 0 is the start.
-        num_epochs: That it ran.
+        comparison: Comparison of both tracks.
+        head_accuracy: Accuracy of the head on the test images.
+        finetune_accuracy: Accuracy of the fine-tuned network on the test images.
+        best_epoch: Epoch that fine-tuning kept; 0 is the start.
+        num_epochs: Epochs that fine-tuning ran.
         backbone_rate: Learning rate of the backbone's last layers.
-        layer_decay: What each stage before takes of it.
-        num_views: Of each image that the head learnt from.
+        layer_decay: Factor between the rates of a block and of the block after it.
+        num_views: Views of each image that the head learnt from.
         num_suspects: Training images whose label the folds doubt.
     """
 
@@ -55,9 +55,9 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
     """Read it from the working directory.
 
     Args:
-        comparison: Of both tracks.
+        comparison: Comparison of both tracks.
         head: Predictions of the head.
-        finetune: Of the fine-tuned network.
+        finetune: Predictions of the fine-tuned network.
 
     Raises:
         TableError: A file is missing or not what its stage writes.

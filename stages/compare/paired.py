@@ -16,8 +16,8 @@ class Comparison:
 
     Attributes:
         num_images: Test images.
-        num_only_head: That only the head got right.
-        num_only_finetune: That only the fine-tuned network got right.
+        num_only_head: Images that only the head got right.
+        num_only_finetune: Images that only the fine-tuned network got right.
         difference: Accuracy of the fine-tuned network minus the head's.
         low: Lower end of its 95 % interval.
         high: Upper end.
@@ -106,8 +106,8 @@ def paired_interval(num: int, num_first: int, num_second: int) -> tuple[float, f
 
     Args:
         num: Images.
-        num_first: That only the first got right.
-        num_second: That only the second got right.
+        num_first: Images that only the first got right.
+        num_second: Images that only the second got right.
     """
     first, second, total = num_first + 0.5, num_second + 0.5, num + 2
     middle = (second - first) / total

@@ -40,7 +40,7 @@ def write_ants_bees(folder: Path, digests: Mapping[str, str], own_folder: Path, 
         digests: sha256 of every file, by path below the folder.
         own_folder: A copy that the user unpacked.
         own_zip: A copy that the user fetched.
-        url: Of the zip, when there is no copy.
+        url: Address of the zip, used if there is no copy.
 
     Returns:
         Where the images came from.

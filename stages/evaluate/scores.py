@@ -72,7 +72,7 @@ class Score(NamedTuple):
     """A number with its 95 % interval.
 
     Attributes:
-        value: Of all rows.
+        value: The score on all rows.
         low: Lower end; None where there is no interval.
         high: Upper end.
     """
@@ -94,10 +94,10 @@ def score(outcomes: Outcomes, num_classes: int, num_resamples: int, seed: int) -
     replacement add noise that it takes for miscalibration.
 
     Args:
-        outcomes: Of at least one image.
-        num_classes: Of the model.
-        num_resamples: Draws.
-        seed: Of these.
+        outcomes: Outcomes of at least one image.
+        num_classes: Number of classes of the model.
+        num_resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
     """
     num = len(outcomes.target)
     values = _scores(outcomes, num_classes, np.ones(num, dtype=np.int64))

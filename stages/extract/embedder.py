@@ -38,10 +38,10 @@ def make_embedder(params: Params, median_short_side_px: float, root: Path, clock
     """Choose device and engine, and find or build the network.
 
     Args:
-        params: Of the stage.
+        params: Params of the stage.
         median_short_side_px: Median over the images of the shorter side.
-        root: Of the stores, where exported networks are kept.
-        clock: Given to the engine.
+        root: Folder of the stores, which also keeps exported networks.
+        clock: Clock of the engine.
 
     Raises:
         BackboneError, DownloadError: The backbone cannot be built as asked.

@@ -21,11 +21,11 @@ class Extraction:
 
     Attributes:
         num_images: Rows of the features file.
-        num_embedded: Of these, embedded in this run; the others were in the store.
+        num_embedded: Images embedded in this run; the others were in the store.
         dims: Width of each layer.
         px: Side of the network's input, resolved.
-        num_views: Of each image.
-        num_bytes: Of the features file.
+        num_views: Views of each image.
+        num_bytes: Size of the features file.
         device: Where the network ran, such as `cpu`.
         engine: What ran it.
         clock: Seconds by step.
@@ -86,8 +86,8 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
     Args:
         index: The whole index; labels and splits play no part.
         params: Backbone, transform, what is kept, and the machine's settings.
-        path: Of the features file.
-        root: Of the stores (`store_root`).
+        path: Path of the features file.
+        root: Folder of the stores (`store_root`).
 
     Raises:
         BackboneError, DownloadError: The backbone cannot be built as asked, or the GPU is too small for it.

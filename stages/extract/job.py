@@ -40,8 +40,8 @@ class Job:
 
     Args:
         index: The whole index.
-        params: Of the stage.
-        root: Of the stores.
+        params: Params of the stage.
+        root: Folder of the stores.
         rank: Whose part of the images this process takes; None for all of them.
 
     Raises:
@@ -162,7 +162,7 @@ class Job:
         """Embed a few of the rows to be reused again, others in every run, and compare.
 
         Args:
-            stored: For each layer which of the rows are stored, bool (N,), and what reads some of these.
+            stored: For each layer, which of the rows are stored, bool (N,), and a function that reads some of them.
 
         Returns:
             Whether there were any.

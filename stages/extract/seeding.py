@@ -49,7 +49,7 @@ def seed(features: Features, layer: str, folder: Path, canary: str) -> None:
     Args:
         features: Made by the same spec, as far as this layer goes.
         layer: One of its layers.
-        folder: Of this layer's store.
+        folder: Folder of this layer's store.
         canary: sha256 of the canary that its rows agree with.
 
     Raises:

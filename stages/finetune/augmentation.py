@@ -44,7 +44,7 @@ class Augmentation:
             mirrored (the tutorials' RandomResizedCrop and RandomHorizontalFlip).
         transform: Resolved; what an image without augmentation goes through.
         min_area: Least part of the picture that `crop` keeps.
-        seed: Of all draws.
+        seed: Seed of all draws.
     """
 
     def __init__(self, kind: str, transform: Transform, min_area: float, seed: int) -> None:

@@ -23,7 +23,7 @@ def run_key(params: Params, features: str, data: dict[str, str], device: str) ->
     """Return the key of a run: equal if and only if it would do the same.
 
     Args:
-        params: Of the stage; of `runtime` nothing counts.
+        params: Params of the stage. The section `runtime` does not count.
         features: Fingerprint of the spec.
         data: Digests of the tables that are read.
         device: Type of the device.
@@ -47,7 +47,7 @@ class Checkpoint:
         folder: `.cache/finetune/<key>` of the project (see `cache_folder`).
 
     Args:
-        key: Of the run.
+        key: Key of the run.
     """
 
     def __init__(self, key: str) -> None:

@@ -14,14 +14,14 @@ class Classifier(nn.Module):
 
     Attributes:
         normalise: uint8 pixels (B, px, px, 3) to what the backbone takes.
-        backbone: To embeddings (B, dim).
-        head: To logits (B, C).
+        backbone: Turns pictures into embeddings (B, dim).
+        head: Turns embeddings into logits (B, C).
 
     Args:
         backbone: Pretrained, without its classifier.
-        transform: Its mean and std, and the side of the pictures.
+        transform: Gives mean, std and the side of the pictures.
         num_classes: C.
-        seed: Of the head's random weights, torch's default for linear layers.
+        seed: Seed of the head's random weights, which are torch's default for linear layers.
     """
 
     def __init__(self, backbone: nn.Module, transform: Transform, num_classes: int, seed: int) -> None:

@@ -34,10 +34,10 @@ class Epoch:
         epoch: From 1; 0 is the start, before any step.
         rate_factor: What the rates were multiplied by in its last step; 0 for the start.
         training_loss: Mean over the steps, augmented and smoothed; None for the start.
-        accuracy: Of the inner validation.
-        log_loss: Of the inner validation, calibrated, in nats.
+        accuracy: Accuracy on the inner validation.
+        log_loss: Calibrated log loss on the inner validation, in nats.
         error: Standard error of the difference of that log loss from the start's, paired by image.
-        temperature: That calibrates it.
+        temperature: Temperature that calibrates the logits.
     """
 
     epoch: int
@@ -83,13 +83,13 @@ class Trainer:
 
     Attributes:
         history: The epochs so far, the start first.
-        timings: Of this process.
+        timings: Timings of this process.
 
     Args:
         classifier: In the state to start from, on its device.
-        freezing: Of the classifier.
-        stepper: Its steps.
-        inputs: Of training and validation.
+        freezing: What of the classifier is frozen.
+        stepper: Takes the optimizer's steps.
+        inputs: Inputs for training and validation.
         classes: (N,) of the training images, (M,) of the inner validation.
         params: Epochs, batch, schedule.
         ranks: Share the work.

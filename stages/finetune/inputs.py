@@ -44,8 +44,8 @@ class Pictures:
     """Inputs that are loaded in every epoch.
 
     Args:
-        loader: Of both parts.
-        normalise: On the device.
+        loader: Loader of both parts.
+        normalise: Normalisation, on the device.
         images: All parts.
         device: The classifier's.
     """
@@ -68,7 +68,7 @@ class Activations:
 
     Args:
         pictures: What the frozen prefix is given; without augmentation.
-        prefix: Of the classifier's backbone, which is in eval mode.
+        prefix: Frozen prefix of the classifier's backbone, which is in eval mode.
         images: All parts.
         batch: Images that go through the frozen prefix at once.
         folder: Where to keep them.

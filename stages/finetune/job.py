@@ -53,11 +53,11 @@ class FineTuned:
         predictions: Its calibrated logits for every test image.
         history: The start, then every epoch.
         images: What was trained on, chosen by and reported.
-        augmentation: Its kind, resolved.
+        augmentation: Kind of augmentation, resolved.
         has_frozen_prefix: Whether frozen layers ran once only.
         device: Where it ran, such as `cpu`.
-        timings: Of this process.
-        checkpoint: To be removed once all this is written.
+        timings: Timings of this process.
+        checkpoint: Checkpoint of the run. Remove it when everything is written.
     """
 
     bundle: Bundle
@@ -75,7 +75,7 @@ class Job:
     """Everything that fine-tuning takes, opened and checked before any slow work.
 
     Attributes:
-        checkpoint: Of this run.
+        checkpoint: Checkpoint of this run.
 
     Args:
         features: Open features file, whose spec says how the network sees images.
@@ -83,7 +83,7 @@ class Job:
         split: Every row.
         classes: (C,) order of the logits.
         split_sha256: Digest of the split table.
-        params: Of the stage.
+        params: Params of the stage.
 
     Raises:
         DataError: Tables that do not fit each other, or too few images.

@@ -30,7 +30,7 @@ def fine_tune(
         split: Every row.
         classes: (C,) order of the logits.
         split_sha256: Digest of the split table.
-        params: Of the stage.
+        params: Params of the stage.
         watch: Called with the history after every epoch.
 
     Returns:

@@ -18,9 +18,9 @@ class Loader:
     """Loads images.
 
     Args:
-        reader: Of the data set, with the views that predictions are averaged over.
-        augmentation: For training.
-        num_threads: That read and decode.
+        reader: Reader of the data set, with the views over which predictions are averaged.
+        augmentation: Augmentation of training images.
+        num_threads: Number of threads that read and decode.
     """
 
     def __init__(self, reader: Reader, augmentation: Augmentation, num_threads: int) -> None:

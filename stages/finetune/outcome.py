@@ -26,8 +26,8 @@ class Outcome:
     """A trained classifier.
 
     Args:
-        classifier: On its device.
-        loader: Of the images.
+        classifier: The classifier, on its device.
+        loader: Loader of the images.
         batch: Images in a forward pass.
         device: The classifier's.
     """
@@ -46,7 +46,7 @@ class Outcome:
 
         Args:
             bundle: Whose head gives confidences.
-            training: By digest.
+            training: Training images, by digest.
             held_out: The inner validation. It chose the epoch, so its confidences are a little too good.
         """
         known, held_out = training[:MOST_REFERENCES], held_out[:MOST_HELD_OUT]

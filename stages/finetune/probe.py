@@ -28,9 +28,9 @@ def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[s
 
     Args:
         features: Open features file.
-        training: By digest; the inner validation is not among them.
+        training: Training images by digest, without the inner validation.
         classes: (C,) order of the logits.
-        params: Of the stage.
+        params: Params of the stage.
 
     Raises:
         DataError: Too few images for the folds.

@@ -24,16 +24,16 @@ class Stepper:
     """Computes gradients and lets the optimizer go.
 
     Attributes:
-        optimizer: Of the parameters that train.
+        optimizer: Optimizer of the parameters that train.
         scaler: Keeps small gradients of float16 from vanishing; does nothing at other precisions.
 
     Args:
         module: The classifier, or what wraps it.
-        optimizer: Of the parameters that train.
+        optimizer: Optimizer of the parameters that train.
         images: Training images, for messages.
-        targets: Of these.
+        targets: Targets of these images.
         params: Loss, clipping, accumulation.
-        dtype: Of the forward pass.
+        dtype: Precision of the forward pass.
         device: The classifier's.
         ranks: Share every batch.
     """

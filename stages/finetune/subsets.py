@@ -18,7 +18,7 @@ class Image:
     """An image with its label.
 
     Attributes:
-        row: Of the index.
+        row: Its row of the index.
         label: Its class, by name.
         group: As in the split.
     """

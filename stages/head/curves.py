@@ -23,7 +23,7 @@ class LearningCurve:
     """How accuracy grows with the number of training images.
 
     Attributes:
-        points: By number of images.
+        points: Points of the curve, by number of images.
         doubling_gain: About what twice as many images would add to the accuracy.
         doubling_gain_low: Lower end of its 95 % interval.
         doubling_gain_high: Upper end.
@@ -43,9 +43,9 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     draws: which images were trained on and which were scored.
 
     Args:
-        designs: Of the layer.
+        designs: Designs of the layer.
         c: Strength of the ridge regression.
-        seed: Of the orders.
+        seed: Seed of the orders.
     """
     rows, targets = designs.rows, designs.targets
     num_all = int(min((rows.folds != fold).sum() for fold in range(designs.num_folds)))

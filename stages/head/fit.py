@@ -24,13 +24,13 @@ class Fitted:
 
     Attributes:
         layer: The layer that it reads.
-        fit: Its weights, on embeddings.
+        fit: Weights of the head, on embeddings.
         converged: Whether the fit ended before `head.max_iter`.
         scored: The chosen strength, judged by the folds.
         folds: (F,) its fits without each fold, on embeddings.
-        layers: For every candidate its best ridge regression, by depth.
+        layers: Best ridge regression of every candidate layer, by depth.
         ridge_c: Strength of the chosen layer's.
-        designs: Of the chosen layer.
+        designs: Designs of the chosen layer.
     """
 
     layer: str

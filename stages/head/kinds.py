@@ -49,7 +49,7 @@ class HeadKind(Protocol):
         Args:
             designs: As for `score`.
             scored: As `score` returned it.
-            folds: Likewise.
+            folds: Fits without each fold, as `score` returned them.
             head: The section `head` of params.yaml.
 
         Returns:

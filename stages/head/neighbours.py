@@ -40,8 +40,8 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     4,000 rows so many are drawn.
 
     Args:
-        designs: Of a layer.
-        seed: Of the draw.
+        designs: Designs of a layer.
+        seed: Seed of the draw.
     """
     rows, targets = designs.rows, designs.targets
     most = max(NUM_NEIGHBOURS)
@@ -105,7 +105,7 @@ def near_duplicates(
         rows: The training rows of the same layer.
         training: (N,) their digests.
         similarity: Least cosine of their embeddings.
-        num_threads: To use.
+        num_threads: Number of threads.
     """
     pairs: list[Pair] = []
     for digests, embeddings in reported:

@@ -22,7 +22,7 @@ class Optimizer:
 
     Args:
         params: The recipe.
-        values: To start from.
+        values: Values to start from.
     """
 
     def __init__(self, params: SgdParams, values: Array) -> None:
@@ -46,11 +46,11 @@ def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParam
     first, if none is), which is not trained on.
 
     Args:
-        rows: Of the layer.
-        targets: Of these rows.
+        rows: Rows of the layer.
+        targets: Targets of these rows.
         held_out: The fold that is not seen; None for none.
         params: The recipe.
-        seed: Of the order of the rows, which are shuffled inside each stretch of the file.
+        seed: Seed of the order of the rows, which are shuffled inside each stretch of the file.
     """
     inner = 0 if held_out is None else (held_out + 1) % (int(rows.folds.max()) + 1)
     training = (rows.folds != inner) & (rows.folds != (-1 if held_out is None else held_out))

@@ -36,13 +36,13 @@ class TrainedHead:
 
     Attributes:
         bundle: The classifier.
-        predictions: Its calibrated logits for every test image.
-        out_of_fold: For every training image the calibrated logits by the fit that it was held out of.
+        predictions: Calibrated logits for every test image.
+        out_of_fold: Calibrated logits for every training image, by the fit that did not see it.
         fitted: How the classifier was chosen.
-        learning_curve: Of the chosen layer, by ridge regression.
-        knn: On the chosen layer, accuracy by number of neighbours.
+        learning_curve: Learning curve of the chosen layer, by ridge regression.
+        knn: Accuracy of nearest neighbours on the chosen layer, by their number.
         near_duplicates: Test images that look like training images to the deepest layer.
-        training_seconds: That choosing and fitting took, without the by-products.
+        training_seconds: Seconds for choosing and fitting, without the by-products.
     """
 
     bundle: Bundle

@@ -30,9 +30,9 @@ def build_index(
         root: The data set's folder.
         listing: What it holds.
         params: Which files are images.
-        num_workers: That read and decode; does not change the result.
-        record: Of the last run; what has not changed since is not read again, and what is read is added. It does not
-            change the result either.
+        num_workers: Number of threads or processes that read and decode. It does not change the result.
+        record: Record of the last run. Unchanged files are not read again; files that are read are added. It does not
+            change the result.
 
     Raises:
         DataError: It holds no usable image; the message counts what it does hold.

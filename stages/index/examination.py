@@ -28,7 +28,7 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
 
     Args:
         root: The data set's folder.
-        paths: Of files below it.
+        paths: Paths of files below it.
         max_pixels: Largest picture that is decoded.
         num_workers: Threads or processes.
 
@@ -58,7 +58,7 @@ def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
 
     Args:
         root: The data set's folder.
-        path: Below it.
+        path: Path of the file below it.
         max_pixels: Largest picture that is decoded.
 
     Returns:

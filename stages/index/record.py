@@ -27,7 +27,7 @@ class Record:
 
     Args:
         folder: The data set's.
-        max_pixels: That files are examined with.
+        max_pixels: Largest width x height that is decoded.
 
     Attributes:
         path: `.cache/index/<digest of the folder's path>.json` of the project (see `cache_folder`).
@@ -56,7 +56,7 @@ class Record:
 
         Args:
             row: What was found.
-            stamp: Of before it was read.
+            stamp: Stamp of the file before it was read.
         """
         if stamp is not None and row.digest and stamp[1] < self._newest:
             found = (row.digest, row.format, row.width, row.height, row.status, row.reason)

@@ -23,7 +23,7 @@ def project(features: Features, digests: Sequence[str], params: ProjectionParams
 
     Args:
         features: Open features file.
-        digests: Of all its images, ascending.
+        digests: Digests of all images of the file, ascending.
         params: How many, and of t-SNE.
 
     Returns:

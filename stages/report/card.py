@@ -20,8 +20,8 @@ def render_card(sources: Sources, track: Track, title: str, score_names: Mapping
     Args:
         sources: What the other stages wrote.
         track: One of theirs.
-        title: Of the report.
-        score_names: For people, by name.
+        title: Title of the report.
+        score_names: Names of the scores for people, by name.
 
     Raises:
         BundleError: config.json lacks something.

@@ -17,7 +17,7 @@ class Series:
     """A line.
 
     Attributes:
-        name: For the legend.
+        name: Name in the legend.
         x: (N,)
         y: (N,)
         low: (N,) lower ends of intervals; empty for none.
@@ -41,7 +41,7 @@ class Axis:
 
     Attributes:
         label: With its unit.
-        names: Of the positions 1, 2, ...; empty for numbers.
+        names: Names of the positions 1, 2, ...; empty for numbers.
         is_log: Whether distances are of logarithms.
         is_whole: Whether there is nothing between whole numbers.
         low: Where it begins; None for the least value.

@@ -72,12 +72,12 @@ class Sources:
     Attributes:
         index: The index.
         data: Counts of files, classes and splits.
-        tracks: By name.
-        comparison: Of the two.
+        tracks: Both tracks, by name.
+        comparison: Comparison of the two tracks.
         advice: What to make of it.
         layers: Accuracy by layer.
         learning: Accuracy by number of training images.
-        epochs: Of fine-tuning; cells as text.
+        epochs: Epochs of fine-tuning.
         suspects: Training images whose label is doubted.
         duplicates: Test images that look like training images.
         projection: Where embeddings lie in two dimensions.

@@ -16,9 +16,9 @@ class Guess:
     """What one track says of an image.
 
     Attributes:
-        track: Its name.
+        track: Name of the track.
         label: The predicted class.
-        confidence: Its probability.
+        confidence: Probability of the predicted class.
         is_right: Whether it is the true class.
     """
 
@@ -81,7 +81,7 @@ def choose_cards(cards: Sequence[Card], most: int) -> list[Card]:
     """Return the cards to show: what is wrong (the surest first), then disputed, unsure, and others, evenly.
 
     Args:
-        cards: Of all test images.
+        cards: Cards of all test images.
         most: Cards; at most half of them are wrong ones, where there are enough others.
     """
     wrong = sorted((card for card in cards if card.outcome == "wrong"), key=lambda card: -card.guesses[0].confidence)

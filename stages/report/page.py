@@ -40,8 +40,8 @@ def render(
 
     Args:
         sources: What the other stages wrote.
-        thumbnails: Of the data set.
-        params: Of this room.
+        thumbnails: Thumbnails of the data set.
+        params: Params of this stage.
         sections: params.yaml as it stands, to be shown.
     """
     ship = sources.comparison["ship"]

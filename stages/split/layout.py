@@ -19,10 +19,10 @@ class LabelledImage:
     """What is said of an image.
 
     Attributes:
-        row: Of the index.
+        row: Its row of the index.
         label: Its class.
         split: `train`, `val` or `test`; None where the data set does not say.
-        group: Of images that belong together; None where the data set does not say.
+        group: Name of the images that belong together; None if the data set does not say.
     """
 
     row: IndexRow

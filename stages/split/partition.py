@@ -35,8 +35,8 @@ def partition(images: Sequence[LabelledImage], source: str, params: SplitParams)
     `val` where there is no `test`, and its rows are called `test`; of copies in several splits the reported one counts.
 
     Args:
-        images: Of all images and copies what their places say.
-        source: Of the labels, for the sentence.
+        images: All images and copies, with what folders or table say of each.
+        source: Where the labels come from, for the printed sentence.
         params: What to do.
 
     Raises:

@@ -19,7 +19,7 @@ def order_classes(rows: Sequence[SplitRow], order: str) -> list[str]:
     """Return the names of the classes in the order that the logits will have.
 
     Args:
-        rows: Of the split.
+        rows: Rows of the split.
         order: `text`, where `10` is before `2`, or `natural`, where runs of digits are numbers.
     """
 
