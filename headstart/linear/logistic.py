@@ -51,8 +51,8 @@ def fit_logistic(
         design: The rows.
         targets: Targets of all training rows.
         c: Inverse strength of regularisation.
-        start: A fit on the design's columns to start from. A nearer one is faster; the solution is the same. It need not
-            be scaled.
+        start: A fit on the design's columns to start from. A nearer one is faster; the solution is the same. It need
+            not be scaled.
         max_iter: Most iterations.
         tol: Largest gradient of the mean loss at which it ends, in unknowns in which its curvature is about 1.
         machine: What computes; the result does not depend on its threads.
