@@ -6,12 +6,16 @@ PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-repro: git env  ## run the pipeline on the data set that params.yaml names and print the metrics (the default)
+repro: git env data/digits  ## run the pipeline on the data set that params.yaml names and print the metrics (the default)
 	dvc repro
 	dvc metrics show
 
 git:
 	@test -e .git || { echo 'make: DVC needs a git repository, and this folder is none. Run: git init && git add --all && git commit --message "Start" && make'; exit 1; }
+
+# No DVC stages: a data set that somebody does not use would make `dvc status` and `dvc pull` complain.
+data/digits: | env
+	python -m stages.datasets.digits
 
 ants_bees: env  ## fetch the photos of PyTorch's tutorial into data/ants_bees (47 MB)
 	python -m stages.datasets.ants_bees

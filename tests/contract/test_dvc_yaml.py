@@ -14,10 +14,7 @@ from headstart.base.params import FORBIDDEN_KEYS, Section
 from tests.support.source import ROOT, file_of, import_closure, package_of
 
 PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-DATA: dict[str, Any] = YAML(typ="safe").load((ROOT / "data" / "dvc.yaml").read_text(encoding="utf-8"))
-STAGES: dict[str, dict[str, Any]] = {
-    name: stage.get("do", stage) for file in (PIPELINE, DATA) for name, stage in file["stages"].items()
-}
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 FOLDERS = {folder.parent.name for folder in (ROOT / "stages").glob("*/__main__.py")}
 
 
@@ -25,7 +22,7 @@ def main_of(name: str) -> Path:
     """Return the module that a stage's command runs."""
     words = STAGES[name]["cmd"].split()
     assert words[:2] == ["python", "-m"]
-    main = file_of(f"{words[2]}.__main__") or file_of(words[2])
+    main = file_of(f"{words[2]}.__main__")
     assert main is not None, words
     return main
 
@@ -55,14 +52,6 @@ def test_code_deps_are_exactly_the_packages_imported(name: str) -> None:
     listed = [path for path in STAGES[name]["deps"] if path.startswith(("headstart/", "stages/"))]
 
     assert sorted(listed) == sorted({code_dep(file) for file in import_closure(main_of(name))})
-
-
-@pytest.mark.parametrize("name", DATA["stages"])
-def test_a_data_set_depends_on_its_own_modules_only(name: str) -> None:
-    """An edit of `headstart/base` must not fetch a data set again, so these stages list module by module."""
-    listed = {path for path in STAGES[name]["deps"] if path.endswith(".py")}
-
-    assert listed == {file.relative_to(ROOT).as_posix() for file in import_closure(main_of(name))}
 
 
 def test_dvc_yaml_stays_short() -> None:

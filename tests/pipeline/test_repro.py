@@ -4,17 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from headstart.artifacts.bundle import read_bundle
 from headstart.artifacts.features import open_features
 from headstart.backbone.build import build_embedding_network
-from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
 from headstart.base.csv_files import csv_line
 from headstart.imaging.decode import decode
@@ -25,8 +26,9 @@ from headstart.tables.split import SplitRow
 from stages.extract.params import Params as ExtractParams
 from stages.params import load_params
 from tests.conftest import backbone_params
-from tests.support.project import Project, clone_project, stages_run
+from tests.support.project import Project, files_read, stages_run
 
+FIXES = "data/label_fixes.csv"
 TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "report"}
 ALL = {"index", "split", "extract", "projection", *TRACKS}
 
@@ -37,13 +39,9 @@ def changed_files(project: Project) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams, engines: Path) -> Project:
-    """A clone on a dozen generated photos with a tiny random backbone, run once."""
-    project = clone_project(tmp_path_factory.mktemp("clone") / "project")
-    project.use_photos(tiny_backbone, engines)
-    assert set(project.repro()) == ALL
-    project.commit()
-    return project
+def project(tmp_path_factory: pytest.TempPathFactory, copy_of_finished: Callable[[Path], Project]) -> Project:
+    """A copy of the finished project."""
+    return copy_of_finished(tmp_path_factory.mktemp("clone") / "project")
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +50,26 @@ def _undo(project: Project) -> object:
     yield
     project.run("git", "reset", "--quiet", "--hard")
     project.run("dvc", "checkout", "--quiet", *ALL)
+
+
+def test_every_file_that_a_stage_reads_is_declared(project: Project) -> None:
+    """What a stage opens for reading is one of its deps in dvc.yaml, one of its outs, code, params or a cache."""
+    pipeline: dict[str, Any] = YAML(typ="safe").load((project.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    found = files_read(project)
+
+    assert set(found) == ALL
+    for name, paths in found.items():
+        stage, _, item = name.partition("@")
+        content = pipeline[stage].get("do", pipeline[stage])
+        metrics = [next(iter(metric)) for metric in content.get("metrics", [])]
+        declared = [place.replace("${item}", item) for place in (*content["deps"], *content["outs"], *metrics)]
+        values = {"${data.path}": "data/photos", "${split.label_fixes}": FIXES}
+        declared = [values.get(place, place) for place in declared]
+        # Photos are declared by data/index.csv: it has the digest of each, which every read verifies. dvc.lock says how
+        # many files there were and where DVC has the last features: it is no input of a result.
+        known = (*declared, "data/photos", "params.yaml", "dvc.lock", ".cache", ".dvc", ".git", "stages", "headstart")
+        undeclared = {path for path in paths if not any(Path(path).is_relative_to(place) for place in known)}
+        assert {path for path in undeclared if not path.endswith(".tmp")} == set(), name
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:
@@ -275,16 +293,14 @@ def test_experiments_of_their_own_share_the_store(project: Project) -> None:
     assert "0 embedded, 12 reused" in output
 
 
-def test_a_built_in_data_set_is_made_only_when_asked_for(project: Project) -> None:
-    """Pointing at the digits makes them first; ants & bees, which need the network, are not touched."""
-    output = project.run("dvc", "repro", "--dry", "index")
-    assert stages_run(output) == []
+def test_the_built_in_digits_are_indexed(project: Project) -> None:
+    """The digits that `make` writes are a data set like any other."""
+    project.run("python", "-m", "stages.datasets.digits")
     project.edit_params(data={"path": "data/digits"})
     output = project.run("dvc", "repro", "split")
 
-    assert stages_run(output) == ["data/dvc.yaml:digits", "index", "split"]
+    assert stages_run(output) == ["index", "split"]
     assert "1797 files = 1797 ok" in output
-    assert not (project.root / "data" / "ants_bees").exists()
 
 
 def test_a_killed_fine_tuning_goes_on_with_the_next_repro(project: Project) -> None:

@@ -2,22 +2,23 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from headstart.backbone.params import BackboneParams
 from tests.conftest import write_photos
-from tests.support.project import Project, clone_project, stages_run
+from tests.support.project import Project, stages_run
 
 
 def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(
-    tmp_path: Path, tiny_backbone: BackboneParams, engines: Path
+    tmp_path: Path, copy_of_finished: Callable[[Path], Project]
 ) -> None:
     """After `dvc push` on the machine with the photos, a clone pulls the embeddings only and tries another head."""
-    box = clone_project(tmp_path / "box")
-    box.use_photos(tiny_backbone, engines)
+    box = copy_of_finished(tmp_path / "team" / "box")
     box.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
-    box.repro()
+    assert "up to date" in box.run("dvc", "status")
     box.run("dvc", "push")
+    box.run("dvc", "pull")
+    assert box.run("git", "status", "--porcelain", "--untracked-files=no") == " M .dvc/config\n"
     box.commit()
 
     laptop = Project(tmp_path / "laptop")
@@ -30,8 +31,8 @@ def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(
     assert set(stages_run(output)) == {"head", "evaluate@head", "compare", "report"}
     assert "photos are not there" in output
     assert not (laptop.root / "data" / "photos").exists()
-    numbers = json.loads((laptop.root / "metrics" / "head_training.json").read_text())
-    assert numbers["head_training"]["c"] == 0.5
+    numbers = json.loads((laptop.root / "diagnostics" / "head_training.json").read_text())
+    assert numbers["c"] == 0.5
 
     # A part of the photos is no change to the data set: refused, and what was pulled is still there.
     write_photos(laptop.root / "data" / "photos")

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,19 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, check: bool = True) -> str:
-        """Run a command in the clone with the project's Python first on PATH; return all that it printed."""
+    def run(self, *command: str, check: bool = True, extra: Mapping[str, str] | None = None) -> str:
+        """Run a command in the clone with the project's Python first on PATH; return all that it printed.
+
+        Args:
+            command: Words of the command.
+            check: Whether the command must succeed; else it must fail.
+            extra: Variables to add to the environment.
+        """
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         environment["DVC_SITE_CACHE_DIR"] = str(self.root.parent / "dvc-site-cache")
         environment.pop("TORCH_HOME", None)
+        environment |= extra or {}
         done = subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -84,3 +92,35 @@ def clone_project(root: Path) -> Project:
     project.run("git", "config", "user.name", "Test")
     project.commit()
     return project
+
+
+# What each stage of a watched run finds at its start: a list of the files that it opens for reading.
+_WATCH = """
+import os, sys
+stage, folder = os.environ.get("DVC_STAGE"), os.environ.get("READS_FOLDER")
+if stage and folder:
+    log = open(os.path.join(folder, f"{stage.replace('/', '-')}.{os.getpid()}"), "a", buffering=1)
+    def watch(event, args, root=os.getcwd()):
+        if event == "open" and isinstance(args[0], (str, bytes)) and args[2] & os.O_ACCMODE == os.O_RDONLY:
+            path = os.path.relpath(os.path.join(root, os.fsdecode(args[0])), root)
+            if not path.startswith(".."):
+                log.write(path + "\\n")
+    sys.addaudithook(watch)
+"""
+
+
+def watched_repro(project: Project) -> list[str]:
+    """Run `dvc repro` and list in `<root>/../reads/` what each stage reads; return the stages that ran."""
+    site, reads = project.root.parent / "site", project.root.parent / "reads"
+    site.mkdir()
+    reads.mkdir()
+    (site / "sitecustomize.py").write_text(_WATCH)
+    return stages_run(project.run("dvc", "repro", extra={"PYTHONPATH": str(site), "READS_FOLDER": str(reads)}))
+
+
+def files_read(project: Project) -> dict[str, set[str]]:
+    """Return what each stage of a watched run opened for reading, as paths below the project's root."""
+    found: dict[str, set[str]] = {}
+    for log in (project.root.parent / "reads").iterdir():
+        found.setdefault(log.name.rpartition(".")[0], set()).update(log.read_text().splitlines())
+    return found
