@@ -134,7 +134,7 @@ def _expand(path: Path) -> list[InputImage]:
     else:
         return [InputImage(str(path), path)]
     if not found:
-        raise DataError(f"{path}: {what} has no image ({', '.join(known_extensions())})")
+        raise DataError(f"{path}: {what} has no image (.{', .'.join(known_extensions())})")
     return found
 
 

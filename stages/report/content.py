@@ -146,7 +146,8 @@ def _check(sources: Sources) -> None:
     """Images must be the same everywhere: a page of two runs would show one's photos with the other's numbers."""
     if sources.comparison["ship"] not in sources.tracks:
         raise TableError(
-            f"metrics/finetune_minus_head.json: ships {sources.comparison['ship']!r}. Run: dvc repro compare"
+            f"metrics/finetune_minus_head.json: ship is {sources.comparison['ship']!r}; expected one of "
+            f"{sorted(sources.tracks)}. Run: dvc repro compare"
         )
     indexed = {row.digest for row in sources.index}
     split = {row.digest for row in sources.split}

@@ -131,6 +131,7 @@ def test_packages_hold_a_docstring_only() -> None:
         assert [type(node) for node in body] == [ast.Expr], file
 
 
+@pytest.mark.slow
 def test_every_stage_starts_from_another_working_directory(tmp_path: Path) -> None:
     """Started where there is no params.yaml, each stage says what it wants, without a stack trace."""
     for name in ("index", "split", "extract", "head", "finetune", "evaluate", "compare", "projection", "report"):

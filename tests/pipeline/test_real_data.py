@@ -37,7 +37,7 @@ def numbers(project: Project, name: str) -> dict[str, Any]:
 def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None:
     """A folder of one's own needs `-S data.path=...` and nothing else: at least 0.93 of the 153 test photos."""
     shutil.copytree(ants_bees, project.root / "data" / "my_photos")
-    output = project.run("dvc", "exp", "run", "-S", "data.path=data/my_photos", "-S", "finetune.epochs=2")
+    output = project.run("dvc", "exp", "run", "-S", "data.path=data/my_photos", "-S", "finetune.epochs=1")
 
     assert stages_run(output)[:3] == ["index", "split", "extract"]
     assert set(stages_run(output)[3:]) == {

@@ -144,6 +144,7 @@ def build_from_hub(address: str, home: Path) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_hub_weights_are_fetched(tmp_path: Path, server: str, tiny_backbone: BackboneParams) -> None:
     """The published weights of timm come from the hub, and the digest recorded is that of the file that came."""
     file = tmp_path / "served" / "timm" / "test_resnet.r160_in1k" / "resolve" / "main" / "model.safetensors"
@@ -154,6 +155,7 @@ def test_hub_weights_are_fetched(tmp_path: Path, server: str, tiny_backbone: Bac
     assert done.stdout.strip() == tiny_backbone.weights_sha256, done.stderr
 
 
+@pytest.mark.slow
 def test_a_hub_download_that_fails_says_what_to_do(tmp_path: Path, server: str) -> None:
     """A hub that does not have the file gives one message with the way round."""
     done = build_from_hub(server, tmp_path / "home")
@@ -163,6 +165,7 @@ def test_a_hub_download_that_fails_says_what_to_do(tmp_path: Path, server: str) 
     assert "efficientnet_lite0 needs no download" in done.stderr
 
 
+@pytest.mark.slow
 def test_every_torchvision_classifier_gives_one_vector() -> None:
     """The classifier of every torchvision architecture can be taken off, leaving one vector per image."""
     names = torchvision.models.list_models(module=torchvision.models)
@@ -277,6 +280,7 @@ def test_px_is_resolved(px: int | str, expected: int) -> None:
     assert build_backbone(PACKAGED).facts.transform_for(px, median_short_side_px=8).crop_px == expected
 
 
+@pytest.mark.slow
 def test_px_that_a_network_does_not_take_is_refused(tmp_path: Path) -> None:
     """Too small, or another side than a fixed one: an error with what the network takes."""
     params = file_params("inception_v3", torchvision_network("inception_v3"), tmp_path / "w.pth")

@@ -118,6 +118,7 @@ def test_the_scores_of_the_folds_equal_brute_force_refits(
 @pytest.mark.parametrize("num_classes", [2, 3, 5])
 @pytest.mark.parametrize(("num", "dim"), [(90, 12), (40, 100)], ids=["many rows", "few rows"])
 @pytest.mark.parametrize("c", [0.01, 1.0])
+@pytest.mark.slow
 def test_the_logistic_solution_equals_scikit_learns(
     designs_of: DesignsOf, num: int, dim: int, num_classes: int, c: float
 ) -> None:

@@ -47,6 +47,7 @@ def run_without_extras(folder: Path, words: Sequence[str]) -> "subprocess.Comple
     )
 
 
+@pytest.mark.slow
 def test_predict_and_export_need_no_extra(bundle: Path, photos: Path, tmp_path: Path) -> None:
     """Rows, the gallery page and exports need neither DVC nor an extra nor the project's folder."""
     rows = run_without_extras(tmp_path, ["predict", str(bundle), str(photos), "--explain", "page"])

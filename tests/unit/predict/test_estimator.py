@@ -17,6 +17,7 @@ from headstart.predict.model import Model, load
 from tests.support.bundles import CLASSES, make_bundle, written
 
 
+@pytest.mark.slow
 def test_scikit_learn_accepts_the_estimator(model: Model, photos: Path) -> None:
     """Its scorers work; paths and embeddings give the same answers; embeddings of another shape are errors."""
     paths = [str(path) for path in sorted(photos.rglob("*.*"))]

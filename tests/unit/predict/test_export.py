@@ -43,6 +43,7 @@ def pixels_by_metadata(about: dict[str, Any], path: Path) -> NDArray[np.uint8]:
     return np.asarray(image.crop((left, top, left + transform["crop_px"], top + transform["crop_px"])))
 
 
+@pytest.mark.slow
 def test_an_onnx_file_needs_nothing_else(model: Model, photos: Path, tmp_path: Path) -> None:
     """With the metadata in the file, ONNX Runtime gives the model's logits for batches of any size."""
     paths = sorted(photos.rglob("*.*"))
@@ -91,6 +92,7 @@ def test_a_half_precision_head_is_exported_with_rounding(
     assert np.abs(found - expected).max() < 1e-5 < np.abs(rough - expected).max()
 
 
+@pytest.mark.slow
 def test_an_export_is_compared_on_the_mean_of_the_views(
     tiny_backbone: BackboneParams, photos: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_an_export_is_compared_on_the_mean_of_the_views(
 
 
 @pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.slow
 def test_an_export_with_wrong_logits_is_not_written(
     model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_self_contained_bundle_needs_no_weights(tiny_backbone: BackboneParams,
         export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
 
 
+@pytest.mark.slow
 def test_the_export_command(tmp_path: Path, tiny_backbone: BackboneParams, photos: Path) -> None:
     """It requires images to compare on, prints the largest difference, and never writes into the bundle."""
     folder = written(tmp_path / "b", make_bundle(tiny_backbone, track="finetune", views=1))

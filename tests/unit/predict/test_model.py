@@ -46,6 +46,7 @@ def by_hand(backbone: BackboneParams, paths: list[Path]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("track", ["head", "finetune"])
 @pytest.mark.parametrize(("batch", "num_images"), [(None, 1), (2, 1), (7, 1), (None, 10**6)])
+@pytest.mark.slow
 def test_logits_are_those_of_the_network_and_the_head(
     bundles: dict[str, Path], tiny_backbone: BackboneParams, photos: Path, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path, track: str, batch: int | None, num_images: int,
@@ -60,6 +61,7 @@ def test_logits_are_those_of_the_network_and_the_head(
     assert len(list((tmp_path / "engines").glob("*.onnx"))) == (num_images > 1)
 
 
+@pytest.mark.slow
 def test_a_damaged_cached_graph_is_exported_again(
     bundles: dict[str, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +185,7 @@ def test_a_wrong_coverage_is_an_error(tmp_path: Path, tiny_backbone: BackbonePar
         load(folder).predict([], coverage=0.9)
 
 
+@pytest.mark.slow
 def test_weights_are_found_by_their_digest(
     bundles: dict[str, Path], tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +207,7 @@ def test_weights_are_found_by_their_digest(
         find_backbone(packaged, "last", None)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_predicts_in_full_precision(
     tiny_backbone: BackboneParams, tmp_path: Path, photos: Path
 ) -> None:

@@ -321,6 +321,7 @@ def test_wrong_folders_are_errors_before_the_model_is_loaded(
         run(parse([str(bundle), str(photos), "--explain", str(tmp_path / "e")]))
 
 
+@pytest.mark.slow
 def test_the_predict_command(bundle: Path, photos: Path, tmp_path: Path) -> None:
     """It runs in any folder; rows go to standard output and messages to standard error; --strict gives exit code 1."""
     (photos / "red" / "broken.png").write_bytes(b"")
@@ -335,6 +336,7 @@ def test_the_predict_command(bundle: Path, photos: Path, tmp_path: Path) -> None
     assert done.stderr == "predict: 5 images, 1 of which cannot be read (--strict)\n"
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_show(bundle: Path, photos: Path) -> None:
     """They are shown as escapes."""
     shutil.copy(photos / "red" / "1.png", photos / "red" / "\N{HONEYBEE}.png")

@@ -196,7 +196,7 @@ def test_the_cache_of_thumbnails_is_limited(
         read.append(path)
         return ""
 
-    monkeypatch.setattr(f"{module}.thumbnail", thumbnail)
+    monkeypatch.setattr(f"{module}.training_thumbnail", thumbnail)
     monkeypatch.setattr(f"{module}._MAX_THUMBNAILS", 5)
     explainer = Explainer(model, None, folder)
     (one,) = model.predict([photo], num_nearest=20)
@@ -634,6 +634,7 @@ def test_a_wrong_command_line_gives_one_line(capsys: pytest.CaptureFixture[str])
         assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_a_signal(bundle: Path, tmp_path: Path, photo: bytes) -> None:
     """It answers over loopback, stops at either signal with exit code 0, and a used port is an error of one line."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

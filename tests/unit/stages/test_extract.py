@@ -243,6 +243,7 @@ class MeanEngine:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 10**6), st.booleans())
+@pytest.mark.slow
 def test_the_pipeline_keeps_order_and_loses_nothing(
     photos: Path, batch: int, num_workers: int, memory: int, mirrored: bool
 ) -> None:
@@ -335,6 +336,7 @@ def test_onnx_on_another_device_is_refused(
         extract(index_of(photos), extract_params(photos, tiny_backbone, runtime={"engine": "onnx"}), tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_mistakes_in_the_backbone_are_told_as_they_are(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path
 ) -> None:
@@ -376,6 +378,7 @@ def test_a_graph_that_does_not_load_is_no_export(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_export_that_cannot_be_written_is_told(tiny_backbone: BackboneParams, tmp_path: Path) -> None:
     """Where the store has no room for the graph, the message names the folder."""
     (tmp_path / "full").write_text("no folder")

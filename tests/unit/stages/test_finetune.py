@@ -202,6 +202,7 @@ def test_the_start_is_kept_unless_an_epoch_is_clearly_better(log_loss: float, er
 @pytest.mark.parametrize("unfreeze", ["all", "layer4", "head"])
 @pytest.mark.parametrize("batch_norm", ["train", "frozen"])
 @pytest.mark.parametrize("augmentation", ["none", "crop"])
+@pytest.mark.slow
 def test_only_what_is_unfrozen_moves(
     tune: Tune, tiny_backbone: BackboneParams, unfreeze: str, batch_norm: str, augmentation: str
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_frozen_prefix_runs_once_and_changes_nothing(tune: Tune, monkeypatch: 
         np.testing.assert_allclose(values, tensors_of(every_time)[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
     """With a constant rate and no augmentation the training loss goes to nearly nothing."""
     tuned = tune(
@@ -266,6 +268,7 @@ def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
     ],
     ids=["default", "mixup", "prefix"],
 )
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, Any]) -> None:
     """A run that was stopped after an epoch ends with the weights, the history and the logits of an undisturbed one."""
     whole = tune(epochs=4, **changes)
@@ -288,6 +291,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, An
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.usefixtures("keep_last")
+@pytest.mark.slow
 def test_half_precision_learns_nearly_the_same(tune: Tune, precision: str) -> None:
     """Forward passes in half precision, with weights in full, end near those in full, and not on the same bits."""
     full, half = (tensors_of(tune(precision=name, augmentation__kind="none")) for name in ("float32", precision))
@@ -300,6 +304,7 @@ def test_half_precision_learns_nearly_the_same(tune: Tune, precision: str) -> No
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a compiler")
 @pytest.mark.usefixtures("keep_last")
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(tune: Tune) -> None:
     """`runtime.compile` compiles the network, and changes no result beyond rounding."""
     torch._dynamo.reset()
@@ -347,6 +352,7 @@ def test_another_runs_checkpoint_is_not_taken(tune: Tune, change: dict[str, Any]
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "noise"])
+@pytest.mark.slow
 def test_a_damaged_or_foreign_checkpoint_is_told_and_not_used(
     tune: Tune, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -578,6 +584,7 @@ def _train_rank(rank: int, folder: str, params: Params, path: str) -> None:
 
 
 @pytest.mark.usefixtures("keep_last")
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_backbone: BackboneParams) -> None:
     """Gradients of two gloo processes add up to those of the whole batch, also where batches are uneven."""
     options: dict[str, Any] = {

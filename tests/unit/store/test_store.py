@@ -192,6 +192,7 @@ def embedded_digests(root: Path) -> Counter[bytes]:
     return counts
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_continued(tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, warm: Path) -> None:
     """Killed at 30 random moments, the work ends with the bytes of an undisturbed run, and no shard is made twice."""
     photos, out = tmp_path / "photos", tmp_path / "f.h5"
@@ -226,6 +227,7 @@ def test_a_killed_run_is_continued(tiny_backbone: BackboneParams, engines: Path,
     assert not list(tmp_path.glob(".f.h5.*"))
 
 
+@pytest.mark.slow
 def test_two_runs_share_one_store(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, engines: Path, warm: Path
 ) -> None:
@@ -563,6 +565,7 @@ def test_upkeep_waits_for_no_one_and_breaks_no_run(photos: Path, tiny_backbone: 
         pass
 
 
+@pytest.mark.slow
 def test_the_upkeep_commands(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
     """`stat`, `verify`, `prune` and `gc` work from the project's root on the store of HEADSTART_STORE."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
