@@ -24,18 +24,18 @@ def build_index(
 ) -> list[IndexRow]:
     """Return a row for every file of a folder, in the order of their paths.
 
-    Of files with the same bytes, the first by path is used and the others are `duplicate`.
+    Of several files with the same bytes, the first by path is used; the others are `duplicate`.
 
     Args:
-        root: The data set's folder.
-        listing: What it holds.
+        root: Folder of the data set.
+        listing: Files of the folder.
         params: Which files are images.
         num_workers: Number of threads or processes that read and decode. It does not change the result.
         record: Record of the last run. Unchanged files are not read again; files that are read are added. It does not
             change the result.
 
     Raises:
-        DataError: It holds no usable image; the message counts what it does hold.
+        DataError: The folder has no usable image. The message counts its files by state.
     """
     rows, changed = [], []
     for path, stamp in listing.files.items():
@@ -55,21 +55,21 @@ def build_index(
     finally:
         if record:
             record.save()
-    # By digest too: a name that is not UTF-8 is shown as another file may be called.
+    # By digest too: a name that is not UTF-8 is shown as text, and another file may have that name.
     rows.sort(key=lambda row: (row.path, row.digest))
     rows = _mark_duplicates(rows)
     assert len(rows) == len(listing.files), "every file has one row"
     if not any(row.status in USABLE for row in rows):
         examples = "; ".join(f"{row.path}: {row.reason}" for row in rows[:3])
         raise DataError(
-            f"data.path: {root} holds no usable image ({describe_states(rows)}); expected <class>/<image>. "
+            f"data.path: {root} has no usable image ({describe_states(rows)}); expected <class>/<image>. "
             f"{examples}".rstrip()
         )
     return rows
 
 
 def describe(rows: Sequence[IndexRow]) -> str:
-    """Return the sums as a table: files by state and reason, the most frequent reasons of each state."""
+    """Return the counts of files by state, with the most frequent reasons of each state, in several lines."""
     counts = count_states(rows)
     first: dict[tuple[str, str], str] = {}
     for row in rows:
@@ -89,41 +89,42 @@ def describe(rows: Sequence[IndexRow]) -> str:
 
 
 def check_bad(rows: Sequence[IndexRow], params: IndexParams) -> None:
-    """Refuse a data set with more quarantined files than the params allow.
+    """Raise if more files are quarantined than the params allow.
 
     Raises:
-        DataError: One is too many for `on_bad: fail`, or they are more than `max_bad_fraction` of what was read.
+        DataError: A file is quarantined and `on_bad` is `fail`, or more than `max_bad_fraction` of the files that
+            were read are quarantined.
     """
     bad = [row for row in rows if row.status == "quarantined"]
     num_read = sum(row.status != "skipped" for row in rows)
     examples = "; ".join(f"{row.path!r}: {row.reason}" for row in bad[:3])
     if bad and params.on_bad == "fail":
         raise DataError(
-            f"{len(bad)} of {num_read} files are no usable image, and index.on_bad is fail: {examples} (data/index.csv "
-            "lists all). Mend or remove them, or set index.on_bad to quarantine."
+            f"{len(bad)} of {num_read} files cannot be used as images, and index.on_bad is fail: {examples} "
+            "(data/index.csv lists all). Repair or remove them, or set index.on_bad to quarantine."
         )
     if len(bad) > params.max_bad_fraction * num_read:
         raise DataError(
-            f"{len(bad)} of {num_read} files are no usable image, more than index.max_bad_fraction "
-            f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). A broken copy? Mend or remove "
+            f"{len(bad)} of {num_read} files cannot be used as images, more than index.max_bad_fraction "
+            f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). A broken copy? Repair or remove "
             "them, or raise index.max_bad_fraction."
         )
 
 
 def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction: float) -> None:
-    """Refuse a folder that has far fewer files than when it was last indexed, before its numbers replace the old ones.
+    """Raise if a folder has far fewer files than when it was last indexed.
 
-    Somebody with a part of the team's photos would otherwise get other splits and scores, and nobody would know why.
+    Otherwise somebody with a part of the team's photos would get other splits and scores, and nobody would know why.
 
     Args:
-        num_files: Files in the folder now.
-        folder: As `data.path` names it.
-        lock: dvc.lock, which has the number of files of the last run; without it, or for another folder, nothing is
+        num_files: Number of files in the folder now.
+        folder: The folder, as `data.path` names it.
+        lock: dvc.lock, which has the number of files of the last run. Without it, or for another folder, nothing is
             compared.
-        max_removed_fraction: Largest fraction of them that may be gone.
+        max_removed_fraction: Largest fraction of these files that may be gone.
 
     Raises:
-        DataError: More are gone.
+        DataError: More files are gone.
     """
     try:
         deps = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]["index"]["deps"]
@@ -132,14 +133,14 @@ def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction
         return
     if last - num_files > max_removed_fraction * last:
         raise DataError(
-            f"data.path: {folder} has {num_files} files, and had {last} when {lock} was written: a partial copy? Bring "
+            f"data.path: {folder} has {num_files} files, and had {last} when {lock} was written: a partial copy? Copy "
             "all of them; or, to work without images, move the folder away and run: dvc repro --pull --allow-missing. "
             "If they were removed on purpose, raise index.max_removed_fraction for one run."
         )
 
 
 def _skipped(path: str, params: IndexParams) -> IndexRow | None:
-    """Return the row of a file that is not looked into, by its name alone."""
+    """Return the row of a file that is skipped because of its name; None for others."""
     if path.startswith(".") or "/." in path:
         reason = "hidden"
     else:

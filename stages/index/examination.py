@@ -1,4 +1,4 @@
-"""Examining: what a file is, by reading and decoding it; many files in processes, for Python works in one thread."""
+"""The examination of files: each is read, hashed and decoded. Many files are shared between processes."""
 
 import errno
 import gc
@@ -18,19 +18,19 @@ from headstart.base.threads import in_order
 from headstart.imaging.decode import ImageError, decode
 from headstart.tables.index import IndexRow
 
-# Starting processes takes as long as this many small files in threads.
+# Starting processes takes as long as examining this many small files in threads.
 _MANY = 4000
 _CHUNK = 100
 
 
 def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: int) -> Iterator[IndexRow]:
-    """Give each file's row, in order; neither the number of workers nor their kind changes any.
+    """Give the row of each file, in order. The number and kind of workers change no row.
 
     Args:
-        root: The data set's folder.
+        root: Folder of the data set.
         paths: Paths of files below it.
-        max_pixels: Largest picture that is decoded.
-        num_workers: Threads or processes.
+        max_pixels: Largest width x height that is decoded.
+        num_workers: Number of threads or processes.
 
     Raises:
         DataError: A process died.
@@ -39,8 +39,8 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
         yield from in_order(lambda path: examine(root, path, max_pixels), paths, num_workers)
         return
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
-    # One more than there are cores: somebody always waits for a disk, or for work.
+    spawn = multiprocessing.get_context("spawn")  # fork would copy locks that other threads hold
+    # One more than there are cores: one process always waits for a disk or for work.
     with ProcessPoolExecutor(num_workers + 1, spawn, initializer=_start_process) as pool:
         results = pool.map(partial(_examine_chunk, root, max_pixels), chunks)
         for chunk in chunks:
@@ -48,8 +48,8 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
                 yield from next(results)
             except BrokenProcessPool as error:
                 raise DataError(
-                    f"a process died while it decoded {chunk[0]!r} or a file soon after it: for want of memory, or "
-                    "by a file that the decoder does not survive. Lower runtime.workers (to 1 to find the file)."
+                    f"a process died while it decoded {chunk[0]!r} or one of the files after it: out of memory, or a "
+                    "file that crashes the decoder. Lower runtime.workers (1 finds the file)."
                 ) from error
 
 
@@ -57,15 +57,15 @@ def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
     """Read, hash and decode one file.
 
     Args:
-        root: The data set's folder.
+        root: Folder of the data set.
         path: Path of the file below it.
-        max_pixels: Largest picture that is decoded.
+        max_pixels: Largest width x height that is decoded.
 
     Returns:
-        Its row: `ok`, `repaired`, `quarantined` or, if it is no file at all, `skipped`.
+        The row of the file: `ok`, `repaired`, `quarantined`, or `skipped` if it is not a regular file.
     """
     try:
-        # Without waiting: a pipe would wait for ever for somebody to write.
+        # Non-blocking: opening a pipe would wait forever for a writer.
         with os.fdopen(os.open(f"{root}/{path}", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return unread(path, "skipped", "not a regular file")
@@ -85,7 +85,7 @@ def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
 
 
 def unread(path: str, status: str, reason: str) -> IndexRow:
-    """Return the row of a file whose bytes are not known."""
+    """Return the row of a file that was not read."""
     return IndexRow(path, digest="", format="", width=0, height=0, status=status, reason=reason)
 
 
@@ -94,5 +94,5 @@ def _examine_chunk(root: Path, max_pixels: int, paths: Sequence[str]) -> list[In
 
 
 def _start_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's to handle
-    gc.disable()  # decoding makes no cycles
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles interrupts
+    gc.disable()  # decoding makes no reference cycles

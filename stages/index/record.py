@@ -1,6 +1,6 @@
-"""The record: what was found in files that have not changed since, so that they need not be read again.
+"""The record: what the last run found in each file, so that unchanged files are not read again.
 
-It is private and no stage's output: without it, or with a damaged one, the index is the same and only takes longer.
+It is private and not an output of a stage. Without it, or if it is damaged, the index is the same and takes longer.
 """
 
 import json
@@ -23,10 +23,10 @@ _NUM_COLUMNS = 9  # stamp (3), digest, format, width, height, status, reason
 
 
 class Record:
-    """Rows of files by path and stamp, for one folder.
+    """Rows of the files of one folder, by path and stamp.
 
     Args:
-        folder: The data set's.
+        folder: Folder of the data set.
         max_pixels: Largest width x height that is decoded.
 
     Attributes:
@@ -44,7 +44,7 @@ class Record:
         self._saved = time.monotonic()
 
     def find(self, path: str, stamp: Stamp | None) -> IndexRow | None:
-        """Return the row of a file that is as it was, else None."""
+        """Return the row of a file that has not changed, else None."""
         known = self._known.get(path)
         if known is None or known[:3] != stamp:
             return None
@@ -52,10 +52,10 @@ class Record:
         return IndexRow(path, *known[3:])
 
     def add(self, row: IndexRow, stamp: Stamp | None) -> None:
-        """Remember a file that was examined, if it is sure to get another stamp when it changes; save now and then.
+        """Remember an examined file, if a change is sure to give it another stamp. Saves from time to time.
 
         Args:
-            row: What was found.
+            row: Row of the file.
             stamp: Stamp of the file before it was read.
         """
         if stamp is not None and row.digest and stamp[1] < self._newest:

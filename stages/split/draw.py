@@ -1,4 +1,4 @@
-"""Drawing: which images, or groups of images, are held back, by chance or by hash."""
+"""The draw: which images, or groups of images, become the test set, at random or by hash."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -12,12 +12,12 @@ from stages.split.params import SplitParams
 
 
 def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
-    """Return the split of every image: of each class its fractions, rounded, at least one image for each split.
+    """Return the split of every image. Each class has its fractions, rounded, with at least one image in each split.
 
     The draw depends on the images' bytes and labels, not on their names or order.
 
     Args:
-        images: In the order of their digests.
+        images: Images in the order of their digests.
         params: Fractions and seed.
 
     Raises:
@@ -32,7 +32,7 @@ def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[st
     if lonely:
         raise DataError(
             f"classes with too few images: {_shown(lonely)}; expected at least {least}, one for each of train, "
-            f"{', '.join(fractions)}. Add images, drop theirs in split.label_fixes, or set split.method to hash."
+            f"{', '.join(fractions)}. Add images, drop the classes in split.label_fixes, or set split.method to hash."
         )
     random = np.random.default_rng(params.seed)
     splits = ["train"] * len(images)
@@ -50,13 +50,13 @@ def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[st
 
 
 def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
-    """Return the split of every image: whole groups, such that each class comes near its fractions.
+    """Return the split of every image. Groups stay whole, and each class comes near its fractions.
 
-    Groups are shuffled and looked at one by one, the largest first; one is held back if that brings the classes of its
-    images nearer to their share. Every class keeps an image to train on and has one in every split.
+    Groups are shuffled, then considered one by one, the largest first. A group is held back if that brings the classes
+    of its images nearer to their fractions. Every class has an image in every split.
 
     Args:
-        images: Each with a group.
+        images: Images, each with a group.
         params: Fractions and seed.
 
     Raises:
@@ -79,7 +79,7 @@ def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[st
             return split_of[group] == "train" and all(left[label] > num_after for label in counts[group])
 
         def gain(group: str, fraction: float = fraction, held: Counter[str] = held) -> float:
-            """Below 0 if its images bring the classes nearer to their share."""
+            """Return a number below 0 if the images of a group bring the classes nearer to their fractions."""
             return sum(
                 (abs(held[label] + count - fraction * totals[label]) - abs(held[label] - fraction * totals[label]))
                 / totals[label]
@@ -99,22 +99,22 @@ def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[st
                 candidates = [group for group in reversed(order) if counts[group][label] and may_leave(group)]
                 if not candidates:
                     raise DataError(_too_few_groups(label, split, counts))
-                hold(min(candidates, key=gain))  # it may serve other classes too
+                hold(min(candidates, key=gain))  # the group may help other classes too
     return [split_of[str(image.group)] for image in images]
 
 
 def draw_by_hash(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
-    """Return the split of every image by a hash of its group or, without groups, of its bytes.
+    """Return the split of every image, by a hash of its group or, without groups, of its bytes.
 
-    What an image gets depends on nothing else, so images that are added move no others; for that the fractions hold on
-    average only, and no class is sure of its share.
+    The split of an image depends on nothing else, so new images never move old ones. The fractions hold only on
+    average, and a class may get fewer images than its fraction.
 
     Args:
-        images: In any order.
+        images: Images, in any order.
         params: Fractions and seed.
 
     Raises:
-        DataError: A class has no image to train on, or no image at all is reported.
+        DataError: A class has no image to train on, or the test set is empty.
     """
     splits = []
     for image in images:
@@ -131,11 +131,11 @@ def draw_by_hash(images: Sequence[LabelledImage], params: SplitParams) -> list[s
     absent = sorted({image.label for image in images} - trained)
     if absent:
         raise DataError(
-            f"classes without an image to train on, as the hash falls: {absent}. Add images of them, drop theirs in "
+            f"the hash split leaves these classes without training images: {absent}. Add images, drop the classes in "
             "split.label_fixes, change split.seed, or set split.method to stratified."
         )
     if "test" not in splits:
-        raise DataError("no image is reported on, as the hash falls. Raise split.test_fraction, or change split.seed.")
+        raise DataError("the hash split leaves the test set empty. Raise split.test_fraction, or change split.seed.")
     return splits
 
 
@@ -150,7 +150,7 @@ def _shown(counts: Mapping[str, int]) -> str:
 def _too_few_groups(label: str, split: str, counts: Mapping[str, Counter[str]]) -> str:
     groups = [group for group, labels in counts.items() if labels[label]]
     return (
-        f"class {label!r} has images in {len(groups)} group(s), the first {groups[0]!r}: none can be held back for "
-        f"{split} without leaving some class nothing to train on. Add groups with images of it, drop its images in "
+        f"class {label!r} has images in {len(groups)} group(s), the first {groups[0]!r}: none can become "
+        f"{split} without leaving a class without training images. Add groups with images of it, drop its images in "
         "split.label_fixes, or set split.method to hash."
     )

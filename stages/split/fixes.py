@@ -1,4 +1,4 @@
-"""Label fixes: a small file of corrections, by people, that leaves the photos where they are."""
+"""Label fixes: a small file in which people correct labels. The photos stay where they are."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ class Fix:
 
     Attributes:
         image: Path as in the index, or sha256 of the file.
-        label: The class that it is, or `drop`.
+        label: The right class, or `drop`.
         where: File and row, for messages.
     """
 
@@ -32,10 +32,10 @@ class Fix:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Images after the corrections.
+    """Images with corrected labels.
 
     Attributes:
-        images: Without those that were dropped.
+        images: All images except the dropped ones.
         num_relabelled: Images (with their copies) that have another label now.
         num_dropped: Images (with their copies) that were dropped.
     """
@@ -46,12 +46,12 @@ class Fixed:
 
 
 def read_fixes(path: Path) -> list[Fix]:
-    """Read `image, label, who, why`.
+    """Read a file with the columns `image, label, who, why`.
 
     Raises:
-        DataError: The file cannot be read, its columns are others, or a cell that is needed is empty.
+        DataError: The file cannot be read, has other columns, or lacks an image or a label.
     """
-    header, lines = read_foreign_csv(path, f"split.label_fixes, of which the head {','.join(_COLUMNS)} is enough")
+    header, lines = read_foreign_csv(path, f"split.label_fixes (the header {','.join(_COLUMNS)} alone is enough)")
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}")
     fixes = []
@@ -63,15 +63,15 @@ def read_fixes(path: Path) -> list[Fix]:
 
 
 def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixes: Sequence[Fix]) -> Fixed:
-    """Give images the labels that the fixes say; an image's copies are fixed with it.
+    """Apply the fixes to images. A fix also applies to copies of its image.
 
     Args:
-        images: With their labels so far.
-        index: The index, to tell an image that is not used from one that is not there.
-        fixes: In any order.
+        images: Images with the labels of folders or table.
+        index: The index. It tells an unused image from one that does not exist.
+        fixes: Corrections, in any order.
 
     Raises:
-        DataError: A fix names an image that is not there or not used, a class that is not there, or an image that
+        DataError: A fix names an image that does not exist or is not used, an unknown class, or an image that
             another fix names too.
     """
     digests = {row.path: row.digest for row in index} | {row.digest: row.digest for row in index if row.digest}
@@ -83,19 +83,22 @@ def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixe
         digest = digests.get(fix.image)
         if digest is None:
             raise DataError(
-                f"{fix.where}: {fix.image!r} is no image of this data set{_near(fix.image, list(digests))}. {_OTHER}"
+                f"{fix.where}: {fix.image!r} is not an image of this data set"
+                f"{_near(fix.image, list(digests))}. {_OTHER}"
             )
         if digest not in labelled:
             why = states.get(digest, "not read") if states.get(digest) not in LABELLED else "not in the table"
             raise DataError(f"{fix.where}: {fix.image!r} is not used ({why}: data/index.csv). Remove the row.")
         if digest in chosen:
             raise DataError(
-                f"{fix.where}: {fix.image!r} is fixed by {chosen[digest].where} already. Remove one of them."
+                f"{fix.where}: {fix.image!r} is already fixed by {chosen[digest].where}. Remove one of them."
             )
         if fix.label == DROP and DROP in classes:
             raise DataError(f"{fix.where}: a class is called {DROP!r} too. Give the class another name.")
         if fix.label not in (DROP, *classes):
-            raise DataError(f"{fix.where}: {fix.label!r} is no class{_near(fix.label, classes)}, nor `drop`. {_OTHER}")
+            raise DataError(
+                f"{fix.where}: {fix.label!r} is not a class{_near(fix.label, classes)} and not `drop`. {_OTHER}"
+            )
         chosen[digest] = fix
     changed = {
         image.row.digest

@@ -1,4 +1,4 @@
-"""The layout of the data set: what its folders, or the user's table, say of labels, splits and groups."""
+"""The layout of the data set: labels, splits and groups, as its folders or the user's table give them."""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from headstart.tables.index import USABLE, IndexRow, LabelRow
 from headstart.tables.names import SPLIT_NAMES
 from stages.split.params import SplitParams
 
-# A copy is looked at too: it may lie in another split, or under another label.
+# Copies count here too: a copy may lie in another split or have another label.
 LABELLED = (*USABLE, "duplicate")
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """What is said of an image.
+    """An image with what folders or table say about it.
 
     Attributes:
         row: Its row of the index.
         label: Its class.
-        split: `train`, `val` or `test`; None where the data set does not say.
+        split: `train`, `val` or `test`; None if the data set does not say.
         group: Name of the images that belong together; None if the data set does not say.
     """
 
@@ -33,12 +33,12 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is said of all images.
+    """All images with what folders or table say about them.
 
     Attributes:
-        images: Usable ones and their copies, in the index's order.
+        images: Usable images and their copies, in the order of the index.
         source: `folders` or `table`.
-        notes: What the user should know, in sentences.
+        notes: Sentences that the user should read.
     """
 
     images: Sequence[LabelledImage]
@@ -47,12 +47,12 @@ class Layout:
 
 
 def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: SplitParams) -> Layout:
-    """Label images by the table, if there is one, else by their folders.
+    """Label images by the table if there is one, else by their folders.
 
     Args:
         index: The index.
         table: Rows of the user's table; empty without one.
-        params: How folders are to be read, and what groups are.
+        params: How to read folders, and what groups are.
 
     Raises:
         DataError: An image lies in no class folder, only some of the top folders are split folders, a path has no
@@ -73,7 +73,7 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
     if strange:
         raise DataError(
             f"split.group: {params.group!r} finds no group in {len(strange)} of {len(layout.images)} paths, the first "
-            f"{strange[0]!r}; expected one in every path below data.path"
+            f"{strange[0]!r}; expected a group in every path below data.path"
         )
     return Layout(images, layout.source, layout.notes)
 
@@ -91,7 +91,7 @@ def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequ
     notes = []
     unlisted = [row.path for row in rows if row.path not in said]
     if unlisted:
-        notes.append(f"{len(unlisted)} images are not in the table and have no part in this, the first {unlisted[0]!r}")
+        notes.append(f"{len(unlisted)} images are not in the table and are not used, the first {unlisted[0]!r}")
     states = {row.path: f"{row.status}: {row.reason}" for row in index if row.status not in LABELLED}
     unusable = [row.path for row in table if row.path in states]
     if unusable:
@@ -103,12 +103,12 @@ def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequ
 def _read_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow], params: SplitParams) -> Layout:
     """Read `<class>/...` or, with given splits, `<split>/<class>/...`.
 
-    Split folders are meant when every top folder is called train, val (valid, validation) or test, and `train` and
-    another one are there. A single folder called `train` beside others, with images right in it, is a class of trains.
+    The top folders are split folders if each is called train, val (valid, validation) or test, and `train` and another
+    one exist. A single folder called `train` beside others, with images directly in it, is a class of trains.
     """
     parts = [PurePosixPath(row.path).parts for row in rows]
     tops = {names[0] for names in parts if len(names) > 1}
-    # A split folder is one also when all its files are damaged: without it, another split would be reported in silence.
+    # A split folder counts even if all its files are damaged. Else another split would silently be the test set.
     bare = {row.path.split("/")[0] for row in index if row.status == "quarantined" and "/" in row.path} - tops
     bare = {top for top in bare if top.lower() in SPLIT_NAMES}
     tops |= bare
@@ -123,7 +123,7 @@ def _read_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow], params: S
         )
     if given and params.method == "auto" and params.reported != "val" and "test" in map(str.lower, bare):
         raise DataError(
-            "the split folder `test` has files but no usable image (data/index.csv says why). Mend them, remove the "
+            "the split folder `test` has files but no usable image (data/index.csv says why). Repair them, remove the "
             "folder, or set split.reported to val."
         )
     start = 1 if given else 0
@@ -132,7 +132,7 @@ def _read_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow], params: S
     if loose:
         shape = "/".join(["<split>"] * start + ["<class>"] * (least - start) + ["<image>"])
         raise DataError(
-            f"{len(loose)} image(s) lie in no class folder, the first {loose[0]!r}; expected {shape}. "
+            f"{len(loose)} image(s) are in no class folder, the first {loose[0]!r}; expected {shape}. "
             "Move them into class folders, or out of the data set."
         )
     deeper = [row.path for row, names in zip(rows, parts, strict=True) if len(names) > least + 1]

@@ -1,4 +1,4 @@
-"""The partition: which images are trained on and which are reported on."""
+"""The partition: which images are trained on and which are the test set."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from stages.split.params import SplitParams
 
 @dataclass(frozen=True)
 class Partition:
-    """Every image's side.
+    """The split of every image.
 
     Attributes:
-        rows: In the order of their digests.
+        rows: Rows of the split table, in the order of their digests.
         origin: Where the splits come from, in a sentence.
-        num_across_splits: Images whose bytes are in more than one given split.
-        num_conflicts: Images that were dropped because their copies contradict each other.
+        num_across_splits: Images with copies in more than one given split.
+        num_conflicts: Images that are not used because their copies have different labels or groups.
     """
 
     rows: Sequence[SplitRow]
@@ -29,19 +29,19 @@ class Partition:
 
 
 def partition(images: Sequence[LabelledImage], source: str, params: SplitParams) -> Partition:
-    """Give every image a split; of copies only one takes part, so that they are on one side.
+    """Give every image a split. Of several copies only one is used.
 
-    Splits that the data set gives are kept, unless `split.method` says otherwise. Then the reported split is `test`, or
-    `val` where there is no `test`, and its rows are called `test`; of copies in several splits the reported one counts.
+    Given splits are kept, unless `split.method` says otherwise. The test set is then `test`, or `val` if there is no
+    `test`; its rows are called `test`. If copies lie in several splits, the one in the test set is used.
 
     Args:
         images: All images and copies, with what folders or table say of each.
         source: Where the labels come from, for the printed sentence.
-        params: What to do.
+        params: The section `split`.
 
     Raises:
-        DataError: Fewer than two classes, copies that contradict each other, a split without images, a group in two
-            given splits, or a class with too few images; says which and what would work.
+        DataError: Fewer than two classes, copies with different labels or groups, a split without images, a group in
+            two given splits, or a class with too few images. The message says which, and what would work.
     """
     copies = defaultdict(list)
     for image in images:
@@ -92,13 +92,13 @@ def _given(
     reported = params.reported if params.reported != "auto" else "test" if found["test"] else "val"
     if not found[reported] or not found["train"]:
         raise DataError(
-            f"the {source} give the splits {sorted(str(split) for split in found)}, and {reported} is to be reported "
-            "on (split.reported); expected images in it and in train"
+            f"the {source} give the splits {sorted(str(split) for split in found)}, and {reported} is to be the "
+            "test set (split.reported); expected images in it and in train"
         )
     if reported == "val" and found["test"]:
         raise DataError(
             f"split.reported is val, but there are {found['test']} images in test, which would be trained on. Remove "
-            "them, or report on test."
+            "them, or set split.reported to test."
         )
     images = [min(same, key=lambda image: (image.split != reported, image.row.path)) for same in copies]
     trained = {image.label for image in images if image.split != reported}
@@ -106,7 +106,7 @@ def _given(
     if absent:
         raise DataError(
             f"classes without an image to train on: {absent}; each is in `{reported}` only, or its training images "
-            f"have the same bytes as images of `{reported}`, which count there. Add some, or remove the class."
+            f"are copies of images of `{reported}`, and those count. Add images, or remove the class."
         )
     sides = defaultdict(set)
     for image in images:
@@ -116,15 +116,17 @@ def _given(
     if divided:
         raise DataError(
             f"{len(divided)} group(s) are divided, the first {divided[0]!r} between {sorted(sides[divided[0]])}. Move "
-            "its images into one of them, or set split.method to stratified, which draws whole groups."
+            "its images into one split, or set split.method to stratified, which draws whole groups."
         )
     rows = [_row(image, "test" if image.split == reported else str(image.split)) for image in images]
-    origin = f"given by the {source}; reported on `{reported}`"
+    origin = f"given by the {source}; the test set is `{reported}`"
     if params.reported == "auto" and reported == "val":
         origin += " (there is no test)"
     num_across = sum(len({image.split for image in same}) > 1 for same in copies)
     if num_across:
-        origin += f"; {num_across} images are in more than one split and count in the reported one, or once"
+        origin += (
+            f"; {num_across} images have copies in more than one split; the copy in the test set counts, or one of them"
+        )
     return rows, origin, num_across
 
 

@@ -70,7 +70,7 @@ def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
 
     assert parted[0].rows == parted[1].rows
     assert len(parted[0].rows) == 397
-    assert parted[1].origin == "given by the table; reported on `val` (there is no test)"
+    assert parted[1].origin == "given by the table; the test set is `val` (there is no test)"
 
 
 def test_ants_and_bees_by_a_local_torchvision_file(project: Project, ants_bees: Path, squeezenet: Path) -> None:

@@ -230,7 +230,7 @@ def test_given_folders_are_kept() -> None:
     )
 
     assert splits(parted.rows) == {"train": {"a": 3, "b": 3}, "val": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
-    assert parted.origin == "given by the folders; reported on `test`"
+    assert parted.origin == "given by the folders; the test set is `test`"
 
 
 def test_val_is_reported_where_there_is_no_test() -> None:
@@ -239,10 +239,10 @@ def test_val_is_reported_where_there_is_no_test() -> None:
     parted = divide(rows)
 
     assert splits(parted.rows) == {"train": {"a": 3, "b": 3}, "test": {"a": 2, "b": 2}}
-    assert parted.origin == "given by the folders; reported on `val` (there is no test)"
+    assert parted.origin == "given by the folders; the test set is `val` (there is no test)"
     declared = divide(rows, reported="val")
     assert declared.rows == parted.rows
-    assert declared.origin == "given by the folders; reported on `val`"
+    assert declared.origin == "given by the folders; the test set is `val`"
 
 
 def test_a_reported_split_without_a_usable_image_is_told() -> None:
@@ -311,7 +311,7 @@ def test_of_copies_across_given_splits_the_reported_one_counts(reported: str) ->
         assert splits(found.rows) == {"train": {"a": 2, "b": 3}, "test": {"a": 1, "b": 1}}
         assert f"{reported}/a/atr0.png" in {row.path for row in found.rows}
         assert found.num_across_splits == 1
-        assert "1 images are in more than one split" in found.origin
+        assert "1 images have copies in more than one split" in found.origin
 
 
 def test_only_usable_files_take_part() -> None:
@@ -348,7 +348,7 @@ def test_a_table_says_what_folders_would() -> None:
     layout = read_layout(more, [*table, LabelRow("bad.png", "a", "train", "")], split_params())
     assert partition(layout.images, layout.source, split_params()).rows == divide(rows).rows
     assert [note.split(",")[0] for note in layout.notes] == [
-        "1 images are not in the table and have no part in this",
+        "1 images are not in the table and are not used",
         "1 images of the table cannot be used",
     ]
 
@@ -406,17 +406,17 @@ def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=words):
             read_fixes(path)
-    with pytest.raises(DataError, match="of which the head image,label,who,why is enough: .*other.csv is not there"):
+    with pytest.raises(DataError, match="the header image,label,who,why alone is enough.: .*other.csv is not there"):
         read_fixes(tmp_path / "other.csv")
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is no image of this data set \(did you mean 'a/a1.png'\?\)"),
-        ([fix("0" * 64, "b")], "is no image of this data set. Fixes of another data set"),
-        ([fix("a/a1.png", "bb")], r"'bb' is no class \(did you mean 'b'\?\), nor `drop`"),
-        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "is fixed by fixes.csv: row 1 already"),
+        ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is not an image of this data set \(did you mean 'a/a1.png'\?\)"),
+        ([fix("0" * 64, "b")], "is not an image of this data set. Fixes of another data set"),
+        ([fix("a/a1.png", "bb")], r"'bb' is not a class \(did you mean 'b'\?\) and not `drop`"),
+        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "is already fixed by fixes.csv: row 1"),
         ([fix("a/bad.png", "b")], r"'a/bad.png' is not used \(quarantined: data/index.csv\)"),
     ],
 )
@@ -492,7 +492,7 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
     ("rows", "changes", "words"),
     [
         (classes({"a": 8}), {}, r"found 1 class\(es\) with images"),
-        (classes({"a": 8, "b": 8}) + index("loose.png"), {}, "lie in no class folder, the first 'loose.png'"),
+        (classes({"a": 8, "b": 8}) + index("loose.png"), {}, "are in no class folder, the first 'loose.png'"),
         (classes({"a": 8, "b": 8}), {"class_depth": 2}, "expected <class>/<class>/<image>"),
         (classes({"a": 8, "b": 1}), {}, r"classes with too few images: 'b' \(1\); expected at least 2.*train, test"),
         (
@@ -518,7 +518,7 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
         (
             classes({"a": 2, "b": 2}, "train/") + classes({"a": 1}, "val/"),
             {"reported": "test"},
-            r"the folders give the splits \['train', 'val'\], and test is to be reported on",
+            r"the folders give the splits \['train', 'val'\], and test is to be the test set",
         ),
         (
             classes({"a": 2, "b": 2}, "train/") + classes({"a": 1}, "val/") + classes({"a": 1}, "test/"),
@@ -533,14 +533,14 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
         (
             index(*(f"{'ab'[n % 2]}/p{n % 2}_{n}.png" for n in range(20))),
             {"group": "/(p.)_"},
-            r"class 'a' has images in 1 group\(s\), the first 'p0': none can be held back for test",
+            r"class 'a' has images in 1 group\(s\), the first 'p0': none can become test",
         ),
         (
             index("a/1.png", "b/2.png"),
             {"method": "hash", "test_fraction": 0.99},
-            "classes without an image to train on, as the hash falls",
+            "the hash split leaves these classes without training images",
         ),
-        (index("a/1.png", "b/2.png"), {"method": "hash", "test_fraction": 0.001}, "no image is reported on"),
+        (index("a/1.png", "b/2.png"), {"method": "hash", "test_fraction": 0.001}, "leaves the test set empty"),
     ],
 )
 def test_what_cannot_be_split_is_refused(rows: list[IndexRow], changes: dict[str, Any], words: str) -> None:
