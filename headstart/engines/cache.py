@@ -2,8 +2,8 @@
 
     <folder>/<name>-<sha256>.onnx    a graph; its digest tells whether it is whole
 
-Who keeps a graph puts all that it depends on into its name: params or a bundle's digest, the versions of the packages
-(`versions`) and our own code (`CODE`).
+The caller puts all that a graph depends on into its name: params or the digest of a bundle, and `made_by`, which has
+the versions of packages and our own code.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What every engine does, and which one is taken where."""
+"""The engine: what every engine does, and which one a device gets."""
 
 from typing import Protocol
 
@@ -18,9 +18,9 @@ class Engine(Protocol):
 
     Attributes:
         name: `onnx` or `torch`.
-        batch: Pictures in a forward pass. All passes have this size, because other sizes may take other kernels and
-            give other bits, and then an embedding would depend on how many images came after it.
-        num_parallel: Calls of `embed` that gain from running at the same time.
+        batch: Pictures in a forward pass. All passes have this size: another size may use other kernels and give other
+            bits, and then an embedding would depend on how many images came after it.
+        num_parallel: Number of calls of `embed` that are worth running at the same time.
         dims: Width of each layer, in the network's order.
     """
 
@@ -30,14 +30,14 @@ class Engine(Protocol):
     dims: dict[str, int]
 
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
-        """Return (B, dim) for each layer, in the spec's precision, of uint8 pixels (B, px, px, 3). Safe in threads."""
+        """Return embeddings (B, dim) for each layer, in the spec's precision, of uint8 pixels (B, px, px, 3)."""
         ...
 
 
 def choose_engine(runtime: RuntimeParams, device: str) -> str:
-    """Return the name of the engine for a device: a static rule, so that noise never decides.
+    """Return the name of the engine for a device. The rule is fixed, so that noise in timings never decides.
 
-    On a CPU ONNX Runtime was faster than torch for every family that was measured, 1.1 times (ViT-S) to 7.7 times
+    On a CPU ONNX Runtime was faster than torch for every family of networks measured, 1.1 times (ViT-S) to 7.7 times
     (EfficientNet-Lite0); docs/explanation/benchmarks.md has the table. Elsewhere torch.
     """
     if runtime.engine != "auto":
@@ -46,7 +46,7 @@ def choose_engine(runtime: RuntimeParams, device: str) -> str:
 
 
 def fill_up(pixels_BHWC: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
-    """Return the pictures, followed by blank ones up to a full batch."""
+    """Return the pictures, padded with blank ones to a full batch."""
     if len(pixels_BHWC) == batch:
         return pixels_BHWC
     blank = np.zeros((batch - len(pixels_BHWC), *pixels_BHWC.shape[1:]), dtype=np.uint8)

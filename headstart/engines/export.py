@@ -1,4 +1,4 @@
-"""Graphs: a network of torch as a file for ONNX Runtime, checked against torch before anybody has it."""
+"""The export: a torch network as a graph for ONNX Runtime, compared with torch before it is returned."""
 
 import logging
 import tempfile
@@ -18,22 +18,22 @@ from headstart.imaging.clock import Clock
 
 
 def make_graph(network: nn.Module, px: int, outputs: Sequence[str]) -> bytes:
-    """Return a network as an ONNX file's bytes, for batches of any length.
+    """Return a network as the bytes of an ONNX file, for batches of any length.
 
     Args:
-        network: In eval mode, on the CPU; uint8 (B, px, px, 3) to float32 (B, ...) for each output.
-        px: Side of the pictures.
-        outputs: Names of what it returns.
+        network: Network in eval mode, on the CPU. It turns uint8 (B, px, px, 3) into float32 (B, ...) for each output.
+        px: Side of the pictures in pixels.
+        outputs: Names of its outputs.
 
     Raises:
-        ExportError: It cannot be exported, or the graph gives other numbers.
+        ExportError: The network cannot be exported, or the graph gives other numbers.
     """
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, size=(2, px, px, 3), dtype=np.uint8)
     graph = _to_onnx(network, torch.from_numpy(pixels), outputs)
     try:
         rows = OnnxEngine(graph, 1, 2, "float32", Clock()).embed(pixels)
-    except BackboneError as error:  # it was exported, but does not run
+    except BackboneError as error:  # exported, but ONNX Runtime cannot run it
         raise ExportError(str(error)) from error
     with torch.inference_mode():
         for name, expected in zip(outputs, network(torch.from_numpy(pixels)), strict=True):
@@ -46,7 +46,7 @@ def make_graph(network: nn.Module, px: int, outputs: Sequence[str]) -> bytes:
 def _to_onnx(network: nn.Module, pixels: torch.Tensor, outputs: Sequence[str]) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about itself
+        warnings.simplefilter("ignore")  # warnings of torch about itself
         path = Path(folder) / "network.onnx"
         try:
             torch.onnx.export(
@@ -60,6 +60,6 @@ def _to_onnx(network: nn.Module, pixels: torch.Tensor, outputs: Sequence[str]) -
                 external_data=False,
                 verbose=False,
             )
-        except Exception as error:  # the exporter lets the errors of every layer below it through
+        except Exception as error:  # the exporter passes on the errors of all libraries below it
             raise ExportError(f"{type(error).__name__}: {str(error).strip()[:200]}") from error
         return path.read_bytes()

@@ -1,4 +1,4 @@
-"""The engine of ONNX Runtime: the network as a compiled graph on the CPU, one thread per call, many calls at once."""
+"""The ONNX Runtime engine: a graph on the CPU, one thread for each call, many calls at once."""
 
 import numpy as np
 import onnxruntime
@@ -18,18 +18,18 @@ _PIXELS = _BATCH * 384**2
 class OnnxEngine:
     """A graph on the CPU.
 
-    See `Engine`. Each call runs on its caller's thread alone: decoding and forward passes of several threads then fill
-    all cores without waiting for each other, and the bits do not depend on the number of cores.
+    See `Engine`. Each call runs only on the thread of its caller. So decoding and forward passes of several threads
+    fill all cores without waiting for each other, and the bits do not depend on the number of cores.
 
     Args:
-        graph: An ONNX file's bytes; takes uint8 (B, px, px, 3), gives float32 (B, dim) by the layer's name.
-        num_threads: Threads that will call `embed`.
-        batch: Pictures in a pass; None for the engine's own.
+        graph: Bytes of an ONNX file. It takes uint8 (B, px, px, 3) and gives float32 (B, dim) for each layer by name.
+        num_threads: Number of threads that will call `embed`.
+        batch: Pictures in a forward pass; None for the engine's default.
         precision: Precision of what is returned; the graph computes in float32.
-        clock: Counts the seconds of the forward passes.
+        clock: Clock that counts the seconds of the forward passes.
 
     Raises:
-        BackboneError: This is no graph that this ONNX Runtime runs.
+        BackboneError: ONNX Runtime cannot run this graph.
     """
 
     name = "onnx"
@@ -40,7 +40,7 @@ class OnnxEngine:
         options.log_severity_level = 3  # errors
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime has a class for every kind of failure, all beneath Exception
+        except Exception as error:  # ONNX Runtime has many classes of errors, all below Exception
             raise BackboneError(f"ONNX Runtime cannot run this network: {str(error)[:300]}") from error
         px = self._session.get_inputs()[0].shape[1]
         self.batch = batch or min(_BATCH, max(1, _PIXELS // px**2))
@@ -56,6 +56,6 @@ class OnnxEngine:
             part = pixels_BHWC[start : start + self.batch]
             with self._clock("forward"):
                 outputs = self._session.run(list(self.dims), {self._input: fill_up(part, self.batch)})
-            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by name
+            with np.errstate(over="ignore"):  # a value that does not fit becomes infinite; `check_finite` reports it
                 parts.append([rows[: len(part)].astype(self._dtype, copy=False) for rows in outputs])
         return {layer: np.concatenate(rows) for layer, rows in zip(self.dims, zip(*parts, strict=True), strict=True)}

@@ -1,4 +1,4 @@
-"""Agreement: how far two sets of embeddings of the same pictures may differ and still be called the same."""
+"""The tolerance: how far two sets of embeddings of the same pictures may differ and still count as the same."""
 
 import math
 
@@ -14,7 +14,7 @@ TOLERANCES = {"float32": 1e-3, "float16": 2e-2}
 
 
 def relative_difference(kept: Rows, now: Rows) -> float:
-    """Return the largest difference in units of the first's root mean square; infinite for other shapes."""
+    """Return the largest difference in units of the root mean square of `kept`; infinite if the shapes differ."""
     if kept.shape != now.shape:
         return math.inf
     wide = kept.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The engine of torch: eager, on any device. Always works."""
+"""The torch engine: eager mode, on any device. It runs every network."""
 
 import threading
 
@@ -18,14 +18,14 @@ DEFAULT_BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
 class TorchEngine:
     """A network on its device, one forward pass at a time.
 
-    See `Engine`. When the device's memory does not hold a batch, the batch is halved for the rest of the run.
+    See `Engine`. If the device runs out of memory, the batch is halved for the rest of the run.
 
     Args:
-        network: Frozen; moved to the device.
-        device: Such as `cpu` or `cuda:0`.
-        batch: Pictures in a pass; None for the device's own.
+        network: Frozen network. It is moved to the device.
+        device: Name of the device, such as `cpu` or `cuda:0`.
+        batch: Pictures in a forward pass; None for the device's default.
         precision: `float16` also computes in half precision where the device is a GPU.
-        clock: Counts the seconds of the forward passes.
+        clock: Clock that counts the seconds of the forward passes.
     """
 
     name = "torch"
@@ -41,7 +41,9 @@ class TorchEngine:
         try:
             self._network = network.to(self._device).to(memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
-            raise BackboneError(f"{device}: its memory does not hold the network. Set runtime.device.") from error
+            raise BackboneError(
+                f"{device}: its memory does not hold the network. Set runtime.device to another device, such as cpu."
+            ) from error
 
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
         """See `Engine.embed`.
@@ -65,19 +67,19 @@ class TorchEngine:
     def _forward(self, part: NDArray[np.uint8], batch: int) -> dict[str, Rows]:
         pixels = torch.from_numpy(fill_up(part, batch))
         if self._device.type == "cuda":
-            # Another thread's pass is still running meanwhile.
+            # Another thread's forward pass runs meanwhile.
             pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         autocast = torch.autocast(self._device.type, torch.float16, self._autocast)
         with self._lock, self._clock("forward"), torch.inference_mode(), autocast:
             outputs = self._network(pixels.to(self._device))
             rows = [output[: len(part)].cpu().numpy() for output in outputs]
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by name
+        with np.errstate(over="ignore"):  # a value that does not fit becomes infinite; `check_finite` reports it
             return {layer: row.astype(self._dtype, copy=False) for layer, row in zip(self.dims, rows, strict=True)}
 
     def _halve(self, batch: int, error: Exception) -> None:
         with self._lock:
-            if self.batch == batch:  # no other thread has just done it
+            if self.batch == batch:  # no other thread has halved it meanwhile
                 if batch <= 2:
                     raise BackboneError(f"{self._device}: out of memory even for two pictures at once") from error
                 self.batch = max(2, batch // 2)
-                print(f"{self._device}: out of memory at a batch of {batch}; going on with {self.batch}")
+                print(f"{self._device}: out of memory with {batch} pictures at once; continuing with {self.batch}")

@@ -1,4 +1,4 @@
-"""The embedder: from params to the spec of the embeddings and the engine that makes them."""
+"""The embedder: the spec of the embeddings and the engine that computes them, from the params."""
 
 import os
 import tempfile
@@ -21,12 +21,12 @@ from stages.extract.params import Params
 
 @dataclass(frozen=True)
 class Embedder:
-    """How images become embeddings in this run.
+    """What turns images into embeddings in this run.
 
     Attributes:
-        spec: What the embeddings depend on.
-        engine: Runs the network.
-        device: Where, such as `cpu`.
+        spec: All that the embeddings depend on besides the images.
+        engine: Engine that runs the network.
+        device: Device that it runs on, such as `cpu`.
     """
 
     spec: dict[str, Any]
@@ -39,13 +39,13 @@ def make_embedder(params: Params, median_short_side_px: float, root: Path, clock
 
     Args:
         params: Params of the stage.
-        median_short_side_px: Median over the images of the shorter side.
+        median_short_side_px: Median of the shorter sides of all images.
         root: Folder of the stores, which also keeps exported networks.
         clock: Clock of the engine.
 
     Raises:
-        BackboneError, DownloadError: The backbone cannot be built as asked.
-        ParamsError: A device or engine that this machine does not have.
+        BackboneError, DownloadError: The backbone cannot be built.
+        ParamsError: This machine does not have the device or engine.
     """
     device = choose_device(params.runtime.device)
     name = choose_engine(params.runtime, device)
@@ -65,13 +65,15 @@ def _onnx_embedder(params: Params, median_short_side_px: float, root: Path, cloc
         if found is None:
             if not os.access(root, os.W_OK):  # a store that is only read
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            print(f"extract: exports {params.backbone.name} for ONNX Runtime, once", flush=True)
+            print(f"extract: exporting {params.backbone.name} for ONNX Runtime (once)", flush=True)
             try:
                 export_backbone(params.backbone, px, median_short_side_px, folder)
             except ExportError as error:
                 if params.runtime.engine == "onnx":
-                    raise BackboneError(f"runtime.engine: onnx does not run this backbone: {error}") from error
-                print(f"extract: WARNING: {params.backbone.name} runs by torch, more slowly: {error}")
+                    raise BackboneError(
+                        f"runtime.engine: ONNX Runtime cannot run this backbone: {error}. Set it to auto or torch."
+                    ) from error
+                print(f"extract: WARNING: {params.backbone.name} runs in torch, which is slower: {error}")
                 return None
             found = _find_kept(folder, key, px, median_short_side_px)
         assert found is not None, "what was just written is there"

@@ -1,4 +1,4 @@
-"""Extraction: the embeddings of every usable image, from the store where it has them, into the features file."""
+"""The extraction: embeddings of every usable image, from the store or from the network, into the features file."""
 
 import time
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from headstart.base.machine import Rank, num_processes, run_processes
 from headstart.imaging.clock import Clock
 from headstart.store.location import in_use
 from headstart.tables.index import IndexRow
-from stages.extract.job import Job
+from stages.extract.extractor import Extractor
 from stages.extract.params import Params
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted.
+    """The result of an extraction.
 
     Attributes:
-        num_images: Rows of the features file.
+        num_images: Number of rows of the features file.
         num_embedded: Images embedded in this run; the others were in the store.
-        dims: Width of each layer.
+        dims: Width of each layer's embeddings.
         px: Side of the network's input, resolved.
         num_views: Views of each image.
         num_bytes: Size of the features file.
-        device: Where the network ran, such as `cpu`.
-        engine: What ran it.
+        device: Device that ran the network, such as `cpu`.
+        engine: Engine that ran it, `onnx` or `torch`.
         clock: Seconds by step.
-        embedding_seconds: From the first new image to the last, without the start.
-        bottleneck: The step that held the others up; None if nothing was embedded here.
+        embedding_seconds: Seconds from the first new image to the last, without the start.
+        bottleneck: Step that the others waited for; None if nothing was embedded here.
     """
 
     num_images: int
@@ -46,7 +46,7 @@ class Extraction:
     bottleneck: str | None
 
     def numbers(self) -> dict[str, int]:
-        """Return what is the same in every run on these images."""
+        """Return the numbers that are the same in every run on these images."""
         return {
             "num_images": self.num_images,
             "num_layers": len(self.dims),
@@ -57,7 +57,7 @@ class Extraction:
         }
 
     def timings(self) -> dict[str, float | int | str]:
-        """Return what differs from run to run."""
+        """Return the numbers that differ from run to run."""
         steps = {f"{step}_seconds": seconds for step, seconds in self.clock.seconds.items()}
         counts = {"num_embedded": self.num_embedded, "num_reused": self.num_images - self.num_embedded}
         rate = {"images_per_second": self.num_embedded / self.embedding_seconds} if self.num_embedded else {}
@@ -81,56 +81,56 @@ class Extraction:
 
 
 def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -> Extraction:
-    """Embed every usable image that the store lacks, and write the features file of all.
+    """Embed every usable image that is not in the store, and write the features file of all.
 
     Args:
-        index: The whole index; labels and splits play no part.
-        params: Backbone, transform, what is kept, and the machine's settings.
+        index: All rows of the index. Labels and splits play no part.
+        params: Params of the stage.
         path: Path of the features file.
         root: Folder of the stores (`store_root`).
 
     Raises:
-        BackboneError, DownloadError: The backbone cannot be built as asked, or the GPU is too small for it.
-        DataError: No usable image, or a file that is not what the index says.
-        FeatureFileError: The network gave a number that is not finite.
-        ParamsError: A device or engine that this machine does not have.
-        StoreError: Stored embeddings are not the ones that this machine gives now, or the store cannot be written to.
+        BackboneError, DownloadError: The backbone cannot be built, or the GPU is too small for it.
+        DataError: There is no usable image, or a file differs from the index.
+        FeatureFileError: The network gave a value that is not finite.
+        ParamsError: This machine does not have the device or engine.
+        StoreError: This machine gives other embeddings than the stored ones, or the store cannot be written.
     """
     with in_use(root):
-        job = Job(index, params, root)
-        missing = job.missing_rows()
+        extractor = Extractor(index, params, root)
+        missing = extractor.missing_rows()
         num = num_processes(params.runtime)
         start = time.monotonic()
         if missing and num > 1:
             if not run_processes("stages.extract", num):
                 raise StoreError(
-                    f"{num} processes could not fill the store (their messages are above). What is there stays."
+                    f"{num} processes could not fill the store (see their messages). Finished embeddings are kept."
                 )
-            job = Job(index, params, root)
-        job.fill(job.missing_rows())
+            extractor = Extractor(index, params, root)
+        extractor.fill(extractor.missing_rows())
         seconds = time.monotonic() - start
-        job.assemble(path)
+        extractor.assemble(path)
     num_parallel = {"read": params.runtime.num_workers, "decode": params.runtime.num_workers}
-    num_parallel["forward"] = job.embedder.engine.num_parallel
+    num_parallel["forward"] = extractor.embedder.engine.num_parallel
     return Extraction(
-        num_images=len(job.rows),
+        num_images=len(extractor.rows),
         num_embedded=len(missing),
-        dims=job.embedder.engine.dims,
-        px=transform_of(job.embedder.spec).crop_px,
-        num_views=len(job.embedder.spec["views"]),
+        dims=extractor.embedder.engine.dims,
+        px=transform_of(extractor.embedder.spec).crop_px,
+        num_views=len(extractor.embedder.spec["views"]),
         num_bytes=path.stat().st_size,
-        device=job.embedder.device,
-        engine=job.embedder.engine.name,
-        clock=job.clock,
+        device=extractor.embedder.device,
+        engine=extractor.embedder.engine.name,
+        clock=extractor.clock,
         embedding_seconds=seconds,
-        bottleneck=job.clock.bottleneck(num_parallel) if missing and num == 1 else None,
+        bottleneck=extractor.clock.bottleneck(num_parallel) if missing and num == 1 else None,
     )
 
 
 def fill_store(index: Sequence[IndexRow], params: Params, root: Path, rank: Rank) -> int:
-    """Embed the images of one rank's part that the store lacks; return their number. Raises what `extract` does."""
+    """Embed the images of one rank that are not in the store, and return their number. Raises as `extract`."""
     with in_use(root):
-        job = Job(index, params, root, rank)
-        missing = job.missing_rows()
-        job.fill(missing)
+        extractor = Extractor(index, params, root, rank)
+        missing = extractor.missing_rows()
+        extractor.fill(missing)
         return len(missing)

@@ -1,4 +1,4 @@
-"""The pipeline: rows of the index to embeddings, read, decoded and embedded in threads, given back in order."""
+"""The pipeline: threads read, decode and embed the images of the index; embeddings come back in order."""
 
 from collections.abc import Generator, Sequence
 
@@ -16,14 +16,13 @@ Embeddings = dict[str, Rows]
 def embed_rows(
     rows: Sequence[IndexRow], reader: Reader, engine: Engine, num_views: int, num_workers: int
 ) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
-    """Give the embeddings of all rows, in order, a few rows at a time: for each layer (n, views, dim).
+    """Give the embeddings of all rows in order, a few rows at a time: (n, views, dim) for each layer.
 
     Each thread takes a few images all the way from the file to the embeddings. So reading, decoding and forward passes
-    overlap, every core has work until the end, and at most as many pictures as there are threads are in memory.
+    overlap, every core has work until the end, and memory holds at most as many pictures as there are threads.
 
     Raises:
-        DataError: A file is missing, or its bytes are not the ones that were indexed. All rows before it are given
-            first.
+        DataError: A file is missing or differs from the index. All rows before it are given first.
     """
     step = max(1, engine.batch // num_views)
 
@@ -35,15 +34,15 @@ def embed_rows(
 
 
 def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:
-    """Return the embeddings of a few image files, given by their bytes: for each layer (n, views, dim).
+    """Return the embeddings of a few image files, given as bytes: (n, views, dim) for each layer.
 
     Raises:
-        ImageError: A file gives no picture.
+        ImageError: A file cannot be decoded.
     """
     pixels = np.concatenate([reader.views_of(data, max_pixels)[0] for data in files])
     return split_views(engine.embed(pixels), num_views)
 
 
 def split_views(embeddings: Embeddings, num_views: int) -> Embeddings:
-    """Turn (n * views, dim) into (n, views, dim), for each layer."""
+    """Return (n, views, dim) of (n * views, dim), for each layer."""
     return {layer: rows.reshape(-1, num_views, rows.shape[1]) for layer, rows in embeddings.items()}

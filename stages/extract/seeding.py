@@ -1,4 +1,4 @@
-"""Seeding: rows for an empty store from a features file that DVC has, so that a pulled result is not made again."""
+"""The seed of an empty store: rows of a features file in DVC's cache, so that a pulled result is not computed again."""
 
 import hashlib
 import subprocess
@@ -18,7 +18,7 @@ _OUT = "features/features.h5"
 
 
 def cached_features(lock: Path) -> Path | None:
-    """Return where DVC's cache has the features file that a dvc.lock names; None if it has not, or not whole.
+    """Return the path in DVC's cache of the features file that a dvc.lock names; None if it is missing or damaged.
 
     The file itself is gone while the stage runs: DVC removes outputs first.
     """
@@ -38,7 +38,7 @@ def cached_features(lock: Path) -> Path | None:
 
 
 def shared_layers(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the layers whose rows are the same by both specs."""
+    """Return the layers whose rows are the same in both specs."""
     layers = [layer for layer in one["layers"] if layer in other["layers"]]
     return [layer for layer in layers if fingerprint(layer_spec(one, layer)) == fingerprint(layer_spec(other, layer))]
 
@@ -47,13 +47,13 @@ def seed(features: Features, layer: str, folder: Path, canary: str) -> None:
     """Copy the rows of a layer of a features file into its store.
 
     Args:
-        features: Made by the same spec, as far as this layer goes.
-        layer: One of its layers.
+        features: Open features file, whose spec agrees for this layer.
+        layer: Name of one of its layers.
         folder: Folder of this layer's store.
-        canary: sha256 of the canary that its rows agree with.
+        canary: sha256 of the canary that the rows agree with.
 
     Raises:
-        StoreError: The store cannot be written to.
+        StoreError: The store cannot be written.
     """
     packed = np.frombuffer(bytes.fromhex(features.digests.tobytes().decode()), dtype=np.uint8).reshape(-1, 32)
     start = 0

@@ -93,7 +93,7 @@ def test_without_the_store_the_results_are_the_same(project: Project) -> None:
     for path in [path for path in store.iterdir() if path.is_dir() and path.name != "engines"]:
         shutil.rmtree(path)
     output = project.run("dvc", "repro", "--force", "--single-item", "extract")
-    assert "an empty store takes its rows from the last result in DVC's cache" in output
+    assert "the store is empty and takes rows from the last result in DVC's cache" in output
     assert "0 embedded, 12 reused" in output
     assert changed_files(project) == []
 

@@ -311,7 +311,7 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
 
     assert np.allclose(engine.embed(pixels)["last"], pixels.mean((1, 2)))
     assert engine.batch == 4
-    assert "out of memory at a batch of 32; going on with 16" in capsys.readouterr().out
+    assert "out of memory with 32 pictures at once; continuing with 16" in capsys.readouterr().out
     with pytest.raises(BackboneError, match="even for two pictures"):
         TorchEngine(Needy(1), "cpu", 8, "float32", Clock()).embed(pixels)  # type: ignore[arg-type]
 
@@ -359,8 +359,8 @@ def test_what_onnx_cannot_run_is_run_by_torch(
     auto, named = (extract_params(photos, tiny_backbone, runtime={"engine": name}) for name in ("auto", "onnx"))
 
     assert extract(index_of(photos), auto, tmp_path / "f.h5", tmp_path / "store").engine == "torch"
-    assert "runs by torch, more slowly: no such operator" in capsys.readouterr().out
-    with pytest.raises(BackboneError, match=r"runtime\.engine: onnx does not run this backbone: no such operator"):
+    assert "runs in torch, which is slower: no such operator" in capsys.readouterr().out
+    with pytest.raises(BackboneError, match=r"engine: ONNX Runtime cannot run this backbone: no such operator"):
         extract(index_of(photos), named, tmp_path / "f.h5", tmp_path / "store")
 
 

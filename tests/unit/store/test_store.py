@@ -628,12 +628,12 @@ def test_a_result_that_this_machine_would_not_give_seeds_nothing(
         photos.rename(tmp_path / "away")
         with pytest.raises(DataError, match="12 of the 12 images that are needed are not there"):
             extract(rows, params, tmp_path / "f.h5", tmp_path / "store")
-        assert "is not reused: none of their images is here to compare with" in capsys.readouterr().out
+        assert "is not used: none of its images is here to compare with" in capsys.readouterr().out
         return
     if kind == "other weights":
         other_weights(monkeypatch)
     assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store").num_embedded == 12
-    assert ("is not reused: " in capsys.readouterr().out) == (kind != "damaged")
+    assert ("is not used: " in capsys.readouterr().out) == (kind != "damaged")
     assert ((tmp_path / "f.h5").read_bytes() == cold) == (kind == "damaged")
 
 

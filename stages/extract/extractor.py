@@ -1,4 +1,4 @@
-"""The job: everything that embedding the images of an index takes, opened and checked, then done."""
+"""The extractor: opens and checks what embedding the images of an index needs, then embeds them."""
 
 import os
 import statistics
@@ -30,25 +30,25 @@ _NUM_AUDITED = 8
 ReadRows = Callable[[NDArray[np.intp]], Rows]
 
 
-class Job:
-    """The images of an index, the spec for their embeddings, and the stores that have some already.
+class Extractor:
+    """The images of an index, their embedder, and the stores that have some embeddings already.
 
     Attributes:
-        rows: Usable rows of the index (of this rank's part), by digest.
-        spec: How they are embedded.
-        clock: Counts the seconds of the work.
+        rows: Usable rows of the index (or of this rank's part), by digest.
+        embedder: Turns images into embeddings.
+        clock: Counts the seconds of each step.
 
     Args:
         index: The whole index.
         params: Params of the stage.
         root: Folder of the stores.
-        rank: Whose part of the images this process takes; None for all of them.
+        rank: Rank whose part of the images this process embeds; None for all images.
 
     Raises:
         BackboneError, DownloadError: The backbone cannot be built as asked.
-        DataError: No usable image.
-        ParamsError: A device or engine that this machine does not have.
-        StoreError: Stored embeddings are not the ones that this machine gives now.
+        DataError: The index has no usable image.
+        ParamsError: This machine does not have the device or engine.
+        StoreError: This machine gives other embeddings than the stored ones.
     """
 
     def __init__(self, index: Sequence[IndexRow], params: Params, root: Path, rank: Rank | None = None) -> None:
@@ -80,18 +80,18 @@ class Job:
         self._audit({layer: (~store.missing, store.read) for layer, store in self._stores.items()})
 
     def missing_rows(self) -> list[IndexRow]:
-        """Return the rows that lack an embedding of some layer."""
+        """Return the rows without an embedding of some layer."""
         missing = np.logical_or.reduce([store.missing for store in self._stores.values()])
         return [self.rows[position] for position in np.flatnonzero(missing)]
 
     def fill(self, rows: Sequence[IndexRow]) -> None:
-        """Embed rows into the stores. What is embedded stays embedded, also when this is stopped.
+        """Embed rows into the stores. Embeddings stay there even if this is interrupted.
 
         Raises:
-            BackboneError: The GPU is too small for two pictures.
-            DataError: A file that is not there, or not what the index says.
-            FeatureFileError: The network gave a number that is not finite.
-            StoreError: The store cannot be written to.
+            BackboneError: The GPU's memory does not hold two pictures.
+            DataError: A file is missing or differs from the index.
+            FeatureFileError: The network gave a value that is not finite.
+            StoreError: The store cannot be written.
         """
         if not rows:
             return
@@ -99,7 +99,7 @@ class Job:
         for folder in self._folders.values():
             if not os.access(folder, os.W_OK):
                 raise StoreError(
-                    f"{folder}: is read-only, and {len(rows)} images are not in it. Name another folder in "
+                    f"{folder}: is read-only, and {len(rows)} images are not in it. Set another folder in "
                     "runtime.store or HEADSTART_STORE."
                 )
         missing = {layer: set(self._digests[store.missing].tolist()) for layer, store in self._stores.items()}
@@ -121,7 +121,7 @@ class Job:
                         store.flush()
 
     def assemble(self, path: Path) -> None:
-        """Write the features file of all rows, which are in the stores by now."""
+        """Write the features file of all rows. Every row must be in the stores."""
         digests = [row.digest for row in self.rows]
         with (
             self.clock("write"),
@@ -135,7 +135,7 @@ class Job:
         return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.embedder.engine, self._num_views)
 
     def _seed(self) -> None:
-        """Fill empty stores from the last result, if DVC's cache has it and this machine gives the same embeddings."""
+        """Fill empty stores from the last features file, if DVC's cache has it and a sample agrees."""
         path = cached_features(Path("dvc.lock"))
         if path is None:
             return
@@ -148,30 +148,30 @@ class Job:
                 if self._audit({layer: (known, partial(self._read, features, layer)) for layer in layers}):
                     for layer in layers:
                         seed(features, layer, self._folders[layer], self._canaries[layer])
-                    print(f"extract: an empty store takes its rows from the last result in DVC's cache ({path})")
+                    print(f"extract: the store is empty and takes rows from the last result in DVC's cache ({path})")
                     return
-            reason = "none of their images is here to compare with"
+            reason = "none of its images is here to compare with"
         except (FeatureFileError, StoreError) as error:
             reason = str(error)
-        print(f"extract: the last result in DVC's cache is not reused: {reason}")
+        print(f"extract: the last result in DVC's cache is not used: {reason}")
 
     def _read(self, features: Features, layer: str, positions: NDArray[np.intp]) -> Rows:
         return features.read(layer, [self.rows[position].digest for position in positions])
 
     def _audit(self, stored: Mapping[str, tuple[NDArray[np.bool_], ReadRows]]) -> bool:
-        """Embed a few of the rows to be reused again, others in every run, and compare.
+        """Embed a few of the stored rows again, other ones in every run, and compare.
 
         Args:
             stored: For each layer, which of the rows are stored, bool (N,), and a function that reads some of them.
 
         Returns:
-            Whether there were any.
+            Whether there was a row to compare.
 
         Raises:
-            StoreError: They differ.
+            StoreError: The embeddings differ.
         """
         reused = np.flatnonzero(np.logical_or.reduce([known for known, _ in stored.values()]))
-        # Without a seed on purpose: the choice has no influence on the result, and each run should look elsewhere.
+        # No seed, on purpose: the choice does not change the result, and each run should check other rows.
         sample = np.random.default_rng().permutation(reused)[:_NUM_AUDITED]
         absent = self._reader.missing([self.rows[position] for position in sample])
         sample = np.sort([position for position in sample if self.rows[position] not in absent]).astype(np.intp)
