@@ -112,7 +112,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path}: is damaged ({error}). Run: dvc checkout, or dvc repro") from error
     schema = config.get("schema") if isinstance(config, dict) else None
     if schema != SCHEMA:
-        raise BundleError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}")
+        raise BundleError(
+            f"{path}: schema is {schema!r}, expected {SCHEMA!r}: another version wrote it. Run: dvc repro"
+        )
     missing = [name for name, kind in _CONFIG_KEYS.items() if not isinstance(config.get(name), kind)]
     if missing:
         raise BundleError(f"{path}: {', '.join(missing)}: missing or damaged. Run: dvc checkout, or dvc repro")

@@ -225,7 +225,9 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
     with file:
         schema = file.attrs.get("schema")
         if schema != SCHEMA:
-            raise FeatureFileError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}. {REMEDY}")
+            raise FeatureFileError(
+                f"{path}: schema is {schema!r}, expected {SCHEMA!r}: another version wrote this file. {REMEDY}"
+            )
         try:
             spec = json.loads(file.attrs["spec"])
             shapes = {name: dataset.shape for name, dataset in file["layers"].items()}

@@ -16,6 +16,7 @@ def main(words: Sequence[str]) -> None:
     which = pruning.add_mutually_exclusive_group(required=True)
     which.add_argument("--fingerprint", metavar="PREFIX", help="the beginning of a fingerprint that `stat` lists")
     which.add_argument("--unused-days", type=float, metavar="DAYS", help="stores and engines not used for so long")
+    which.add_argument("--outdated", action="store_true", help="stores of an earlier version")
     collecting = commands.add_parser("gc", help="count rows that no index lists, and with --delete drop them")
     collecting.add_argument("--delete", action="store_true", help="drop them, and what killed runs and damage left")
     collecting.add_argument(
@@ -29,7 +30,7 @@ def main(words: Sequence[str]) -> None:
 
     from headstart.base.machine import read_runtime
     from headstart.store.location import alone, in_use, store_root
-    from headstart.store.upkeep import collect_garbage, prune, summarize, verify
+    from headstart.store.upkeep import collect_garbage, prune, prune_outdated, summarize, verify
 
     root = store_root(read_runtime(Path("params.yaml")))
     if given.command == "stat":
@@ -47,7 +48,7 @@ def main(words: Sequence[str]) -> None:
                 sys.exit(f"store: {root}: {len(damaged)} damaged files; their images are embedded anew by the next run")
             print(f"store: {root}: all is whole")
         elif given.command == "prune":
-            pruned = prune(root, given.fingerprint, given.unused_days)
+            pruned = prune_outdated(root) if given.outdated else prune(root, given.fingerprint, given.unused_days)
             print(f"store: {root}: {len(pruned)} deleted", *(path.name for path in pruned), sep="\n  ")
         else:
             counts = collect_garbage(root, given.index, delete=given.delete)

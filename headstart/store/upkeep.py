@@ -96,6 +96,24 @@ def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> lis
     return pruned
 
 
+def outdated_stores(root: Path) -> list[Path]:
+    """Return the stores that an earlier version wrote. Their specs name `taps`; this version does not use them."""
+    found = []
+    for path in sorted(root.glob(f"{FINGERPRINT_PATTERN}/{SPEC_NAME}")):
+        with suppress(OSError, ValueError):
+            if "taps" in json.loads(path.read_text(encoding="utf-8")):
+                found.append(path.parent)
+    return found
+
+
+def prune_outdated(root: Path) -> list[Path]:
+    """Delete the stores that an earlier version wrote, and return them."""
+    outdated = outdated_stores(root)
+    for folder in outdated:
+        shutil.rmtree(folder)
+    return outdated
+
+
 def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dict[str, tuple[int, int]]:
     """Find the rows of images that no index lists, and on request delete them, with what killed runs and damage left.
 
@@ -165,7 +183,8 @@ def _summarize(folder: Path) -> StoreSummary:
 
 def _in_words(spec: Mapping[str, Any]) -> str:
     side, views = f"{spec['transform']['crop_px']} px", f"{len(spec['views'])} views"
-    return " ".join([spec["backbone"], side, views, spec["precision"], spec["layers"][0]])
+    layer = spec["layers"][0] if "layers" in spec else "of an earlier version"
+    return " ".join([spec["backbone"], side, views, spec["precision"], layer])
 
 
 def _num_rows(shard: Path) -> int:

@@ -7,6 +7,18 @@ from headstart.tables.rows import Row
 
 # What `dvc metrics show` shows of a track; all scores are in plots/<track>/scores.csv and diagnostics/.
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "num_images")
+# Names of scores for people; a score without one is shown by its own name.
+SCORE_TITLES = {
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss (nats)",
+    "brier": "Brier score (0 to 2)",
+    "calibration_error": "calibration error",
+    "roc_auc": "area under ROC",
+    "average_precision": "average precision",
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Curves: how one track trades one kind of mistake for another."""
+"""Curves: reliability, coverage, ROC and precision-recall of one track."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def coverage(outcomes: Outcomes) -> list[CoveragePoint]:
     return [CoveragePoint(*row) for row in _thinned(rows).tolist()]
 
 
-def two_kinds_of_mistake(
+def roc_and_precision_recall(
     predictions: Predictions,
 ) -> tuple[list[RocPoint], list[PrecisionRecallPoint], dict[str, float]]:
     """Return the ROC curve, the precision-recall curve, and the areas `roc_auc` and `average_precision`.

@@ -20,7 +20,7 @@ from stages.evaluate.scores import Outcomes, Score, class_scores
 
 def write_tables(folder: Path, predictions: Predictions, outcomes: Outcomes) -> dict[str, float]:
     """Write the tables behind the plots and the report; return the areas under the curves."""
-    roc, precision_recall, areas = curves.two_kinds_of_mistake(predictions)
+    roc, precision_recall, areas = curves.roc_and_precision_recall(predictions)
     pairs = zip(predictions.labels, predictions.predicted, strict=True)
     write_table(folder / "confusion.csv", ["actual", "predicted"], pairs)
     write_rows(folder / "reliability.csv", curves.reliability(outcomes), ReliabilityPoint)

@@ -10,6 +10,7 @@ from headstart.base.errors import StoreError
 from headstart.base.machine import Rank, num_processes, run_processes
 from headstart.imaging.clock import Clock
 from headstart.store.location import in_use
+from headstart.store.upkeep import outdated_stores
 from headstart.tables.index import IndexRow
 from stages.extract.extractor import Extractor
 from stages.extract.params import Params
@@ -96,6 +97,12 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
         ParamsError: This machine does not have the device or engine.
         StoreError: This machine gives other embeddings than the stored ones, or the store cannot be written.
     """
+    outdated = outdated_stores(root)
+    if outdated:
+        print(
+            f"extract: {len(outdated)} stores in {root} are of an earlier version and not used. Images are "
+            "embedded again. To delete the old stores: python -m headstart store prune --outdated"
+        )
     with in_use(root):
         extractor = Extractor(index, params, root)
         missing = extractor.missing_rows()

@@ -8,20 +8,21 @@ from headstart.base.entry import run_main
 def main() -> None:
     """Write the page and the cards, and say where the page is."""
     from headstart.base.files import write_bytes
+    from headstart.tables.evaluate import SCORE_TITLES
     from stages.params import load_params, tracked_sections
     from stages.report.card import render_card
-    from stages.report.content import read_sources
-    from stages.report.page import SCORE_NAMES, render
+    from stages.report.content import read_content
+    from stages.report.page import render
     from stages.report.params import Params
     from stages.report.thumbnails import Thumbnails
 
     params = load_params(Params)
-    sources = read_sources()
-    thumbnails = Thumbnails(Path(params.data.path), sources.index, params.runtime.num_workers)
-    page = render(sources, thumbnails, params.report, tracked_sections()).encode()
+    content = read_content()
+    thumbnails = Thumbnails(Path(params.data.path), content.index, params.runtime.num_workers)
+    page = render(content, thumbnails, params.report, tracked_sections()).encode()
     write_bytes(Path("reports/index.html"), page)
-    for name, track in sources.tracks.items():
-        card = render_card(sources, track, params.report.title, SCORE_NAMES)
+    for name, track in content.tracks.items():
+        card = render_card(content, track, params.report.title, SCORE_TITLES)
         write_bytes(Path(f"models/{name}.md"), card.encode("utf-8", "backslashreplace"))
     print(f"report: reports/index.html, {len(page) / 1e6:.1f} MB")
     if thumbnails.missing:

@@ -1,4 +1,4 @@
-"""Sources: everything that the page is made of, as the other stages wrote it."""
+"""Content: everything that the page is made of, as the other stages wrote it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Content:
     """What the other stages wrote.
 
     Attributes:
@@ -100,14 +100,14 @@ class Sources:
     tuned: Mapping[str, Any]
 
 
-def read_sources() -> Sources:
+def read_content() -> Content:
     """Read them from the working directory.
 
     Raises:
         TableError: A file is missing, not what its stage writes, or of another run than the others.
         BundleError: Likewise, of a model.
     """
-    sources = Sources(
+    content = Content(
         index=read_rows(Path("data/index.csv"), IndexRow),
         data=read_metrics(Path("diagnostics/data.json"), *_COUNTS),
         tracks={name: _track(name) for name in TRACKS},
@@ -122,8 +122,8 @@ def read_sources() -> Sources:
         split=read_rows(Path("data/split.csv"), SplitRow),
         tuned=read_metrics(Path("diagnostics/finetune_training.json"), *_COURSE),
     )
-    _check(sources)
-    return sources
+    _check(content)
+    return content
 
 
 def _track(name: str) -> Track:
@@ -142,28 +142,28 @@ def _track(name: str) -> Track:
     )
 
 
-def _check(sources: Sources) -> None:
+def _check(content: Content) -> None:
     """Images must be the same everywhere: a page of two runs would show one's photos with the other's numbers."""
-    if sources.comparison["ship"] not in sources.tracks:
+    if content.comparison["ship"] not in content.tracks:
         raise TableError(
-            f"metrics/finetune_minus_head.json: ship is {sources.comparison['ship']!r}; expected one of "
-            f"{sorted(sources.tracks)}. Run: dvc repro compare"
+            f"metrics/finetune_minus_head.json: ship is {content.comparison['ship']!r}; expected one of "
+            f"{sorted(content.tracks)}. Run: dvc repro compare"
         )
-    indexed = {row.digest for row in sources.index}
-    split = {row.digest for row in sources.split}
-    reported = {row.digest for row in sources.split if row.split == "test"}
+    indexed = {row.digest for row in content.index}
+    split = {row.digest for row in content.split}
+    tested = {row.digest for row in content.split if row.split == "test"}
     _same(split, indexed, "data/split.csv", "data/index.csv")
-    for name, track in sources.tracks.items():
-        _same(track.predictions.digests, reported, f"predictions/{name}.csv", "the test images of data/split.csv")
-        _same(reported, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
+    for name, track in content.tracks.items():
+        _same(track.predictions.digests, tested, f"predictions/{name}.csv", "the test images of data/split.csv")
+        _same(tested, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
         if [one.name for one in track.classes] != list(track.predictions.classes) or not track.scores:
             raise TableError(f"plots/{name}: is not of predictions/{name}.csv. Run: dvc repro evaluate@{name}")
     tables = {
-        "diagnostics/head/label_suspects.csv": [one.digest for one in sources.suspects],
+        "diagnostics/head/label_suspects.csv": [one.digest for one in content.suspects],
         "diagnostics/head/near_duplicates.csv": [
-            digest for one in sources.duplicates for digest in (one.digest, one.training_digest)
+            digest for one in content.duplicates for digest in (one.digest, one.training_digest)
         ],
-        "diagnostics/projection.csv": [one.digest for one in sources.projection],
+        "diagnostics/projection.csv": [one.digest for one in content.projection],
     }
     for path, digests in tables.items():
         _same(digests, split, path, "data/split.csv")

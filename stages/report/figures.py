@@ -1,4 +1,4 @@
-"""Figures: which charts and tables the page has, from the sources."""
+"""Figures: which charts and tables the page has, from the content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import Row
 from stages.report.charts import Axis, Chart, Series, line_chart
-from stages.report.content import Sources
+from stages.report.content import Content
 
 
 @dataclass(frozen=True)
@@ -28,44 +28,44 @@ class Confusion:
     mistakes: Sequence[tuple[str, str, int]]
 
 
-def charts(sources: Sources) -> dict[str, Chart]:
-    """Return the charts by the name that the page's template has for them."""
-    both = [sources.tracks[name] for name in TRACKS]
+def charts(content: Content) -> list[Chart]:
+    """Return the charts of the page, in their order. To add one, add an entry."""
+    both = [content.tracks[name] for name in TRACKS]
     ideal = Series("ideal", [0, 1], [0, 1], role="ideal", has_marks=False)
     accuracy, accuracy_from_0 = Axis("accuracy", high=1.0), _fraction("accuracy")
-    start = _line("start", sources.epochs, "epoch", "start_accuracy", role="ideal", has_marks=False)
-    return {
-        "layers": line_chart(
+    start = _line("start", content.epochs, "epoch", "start_accuracy", role="ideal", has_marks=False)
+    return [
+        line_chart(
             "Cross-validated accuracy by layer",
-            Axis("layer, by depth", names=[one.layer for one in sources.layers]),
+            Axis("layer, by depth", names=[one.layer for one in content.layers]),
             accuracy,
-            [_line("head", sources.layers, "depth", "accuracy", has_band=True)],
+            [_line("head", content.layers, "depth", "accuracy", has_band=True)],
         ),
-        "learning": line_chart(
+        line_chart(
             "Cross-validated accuracy by number of training images",
             Axis("training images", is_log=True),
             accuracy,
-            [_line("head", sources.learning, "num_images", "accuracy", has_band=True)],
+            [_line("head", content.learning, "num_images", "accuracy", has_band=True)],
         ),
-        "epochs": line_chart(
+        line_chart(
             "Accuracy of the inner validation by epoch of fine-tuning",
             Axis("epoch (0 is the start)", is_whole=True),
             accuracy,
-            [_line("finetune", sources.epochs, "epoch", "accuracy"), start],
+            [_line("finetune", content.epochs, "epoch", "accuracy"), start],
         ),
-        "reliability": line_chart(
+        line_chart(
             "Reliability: accuracy of the images of each confidence",
             _fraction("confidence"),
             accuracy_from_0,
             [ideal, *(_line(one.name, one.reliability, "confidence", "accuracy", has_band=True) for one in both)],
         ),
-        "coverage": line_chart(
+        line_chart(
             "Accuracy when only the most confident part is decided",
             _fraction("part of the images that is decided"),
             accuracy,
             [_line(one.name, one.coverage, "coverage", "accuracy", has_marks=False) for one in both],
         ),
-        "roc": line_chart(
+        line_chart(
             "True against false positives (ROC)",
             _fraction("false positive rate"),
             _fraction("true positive rate"),
@@ -77,7 +77,7 @@ def charts(sources: Sources) -> dict[str, Chart]:
                 ),
             ],
         ),
-    }
+    ]
 
 
 def _fraction(label: str) -> Axis:

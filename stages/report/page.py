@@ -1,4 +1,4 @@
-"""Page: the sources as one HTML file."""
+"""Page: the content as one HTML file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ import numpy as np
 
 from headstart.base.csv_files import csv_line
 from headstart.pages.template import environment
+from headstart.tables.evaluate import SCORE_TITLES
 from headstart.tables.head import LabelSuspect
 from headstart.tables.index import count_states
 from stages.report import figures
-from stages.report.content import Sources
+from stages.report.content import Content
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
 from stages.report.params import ReportParams
 from stages.report.thumbnails import Thumbnails
@@ -20,35 +21,23 @@ from stages.report.thumbnails import Thumbnails
 _MAP_PX = 48
 _MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12
 
-SCORE_NAMES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss (nats)",
-    "brier": "Brier score (0 to 2)",
-    "calibration_error": "calibration error",
-    "roc_auc": "area under ROC",
-    "average_precision": "average precision",
-}
-
 
 def render(
-    sources: Sources, thumbnails: Thumbnails, params: ReportParams, sections: Mapping[str, Mapping[str, Any]]
+    content: Content, thumbnails: Thumbnails, params: ReportParams, sections: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """Return the page: all text escaped, pictures inside, nothing fetched.
 
     Args:
-        sources: What the other stages wrote.
+        content: What the other stages wrote.
         thumbnails: Thumbnails of the data set.
         params: Params of this stage.
         sections: params.yaml as it stands, to be shown.
     """
-    ship = sources.comparison["ship"]
-    tracks = [sources.tracks[ship], *(track for name, track in sources.tracks.items() if name != ship)]
+    ship = content.comparison["ship"]
+    tracks = [content.tracks[ship], *(track for name, track in content.tracks.items() if name != ship)]
     cards = make_cards(tracks)
     shown = choose_cards(cards, params.gallery_images)
-    suspects, pairs = sources.suspects[:_MOST_SUSPECTS], sources.duplicates[:_MOST_PAIRS]
+    suspects, pairs = content.suspects[:_MOST_SUSPECTS], content.duplicates[:_MOST_PAIRS]
     pictured = [card.digest for card in shown] + [one.digest for one in suspects]
     pictured += [digest for pair in pairs for digest in (pair.digest, pair.training_digest)]
     folder = Path(__file__).parent / "page"
@@ -60,23 +49,23 @@ def render(
         title=params.title,
         style=(folder / "style.css").read_text(encoding="utf-8"),
         script=(folder / "script.js").read_text(encoding="utf-8"),
-        sources=sources,
+        content=content,
         tracks=tracks,
         classes=classes,
-        charts=figures.charts(sources),
+        charts=figures.charts(content),
         confusions=[figures.confusion(track.predictions, _MOST_CLASSES) for track in tracks],
         cards=shown,
         num_cards=len(cards),
         outcomes=_count_outcomes(cards),
         unsure=UNSURE,
         suspects=suspects,
-        score_names=SCORE_NAMES,
+        score_titles=SCORE_TITLES,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
-        index=_index_rows(count_states(sources.index)),
+        index=_index_rows(count_states(content.index)),
         sections=sections,
         thumbnails=thumbnails.of(pictured, params.thumbnail_px),
-        map_data=_json_in_script(_map_of(sources, cards, thumbnails)),
+        map_data=_json_in_script(_map_of(content, cards, thumbnails)),
     )
 
 
@@ -96,18 +85,18 @@ def _index_rows(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, in
     return list(rows[:_MOST_REASONS]) + ([("others", "data/index.csv has them", rest)] if rest else [])
 
 
-def _map_of(sources: Sources, cards: Sequence[Card], thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return the points of the map: places in [0, 1], class, split, path, thumbnail and, if reported, the outcome."""
-    known = {row.digest: row for row in sources.split}
+def _map_of(content: Content, cards: Sequence[Card], thumbnails: Thumbnails) -> dict[str, Any]:
+    """Return the points of the map: places in [0, 1], class, split, path, thumbnail, outcome."""
+    known = {row.digest: row for row in content.split}
     outcomes = {card.digest: card.outcome for card in cards}
-    images = [one for one in sources.projection if one.digest in known]
+    images = [one for one in content.projection if one.digest in known]
     pictures = thumbnails.of([one.digest for one in images], _MAP_PX)
     places = np.array([[one.tsne_x, one.tsne_y, one.pca_x, one.pca_y] for one in images]).reshape(len(images), 4)
     if images:
         low, span = places.min(axis=0), np.ptp(places, axis=0)
         places = (places - low) / np.where(span > 0, span, 1)
     return {
-        "classes": list(sources.tracks["head"].predictions.classes),
+        "classes": list(content.tracks["head"].predictions.classes),
         "points": [
             {
                 "places": [round(float(value), 4) for value in place],

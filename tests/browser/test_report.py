@@ -276,7 +276,7 @@ def test_suspects_pairs_and_the_index_are_those_of_the_files(page: Page, workspa
         ["quarantined", f"damaged: {HOSTILE}", "1"],
         ["skipped", "extension", "1"],
     ]
-    assert "44 files, 4 classes; 16 train, 4 val, 20 reported; by label fixes 3 have another label" in page.inner_text(
+    assert "44 files, 4 classes; 16 train, 4 val, 20 test; by label fixes 3 have another label" in page.inner_text(
         "#data"
     )
 
@@ -298,7 +298,7 @@ def test_the_map_places_each_image_and_shows_its_photo(page: Page, workspace: Pa
         text = page.inner_text("#point")
         assert row["path"] in text
         assert f"is {row['label']}" in text
-        assert ("reported: " in text) == (row["split"] == "test")
+        assert ("test: " in text) == (row["split"] == "test")
         page.wait_for_function("document.querySelector('#point img').complete")
         width, *colour = page.evaluate(
             """() => {

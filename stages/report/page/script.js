@@ -78,7 +78,7 @@ function drawMap() {
     chosen = number;
     const point = points[number];
     circles[number].classList.add("chosen");
-    const lines = [line(point.path), line(`is ${point.label}`), line(point.split === "test" ? `reported: ${point.outcome}` : point.split)];
+    const lines = [line(point.path), line(`is ${point.label}`), line(point.split === "test" ? `test: ${point.outcome}` : point.split)];
     if (point.picture) {
       const image = document.createElement("img");
       image.src = point.picture;

@@ -216,7 +216,7 @@ def test_curves_are_those_of_scikit_learn(classes: str) -> None:
     probabilities = softmax(found.logits, axis=1)
     if len(classes) == 2:
         truth, probabilities = truth[:, 1], probabilities[:, 1]
-    roc, precision_recall, areas = curves.two_kinds_of_mistake(found)
+    roc, precision_recall, areas = curves.roc_and_precision_recall(found)
     false_rate, true_rate, _ = roc_curve(truth.ravel(), probabilities.ravel(), drop_intermediate=False)
     theirs = set(zip(false_rate.round(9), true_rate.round(9), strict=True))
     ours = [(round(point.false_positive_rate, 9), round(point.true_positive_rate, 9)) for point in roc]
@@ -231,7 +231,7 @@ def test_curves_are_those_of_scikit_learn(classes: str) -> None:
 
 def test_curves_of_one_kind_of_image_are_empty() -> None:
     """Of two classes of which one does not occur there is nothing to tell apart."""
-    assert curves.two_kinds_of_mistake(predictions("aaa", [[0, 1]] * 3, "ab")) == ([], [], {})
+    assert curves.roc_and_precision_recall(predictions("aaa", [[0, 1]] * 3, "ab")) == ([], [], {})
 
 
 def test_coverage_grows_to_all_images() -> None:

@@ -33,7 +33,7 @@ from headstart.imaging.transform import Transform
 from headstart.store import canary, shards
 from headstart.store.location import alone, in_use, store_root
 from headstart.store.shards import SHARD_PATTERN, Store, unpack
-from headstart.store.upkeep import collect_garbage, prune, summarize, verify
+from headstart.store.upkeep import collect_garbage, prune, prune_outdated, summarize, verify
 from headstart.tables.index import IndexRow
 from headstart.tables.rows import write_rows
 from stages.extract.extraction import Extraction, extract
@@ -654,3 +654,20 @@ def test_rows_come_back_from_any_shards(tmp_path: Path, monkeypatch: pytest.Monk
         assert np.array_equal(np.concatenate(list(some.blocks())), rows[wanted])
     assert not some.missing.any()
     assert Store(tmp_path / "s", spec, "11" * 32, digests.astype(DIGEST_DTYPE)).missing.all()
+
+
+def test_stores_of_an_earlier_version_are_told_and_pruned(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store whose spec names taps is not used; one line says so, with the command that deletes it, which does."""
+    old = tmp_path / "store" / ("0" * 64)
+    write_json(old / "spec.json", {"taps": ["last"], "backbone": "x"})
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    told = capsys.readouterr().out
+    assert "1 stores in " in told
+    assert "python -m headstart store prune --outdated" in told
+
+    assert prune_outdated(tmp_path / "store") == [old]
+    assert not old.exists()
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    assert "earlier version" not in capsys.readouterr().out
