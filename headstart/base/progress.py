@@ -40,6 +40,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the bar."""
         self._bar.close()
 
     def advance(self, count: int) -> None:

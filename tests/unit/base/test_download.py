@@ -55,7 +55,11 @@ def test_a_file_arrives_whole(server: str, tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "prefix", "words"),
-    [("short", "", "cut short: 384000 of 768000"), ("absent", "", "404"), ("file", "0000", "expected 0000")],
+    [
+        ("short", "", "384000 bytes read, 384000 more expected"),
+        ("absent", "", "404"),
+        ("file", "0000", "expected 0000"),
+    ],
 )
 def test_what_is_not_the_file_is_refused(server: str, tmp_path: Path, name: str, prefix: str, words: str) -> None:
     """A torn transfer, an error of the server and another file leave the folder as it was, with a remedy."""
