@@ -25,8 +25,8 @@ from headstart.backbone.layers import blocks_of
 from headstart.tables.index import IndexRow
 from headstart.tables.split import SplitRow
 from stages.extract.extraction import extract
-from stages.finetune.launch import fine_tune
 from stages.finetune.params import Params
+from stages.finetune.run import fine_tune
 
 BACKBONES = ("efficientnet_lite0", "resnet18")
 RIVAL = "tutorial loop"

@@ -1,6 +1,6 @@
 """Stage `finetune`: images + split + features -> models/finetune/, predictions/finetune.csv, its curve and metrics.
 
-Under torchrun it only trains, into its checkpoint: `torchrun --nproc-per-node=2 -m stages.finetune`.
+Under torchrun it only trains and writes its checkpoint: `torchrun --nproc-per-node=2 -m stages.finetune`.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Fine-tune the network, say which epoch is kept and why, and write what came out."""
+    """Fine-tune the network, print which epoch is kept and why, and write the bundle, the predictions and the curve."""
     from headstart.artifacts.bundle import write_bundle
     from headstart.artifacts.features import open_features
     from headstart.base.files import sha256_file
@@ -28,7 +28,7 @@ def main() -> None:
     classes = read_classes(Path("data/classes.json"))
     wait_asleep()
     from stages.finetune import results
-    from stages.finetune.launch import fine_tune
+    from stages.finetune.run import fine_tune
 
     with open_features(features_path) as features:
         tuned = fine_tune(
@@ -40,7 +40,7 @@ def main() -> None:
             params=params,
             watch=results.watch(params.finetune),
         )
-    if tuned is None:  # a rank of torchrun's
+    if tuned is None:  # torchrun started this process
         return
     write_bundle(Path("models/finetune"), tuned.bundle)
     write_predictions(Path("predictions/finetune.csv"), tuned.predictions)

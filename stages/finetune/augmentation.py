@@ -1,6 +1,7 @@
-"""Augmentation: what chance does to a training picture. torchvision's transforms, drawn per image and epoch.
+"""Random augmentation of training pictures, by torchvision's transforms, drawn for each image and epoch.
 
-What is drawn depends on seed, epoch and the image's digest alone, so threads and processes change no pixel.
+A draw depends only on the seed, the epoch and the image's digest. So the number of threads and processes changes no
+pixel.
 """
 
 import hashlib
@@ -18,17 +19,17 @@ from torchvision.transforms.v2 import functional
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
 
-# The tutorials' crop is torchvision's default but for the least area, which is a param.
+# Settings of `mild`. `crop` uses torchvision's defaults, as the tutorials do, except for the smallest area.
 _MILD = {"degrees": 10.0, "translate": (0.08, 0.08), "scale": (0.9, 1.1)}
-_MARGIN = 4  # a quarter of the side is put around the picture, by its own edge, so that no black corner turns in
+_MARGIN = 4  # the picture's edge is repeated for a quarter (1 / 4) of its side, so that no black corner turns in
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was drawn for one image.
+    """The random numbers for one image.
 
     Attributes:
-        drawn: As torchvision's transform drew it; None for the transform without chance.
+        drawn: Parameters that torchvision's transform drew. None: the image is not augmented.
         mirror: Whether left and right are exchanged.
     """
 
@@ -37,13 +38,13 @@ class Plan:
 
 
 class Augmentation:
-    """Draws and applies.
+    """Draws augmentations and applies them.
 
     Args:
-        kind: `none`; `mild`: a small turn, shift and zoom; `crop`: a random part of the picture, in half of all cases
-            mirrored (the tutorials' RandomResizedCrop and RandomHorizontalFlip).
-        transform: Resolved; what an image without augmentation goes through.
-        min_area: Least part of the picture that `crop` keeps.
+        kind: `none`; `mild`: a small rotation, shift and zoom; `crop`: a random crop, mirrored in half of all cases
+            (RandomResizedCrop and RandomHorizontalFlip of the tutorials).
+        transform: Resolved transform of an image that is not augmented.
+        min_area: Smallest fraction of the picture's area that `crop` keeps.
         seed: Seed of all draws.
     """
 
@@ -55,22 +56,29 @@ class Augmentation:
         self._affine = v2.RandomAffine(**_MILD, interpolation=InterpolationMode.BILINEAR)
 
     def plan(self, row: IndexRow, epoch: int) -> Plan:
-        """Draw for an image. Leaves torch's own generator as it was; not for threads."""
+        """Draw the augmentation of an image.
+
+        It leaves torch's own generator as it was. Do not call it from several threads.
+
+        Args:
+            row: Row of the image in the index.
+            epoch: Number of the epoch.
+        """
         if self.kind == "none":
             return Plan(None, mirror=False)
         seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{epoch}/{row.digest}".encode()).digest()[:7])
         px = self._transform.crop_px
         height, width = (row.height, row.width) if self.kind == "crop" else (px, px)
-        blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # they only ask for its sides
+        blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # only its sides are read
         chance = self._crop if self.kind == "crop" else self._affine
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach a GPU's generator too
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPU's generator
             drawn = chance.make_params([blank])
             mirror = self.kind == "crop" and bool(torch.rand(()) < 0.5)
         return Plan(drawn, mirror)
 
     def apply(self, image: Image.Image, plan: Plan) -> NDArray[np.uint8]:
-        """Return uint8 (px, px, 3). Safe in threads."""
+        """Return the augmented pixels of an image, uint8 (px, px, 3). It may be called from several threads."""
         if plan.drawn is None:
             return self._transform.pixels(image)
         if self.kind == "crop":
@@ -83,10 +91,15 @@ class Augmentation:
 
 
 def choose_augmentation(kind: str, median_short_side_px: float, transform: Transform) -> str:
-    """Return the kind for `auto`: `mild` where images are smaller than what the network sees, else `crop`.
+    """Return the kind of augmentation. `auto` is `mild` if images are smaller than the network's input, else `crop`.
 
-    Small pictures are the subject itself (a digit, a cell, a chip), and a part or a mirror image of it is another
-    subject; photos show theirs somewhere.
+    A small picture is filled by its subject (a digit, a cell, a chip). A part or a mirror image of such a subject is
+    another subject. A photo shows its subject somewhere.
+
+    Args:
+        kind: As in `finetune.augmentation.kind`.
+        median_short_side_px: Median of the shorter sides of the training images.
+        transform: Resolved transform.
     """
     if kind != "auto":
         return kind

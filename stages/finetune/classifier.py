@@ -10,17 +10,17 @@ from headstart.linear.moments import Linear
 
 
 class Classifier(nn.Module):
-    """Pictures to logits.
+    """Turns pictures into logits.
 
     Attributes:
-        normalise: uint8 pixels (B, px, px, 3) to what the backbone takes.
+        normalise: Turns uint8 pixels (B, px, px, 3) into normalised pictures, float32 (B, 3, px, px).
         backbone: Turns pictures into embeddings (B, dim).
         head: Turns embeddings into logits (B, C).
 
     Args:
-        backbone: Pretrained, without its classifier.
+        backbone: Pretrained network without its classifier.
         transform: Gives mean, std and the side of the pictures.
-        num_classes: C.
+        num_classes: Number of classes, C.
         seed: Seed of the head's random weights, which are torch's default for linear layers.
     """
 
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         return logits
 
     def set_head(self, fit: Linear) -> None:
-        """Give the head weights that were fitted elsewhere."""
+        """Replace the weights and biases of the head."""
         with torch.no_grad():
             self.head.weight.copy_(torch.from_numpy(fit.weight.astype(np.float32)))
             self.head.bias.copy_(torch.from_numpy(fit.bias.astype(np.float32)))

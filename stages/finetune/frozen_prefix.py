@@ -1,4 +1,4 @@
-"""The frozen prefix: frozen layers before the first that trains. Where their input never changes, they run once."""
+"""The frozen prefix: the layers before the first one that trains. If their input never changes, they run only once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,17 +11,19 @@ from stages.finetune.classifier import Classifier
 _TOLERANCE = 1e-4
 
 
-class _Reached(Exception):  # noqa: N818 - no error
-    """The first layer that trains was reached."""
+class _Reached(Exception):  # noqa: N818 - a signal, not an error
+    """The forward pass has reached the first layer that trains."""
 
 
 class FrozenPrefix:
-    """The layers before one; get it from `find_frozen_prefix`, which tells whether they can be taken off.
+    """The layers before the first one that trains.
+
+    Use `find_frozen_prefix` to get one: it checks that these layers can be taken off.
 
     Args:
-        classifier: Its backbone is frozen before `first`.
-        first: Name of the first layer that trains; None where none does: then all of the backbone is the frozen prefix.
-        order: As `order_of_layers` gives it.
+        classifier: The classifier. Its backbone is frozen before `first`.
+        first: Name of the first layer that trains. None: no layer trains, and the whole backbone is the prefix.
+        order: Names of the backbone's modules, as `layer_order` returns them.
     """
 
     def __init__(self, classifier: Classifier, first: str | None, order: Sequence[str]) -> None:
@@ -34,7 +36,7 @@ class FrozenPrefix:
                 self._names.append(name)
 
     def activations(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what the first layer that trains is given, for normalised pictures (B, 3, px, px)."""
+        """Return the input of the first layer that trains, for normalised pictures (B, 3, px, px)."""
         if self._first is None:
             output: torch.Tensor = self._backbone(inputs)
             return output
@@ -55,7 +57,7 @@ class FrozenPrefix:
 
     @contextmanager
     def taken_off(self) -> Iterator[None]:
-        """For a block, the classifier takes activations in place of pictures."""
+        """Let the classifier take activations instead of pictures, inside a `with` block."""
         if self._first is None:
             self._classifier.backbone = nn.Identity()
         taken = {name: self._backbone.get_submodule(name) for name in self._names}
@@ -70,10 +72,16 @@ class FrozenPrefix:
 
 
 def find_frozen_prefix(classifier: Classifier, first: str | None, order: Sequence[str], px: int) -> FrozenPrefix | None:
-    """Return the frozen prefix; None where the backbone without it gives other outputs (tried on random pictures).
+    """Return the frozen prefix, or None if it cannot be taken off.
 
-    So it is where the layers before the first that trains do not simply follow each other, as in networks that add
-    positions to their patches.
+    It cannot be taken off if the rest of the backbone then gives other outputs; this is tried on random pictures. That
+    happens in networks whose layers do not simply follow each other, such as those that add positions to patches.
+
+    Args:
+        classifier: The classifier, on the CPU. Its backbone is frozen before `first`.
+        first: As in `TrainableLayers`: empty if all layers train, None if only the head trains.
+        order: Names of the backbone's modules, as `layer_order` returns them.
+        px: Side of the pictures.
     """
     if first == "":
         return None

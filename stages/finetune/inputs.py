@@ -1,4 +1,4 @@
-"""Inputs: what the layers that train are given, batch by batch: pictures, or kept activations of a frozen prefix."""
+"""Inputs of the layers that train, batch by batch: pictures, or cached activations of a frozen prefix."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,89 +12,95 @@ from numpy.typing import NDArray
 from headstart.backbone.normalise import Normalisation
 from stages.finetune.frozen_prefix import FrozenPrefix
 from stages.finetune.loader import Batch, Loader, even_batches
-from stages.finetune.subsets import Image, Images
+from stages.finetune.subsets import LabelledImage, Subsets
 
 
 class Inputs(Protocol):
-    """Gives the classifier's inputs, on its device."""
+    """Gives the inputs of the classifier, on its device."""
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:
-        """Give batches of training images: positions (B,), inputs (B, ...)."""
+        """Give batches of training images: their positions (B,) and inputs (B, ...)."""
 
     def validation(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
-        """Give batches of the inner validation: positions (B,), inputs (B, views, ...)."""
+        """Give batches of the inner validation: their positions (B,) and inputs (B, views, ...)."""
 
 
 def to_device(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Copy pixels to a device; to a GPU while it works on what came before."""
+    """Copy pixels to a device. A GPU goes on working on earlier batches meanwhile."""
     tensor = torch.from_numpy(pixels)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def views_of(
-    loader: Loader, normalise: Normalisation, images: Sequence[Image], batches: Sequence[Batch], device: torch.device
+    loader: Loader,
+    normalise: Normalisation,
+    images: Sequence[LabelledImage],
+    batches: Sequence[Batch],
+    device: torch.device,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Give batches of images without chance: positions (B,), normalised (B, views, 3, px, px)."""
+    """Give batches of images without augmentation: positions (B,) and normalised pixels (B, views, 3, px, px)."""
     for batch, pixels in loader.views(images, batches):
         flat = normalise(to_device(pixels.reshape(-1, *pixels.shape[2:]), device))
         yield batch, flat.unflatten(0, pixels.shape[:2])
 
 
 class Pictures:
-    """Inputs that are loaded in every epoch.
+    """Pictures, loaded again in every epoch.
 
     Args:
-        loader: Loader of both parts.
+        loader: Loader of the images.
         normalise: Normalisation, on the device.
-        images: All parts.
-        device: The classifier's.
+        subsets: Training images and inner validation.
+        device: Device of the classifier.
     """
 
-    def __init__(self, loader: Loader, normalise: Normalisation, images: Images, device: torch.device) -> None:
-        self._loader, self._normalise, self._images, self._device = loader, normalise, images, device
+    def __init__(self, loader: Loader, normalise: Normalisation, subsets: Subsets, device: torch.device) -> None:
+        self._loader, self._normalise, self._subsets, self._device = loader, normalise, subsets, device
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:
         """See `Inputs`."""
-        for batch, pixels in self._loader.augmented(self._images.training, batches, epoch):
+        for batch, pixels in self._loader.augmented(self._subsets.training, batches, epoch):
             yield batch, self._normalise(to_device(pixels, self._device))
 
     def validation(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
         """See `Inputs`."""
-        yield from views_of(self._loader, self._normalise, self._images.validation, batches, self._device)
+        yield from views_of(self._loader, self._normalise, self._subsets.validation, batches, self._device)
 
 
 class Activations:
-    """Inputs that the frozen prefix has made once, kept on disk (in the system's cache, if that has room).
+    """Activations of the frozen prefix, computed once and cached in files.
+
+    The system keeps the files in memory while there is room.
 
     Args:
-        pictures: What the frozen prefix is given; without augmentation.
+        pictures: Inputs of the frozen prefix, without augmentation.
         prefix: Frozen prefix of the classifier's backbone, which is in eval mode.
-        images: All parts.
-        batch: Images that go through the frozen prefix at once.
-        folder: Where to keep them.
-        device: The classifier's.
+        subsets: Training images and inner validation.
+        batch: Number of images that go through the frozen prefix at once.
+        folder: Folder of the files.
+        device: Device of the classifier.
     """
 
     def __init__(
         self,
         pictures: Pictures,
         prefix: FrozenPrefix,
-        images: Images,
+        subsets: Subsets,
         *,
         batch: int,
         folder: Path,
         device: torch.device,
     ) -> None:
         self._device = device
-        num_images = len(images.training), len(images.validation)
+        num_images = len(subsets.training), len(subsets.validation)
         parts = [even_batches(np.arange(num), batch) for num in num_images]
         with torch.inference_mode():
-            self._training = _keep(
+            self._training = _cache(
                 folder / "training.npy",
                 num_images[0],
                 ((at, prefix.activations(inputs)) for at, inputs in pictures.training(parts[0], epoch=0)),
             )
-            self._validation = _keep(
+            self._validation = _cache(
                 folder / "validation.npy",
                 num_images[1],
                 ((at, _by_view(prefix, inputs)) for at, inputs in pictures.validation(parts[1])),
@@ -108,25 +114,27 @@ class Activations:
         """See `Inputs`."""
         return self._batches(self._validation, batches)
 
-    def _batches(self, kept: np.memmap, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
+    def _batches(self, cached: np.memmap, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
         for batch in batches:
-            yield batch, torch.from_numpy(kept[batch]).to(self._device)
+            yield batch, torch.from_numpy(cached[batch]).to(self._device)
 
 
 def _by_view(prefix: FrozenPrefix, inputs: torch.Tensor) -> torch.Tensor:
-    made = prefix.activations(inputs.flatten(0, 1))
-    return made.reshape(*inputs.shape[:2], *made.shape[1:])
+    """Return the activations (B, views, ...) of inputs (B, views, ...)."""
+    activations = prefix.activations(inputs.flatten(0, 1))
+    return activations.reshape(*inputs.shape[:2], *activations.shape[1:])
 
 
-def _keep(path: Path, num: int, made: Iterator[tuple[Batch, torch.Tensor]]) -> np.memmap:
-    kept: np.memmap | None = None
-    for batch, activations in made:
-        if kept is None:
+def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) -> np.memmap:
+    """Write the activations of `num` images to a file, as float32 (num, ...), and return it mapped into memory."""
+    cached: np.memmap | None = None
+    for batch, activations in batches:
+        if cached is None:
             shape = (num, *activations.shape[1:])
-            kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, later a crash without a word
+            cached = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here; later it would be a crash
                 with path.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        kept[batch] = activations.float().cpu().numpy()
-    assert kept is not None, "there are images"
-    return kept
+        cached[batch] = activations.float().cpu().numpy()
+    assert cached is not None, "there are images"
+    return cached

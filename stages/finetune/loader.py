@@ -1,4 +1,4 @@
-"""Loading: images to batches of pixels, read and decoded by threads ahead of the network."""
+"""The loader: threads read and decode images ahead of the network and put them into batches of pixels."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from headstart.base.threads import in_order
 from headstart.imaging.reader import Reader
 from stages.finetune.augmentation import Augmentation, Plan
-from stages.finetune.subsets import Image
+from stages.finetune.subsets import LabelledImage
 
 Batch = NDArray[np.intp]
-_AHEAD = 2  # batches
+_AHEAD = 2  # batches that are loaded before their turn
 
 
 class Loader:
-    """Loads images.
+    """Loads images in batches.
 
     Args:
         reader: Reader of the data set, with the views over which predictions are averaged.
@@ -27,27 +27,38 @@ class Loader:
         self._reader, self._augmentation, self._num_threads = reader, augmentation, num_threads
 
     def augmented(
-        self, images: Sequence[Image], batches: Sequence[Batch], epoch: int
+        self, images: Sequence[LabelledImage], batches: Sequence[Batch], epoch: int
     ) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
-        """Give batches, positions (B,) in `images`, with their pixels of an epoch, uint8 (B, px, px, 3).
+        """Give batches of augmented images: positions (B,) in `images` and pixels, uint8 (B, px, px, 3).
+
+        Args:
+            images: All images from which the batches choose.
+            batches: Positions of each batch.
+            epoch: Number of the epoch, on which the augmentation depends.
 
         Raises:
-            DataError: A file is not what the index says.
+            DataError: The content of a file differs from the index.
         """
         flat = ((images[position], epoch) for batch in batches for position in batch)
         planned = ((image, self._augmentation.plan(image.row, number)) for image, number in flat)
         yield from _in_batches(batches, in_order(self._load, planned, self._num_threads, _ahead(batches)))
 
-    def views(self, images: Sequence[Image], batches: Sequence[Batch]) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
-        """Give batches with the pixels of all views, uint8 (B, views, px, px, 3), without chance.
+    def views(
+        self, images: Sequence[LabelledImage], batches: Sequence[Batch]
+    ) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
+        """Give batches with the pixels of all views, uint8 (B, views, px, px, 3), without augmentation.
+
+        Args:
+            images: All images from which the batches choose.
+            batches: Positions of each batch.
 
         Raises:
-            DataError: A file is not what the index says.
+            DataError: The content of a file differs from the index.
         """
         rows = (images[position].row for batch in batches for position in batch)
         yield from _in_batches(batches, in_order(self._reader.pixels, rows, self._num_threads, _ahead(batches)))
 
-    def _load(self, planned: tuple[Image, Plan]) -> NDArray[np.uint8]:
+    def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
         image, plan = planned
         with self._reader.picture(image.row) as picture:
             return self._augmentation.apply(picture, plan)
@@ -65,9 +76,9 @@ def _in_batches(
 
 
 def even_batches(order: NDArray[np.intp], batch: int) -> list[Batch]:
-    """Cut positions into batches of about `batch`, which differ by one in length at most.
+    """Cut positions into batches of about `batch`. Their lengths differ by at most one.
 
-    None is a lone image, which has no statistics: rather one has an image more than `batch`.
+    No batch is a single image, because BatchNorm has no statistics of one. A batch may have `batch` + 1 images instead.
     """
     num = min(-(-len(order) // batch), max(1, len(order) // 2))
     return list(np.array_split(order, num)) if len(order) else []

@@ -39,7 +39,7 @@ def make_groups(classifier: Classifier, depth_of: Mapping[str, int], params: Opt
 
 
 def make_optimizer(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
-    """Return the optimizer of some groups of parameters."""
+    """Return the optimizer that `finetune.optimizer.kind` names, for groups of parameters."""
     return OPTIMIZERS[params.kind](groups, params)
 
 

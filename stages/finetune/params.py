@@ -16,7 +16,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerParams(Section):
-    """`finetune.optimizer:` how weights move."""
+    """`finetune.optimizer:` optimizer and learning rates."""
 
     kind: Literal["sgd", "adamw", "rmsprop"]
     backbone_rate: Rate
@@ -28,7 +28,7 @@ class OptimizerParams(Section):
 
 
 class ScheduleParams(Section):
-    """`finetune.schedule:` the rates' course over the epochs."""
+    """`finetune.schedule:` learning-rate schedule."""
 
     kind: Literal["cosine", "step", "constant"]
     warmup_epochs: Annotated[int, Field(ge=0)]
@@ -37,7 +37,7 @@ class ScheduleParams(Section):
 
 
 class AugmentationParams(Section):
-    """`finetune.augmentation:` what chance does to pictures."""
+    """`finetune.augmentation:` random augmentation of training images."""
 
     kind: Literal["auto", "none", "mild", "crop"]
     min_area: Annotated[float, Field(gt=0, le=1)]
@@ -45,7 +45,7 @@ class AugmentationParams(Section):
 
 
 class FinetuneParams(Section):
-    """`finetune:` training end to end."""
+    """`finetune:` training of the whole network."""
 
     init: Literal["probe", "random"]
     probe_c_grid: Annotated[list[Strength], Field(min_length=1)]
@@ -67,18 +67,24 @@ class FinetuneParams(Section):
     @model_validator(mode="after")
     def _parts_have_images(self) -> "FinetuneParams":
         if self.accumulate > self.batch // 2:
-            raise ValueError("accumulate at most half of batch: each part needs two images")
+            raise ValueError(
+                "accumulate to be at most half of batch, because each part needs two images; "
+                f"found accumulate {self.accumulate} and batch {self.batch}"
+            )
         return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "FinetuneParams":
         if self.schedule.warmup_epochs > self.epochs > 0:
-            raise ValueError("schedule.warmup_epochs at most epochs")
+            raise ValueError(
+                "schedule.warmup_epochs to be at most epochs; "
+                f"found {self.schedule.warmup_epochs} warm-up epochs of {self.epochs}"
+            )
         return self
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     data: DataParams
     backbone: BackboneParams

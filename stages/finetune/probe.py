@@ -1,6 +1,6 @@
 """The probe: the linear head that fine-tuning starts from, fitted on cached embeddings.
 
-A random head pulls pretrained layers out of shape before it knows anything (LP-FT: Kumar et al. 2022).
+A random head damages the pretrained layers before it has learnt anything (LP-FT: Kumar et al. 2022).
 """
 
 from collections import Counter
@@ -18,33 +18,33 @@ from headstart.linear.selection import LOGISTIC_FACTOR, default_tolerance, refit
 from headstart.linear.targets import make_targets
 from headstart.tables.names import LAST_LAYER
 from stages.finetune.params import Params
-from stages.finetune.subsets import Image
+from stages.finetune.subsets import LabelledImage
 
 _MAX_ITER = 1000
 
 
-def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[str], params: Params) -> Linear:
-    """Fit logistic regression on the last layer of the training images; the folds choose its strength as in the head.
+def fit_probe(features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params) -> Linear:
+    """Fit logistic regression on the last layer of the training images. Folds choose its strength, as in the head.
 
     Args:
         features: Open features file.
         training: Training images by digest, without the inner validation.
-        classes: (C,) order of the logits.
+        classes: (C,) names in the order of the logits.
         params: Params of the stage.
 
     Raises:
-        DataError: Too few images for the folds.
-        FeatureFileError: The last layer is not there, or lacks an image.
-        ParamsError: A class weight for no class.
+        DataError: There are too few images for the folds.
+        FeatureFileError: The features lack the last layer or an image.
+        ParamsError: A class weight names no class.
     """
     if LAST_LAYER not in features.spec["layers"]:
         raise FeatureFileError(
-            f"features/features.h5: has layers {features.spec['layers']}; finetune.init probe reads {LAST_LAYER!r}. "
-            "Add it to backbone.layers, or set finetune.init to random"
+            f"features/features.h5: found layers {features.spec['layers']}; expected {LAST_LAYER!r} among them "
+            "because finetune.init is probe. Add it to backbone.layers, or set finetune.init to random"
         )
     finetune, labels = params.finetune, [image.label for image in training]
     groups = [image.group for image in training]
-    # The inner validation has taken a part already: of few images there are fewer parts.
+    # The inner validation has already taken a part of the images, so small classes may need fewer folds.
     num_folds = max(2, min(finetune.folds, _most_groups_of_a_class(labels, groups)))
     folds = make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds")
     with threadpool_limits(limits=1, user_api="blas"):
@@ -52,9 +52,9 @@ def fit_probe(features: Features, training: Sequence[Image], classes: Sequence[s
         rows = Rows(features, LAST_LAYER, digests, folds, params.runtime.memory // ROWS_FRACTION)
         targets = make_targets(labels, classes, finetune.class_weights, "finetune.class_weights")
         designs = Designs(rows, targets, num_folds, Machine(params.runtime.num_workers, "cpu"))
-        scored, of_folds = score_ridge(designs, sorted(finetune.probe_c_grid))
+        scored, fold_fits = score_ridge(designs, sorted(finetune.probe_c_grid))
         assert scored.c is not None, "ridge regression has a strength"
-        fit, _ = refit_logistic(designs, LOGISTIC_FACTOR * scored.c, of_folds, _MAX_ITER, default_tolerance(designs))
+        fit, _ = refit_logistic(designs, LOGISTIC_FACTOR * scored.c, fold_fits, _MAX_ITER, default_tolerance(designs))
     return fit
 
 

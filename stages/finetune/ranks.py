@@ -1,4 +1,4 @@
-"""Ranks: processes that train one classifier together, each on its share of every batch."""
+"""Ranks: the processes that train one classifier together, each on its share of every batch."""
 
 from types import TracebackType
 
@@ -8,19 +8,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from headstart.base.errors import ParamsError
 from headstart.base.machine import Rank
-from stages.finetune.freeze import has_batch_norm
 from stages.finetune.loader import Batch
+from stages.finetune.trainable_layers import has_batch_norm
 
 
 class Ranks:
-    """The process group, for a `with` block.
+    """The group of processes that train together. Use it in a `with` block.
 
     Attributes:
-        rank: This process.
+        rank: Rank of this process.
 
     Args:
-        rank: As torchrun started it.
-        device: This process's.
+        rank: Rank of this process.
+        device: Device of this process.
     """
 
     def __init__(self, rank: Rank, device: torch.device) -> None:
@@ -39,39 +39,40 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes."""
+        """Whether this process is the first one, which writes and prints."""
         return self.rank.rank == 0
 
     def share(self, batch: Batch) -> Batch:
-        """Return this rank's part of a batch."""
+        """Return the share of this rank of a batch."""
         return batch[self.rank.rank :: self.rank.num_ranks]
 
     def synchronise(self, classifier: nn.Module) -> None:
-        """Let BatchNorm see the images of all ranks, where it is to follow the batches.
+        """Make BatchNorm compute its statistics on the images of all ranks.
 
         Raises:
-            ParamsError: torch cannot do this here, so that the result would depend on the number of ranks.
+            ParamsError: torch cannot do this on this device, so the result would depend on the number of ranks.
         """
         if self.rank.num_ranks == 1 or not has_batch_norm(classifier):
             return
         if self._device.type != "cuda":
             raise ParamsError(
-                "finetune.batch_norm: train needs GPUs where several processes train together (torch synchronises "
-                "BatchNorm there only); expected frozen, or runtime.processes 1"
+                "finetune.batch_norm: train needs GPUs if several processes train together, because torch synchronises "
+                f"BatchNorm only there; found {self.rank.num_ranks} processes on {self._device.type}. Set "
+                "finetune.batch_norm to frozen, or runtime.processes to 1"
             )
-        from timm.layers import convert_sync_batchnorm  # knows timm's own kinds
+        from timm.layers import convert_sync_batchnorm  # torch's own function does not know timm's layers
 
         convert_sync_batchnorm(classifier)  # type: ignore[no-untyped-call]
 
     def wrap(self, classifier: nn.Module) -> nn.Module:
-        """Return the classifier so that gradients are averaged over the ranks."""
+        """Return a wrapped classifier whose gradients are averaged over the ranks."""
         if self.rank.num_ranks == 1:
             return classifier
         ids = [self._device.index] if self._device.type == "cuda" else None
         return DistributedDataParallel(classifier, device_ids=ids)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the sum over the ranks."""
+        """Return the sum of a tensor over the ranks."""
         if self.rank.num_ranks > 1:
             distributed.all_reduce(tensor)
         return tensor

@@ -1,4 +1,4 @@
-"""The curve and the numbers that fine-tuning writes beside its bundle and predictions."""
+"""The curve and the numbers that the stage writes, besides the bundle and the predictions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,15 +7,15 @@ from headstart.base.machine import cache_folder
 from headstart.tables.finetune import EpochPoint
 from headstart.tables.metrics import write_metrics
 from headstart.tables.rows import write_rows
-from stages.finetune.epochs import Epoch, best_epoch
-from stages.finetune.job import FineTuned
 from stages.finetune.params import FinetuneParams
+from stages.finetune.run import FineTuned
+from stages.finetune.trainer import Epoch, best_epoch
 
 CURVE_PATH = Path("plots/finetune_training/curve.csv")
 
 
 def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
-    """Return what prints each epoch as it ends, and writes the curve so far."""
+    """Return a function that prints each epoch when it ends, and writes the curve so far."""
 
     def show(history: Sequence[Epoch]) -> None:
         print(f"finetune: {describe(history[-1], params.epochs, params.init)}", flush=True)
@@ -25,7 +25,7 @@ def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
 
 
 def write_curve(path: Path, history: Sequence[Epoch]) -> None:
-    """Write a row per epoch, the start first."""
+    """Write one row for each epoch. The start is the first row."""
     start, kept = history[0], best_epoch(history)
     rows = [
         EpochPoint(
@@ -44,13 +44,13 @@ def write_curve(path: Path, history: Sequence[Epoch]) -> None:
 
 
 def write_numbers(tuned: FineTuned, params: FinetuneParams) -> None:
-    """Write the numbers of the training, and apart from them the timings, which differ from run to run."""
+    """Write the numbers of the training, and to another file the timings, which differ from run to run."""
     write_metrics(Path("diagnostics/finetune_training.json"), numbers(tuned, params))
     write_metrics(cache_folder() / "timings" / "finetune.json", timings(tuned))
 
 
 def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int | str]:
-    """Return what is the same in every run with these params."""
+    """Return the numbers of the training. They are the same in every run with these params."""
     start, kept = tuned.history[0], best_epoch(tuned.history)
     return {
         "backbone_rate": params.optimizer.backbone_rate,
@@ -62,13 +62,13 @@ def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int |
         "best_epoch": kept.epoch,
         "num_epochs": tuned.history[-1].epoch,
         "temperature": kept.temperature,
-        "num_training_images": len(tuned.images.training),
-        "num_validation_images": len(tuned.images.validation),
+        "num_training_images": len(tuned.subsets.training),
+        "num_validation_images": len(tuned.subsets.validation),
     }
 
 
 def timings(tuned: FineTuned) -> dict[str, float | int | str]:
-    """Return what differs from run to run."""
+    """Return device, seconds and images per second. They differ from run to run."""
     timed = tuned.timings
     rate = {"images_per_second": timed.num_images / timed.training_seconds} if timed.num_images else {}
     return {
@@ -81,7 +81,7 @@ def timings(tuned: FineTuned) -> dict[str, float | int | str]:
 
 
 def describe(one: Epoch, num_epochs: int, start: str) -> str:
-    """Return an epoch in a line."""
+    """Return one line about an epoch."""
     scores = f"inner validation accuracy {one.accuracy:.4f}, log loss {one.log_loss:.4f}"
     if one.training_loss is None:
         return f"start ({start}): {scores}"
@@ -89,8 +89,8 @@ def describe(one: Epoch, num_epochs: int, start: str) -> str:
 
 
 def summary(tuned: FineTuned, start: str) -> str:
-    """Return the outcome in a few lines."""
-    images, first, kept = tuned.images, tuned.history[0], best_epoch(tuned.history)
+    """Return a few lines about the result of the training."""
+    subsets, first, kept = tuned.subsets, tuned.history[0], best_epoch(tuned.history)
     prefix = ", frozen layers ran once" if tuned.has_frozen_prefix else ""
     what = (
         f"no epoch is clearly better than the start ({start}), which is kept"
@@ -98,7 +98,7 @@ def summary(tuned: FineTuned, start: str) -> str:
         else f"epoch {kept.epoch} of {tuned.history[-1].epoch} is kept"
     )
     return (
-        f"{len(images.training)} training images, {len(images.validation)} for inner validation, augmentation "
+        f"{len(subsets.training)} training images, {len(subsets.validation)} for inner validation, augmentation "
         f"{tuned.augmentation}{prefix}: {what}\n"
         f"  inner validation: accuracy {first.accuracy:.4f} at the start, {kept.accuracy:.4f} kept; log loss "
         f"{first.log_loss:.4f} at the start, {kept.log_loss:.4f} kept"

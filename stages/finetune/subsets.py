@@ -1,26 +1,23 @@
-"""Images: which ones train, which ones choose the epoch, which ones are reported."""
+"""Subsets: which images train, which choose the epoch, and which are the test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from headstart.base.errors import DataError
 from headstart.linear.folds import make_folds
-from headstart.tables.classes import class_numbers
 from headstart.tables.index import USABLE, IndexRow
 from headstart.tables.split import SplitRow
 from stages.finetune.params import FinetuneParams
 
 
 @dataclass(frozen=True)
-class Image:
+class LabelledImage:
     """An image with its label.
 
     Attributes:
-        row: Its row of the index.
-        label: Its class, by name.
-        group: As in the split.
+        row: Row of the image in the index.
+        label: Name of its class.
+        group: Its group, as in the split. Groups are never divided.
     """
 
     row: IndexRow
@@ -29,71 +26,74 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Images:
-    """The three parts, each by digest.
+class Subsets:
+    """Three subsets of the images, each ordered by digest.
 
     Attributes:
-        training: Weights are fitted on them.
-        validation: They choose the epoch and calibrate; never trained on.
-        reported: Predicted when all is chosen.
+        training: Images that weights are fitted on.
+        validation: Inner validation: images that choose the epoch and calibrate. They are never trained on.
+        test: Images that are predicted when everything is chosen.
     """
 
-    training: Sequence[Image]
-    validation: Sequence[Image]
-    reported: Sequence[Image]
+    training: Sequence[LabelledImage]
+    validation: Sequence[LabelledImage]
+    test: Sequence[LabelledImage]
 
 
-def part_images(
+def make_subsets(
     index: Sequence[IndexRow], split: Sequence[SplitRow], classes: Sequence[str], params: FinetuneParams
-) -> Images:
-    """Join both tables and carve the inner validation from the training rows.
+) -> Subsets:
+    """Join index and split, and take the inner validation from the training rows.
 
-    It is the rows of the split `val`, where the data set has some; else one of `folds` parts, groups whole and classes
-    in proportion.
+    The inner validation is the split `val` if the data set has one. Otherwise it is one of `finetune.folds` parts of
+    the training rows; groups stay whole and classes keep their proportions.
+
+    Args:
+        index: Rows of all files.
+        split: Rows of all images that are used.
+        classes: (C,) names in the order of the logits.
+        params: Number of folds and seed.
 
     Raises:
-        DataError: An image of the split is not in the index, a label is no class, or a part has no image.
+        DataError: An image of the split is not in the index, a label is not a class, or a subset has no image.
     """
     rows = {row.digest: row for row in index if row.status in USABLE}
-    strange = sorted({row.label for row in split} - set(classes))
-    if strange:
-        raise DataError(f"data/split.csv: labels {strange} are not in data/classes.json. Run: dvc repro split")
-    lost = [row.path for row in split if row.digest not in rows]
-    if lost:
+    unknown = sorted({row.label for row in split} - set(classes))
+    if unknown:
+        raise DataError(f"data/split.csv: labels {unknown} are not in data/classes.json. Run: dvc repro split")
+    missing = [row.path for row in split if row.digest not in rows]
+    if missing:
         raise DataError(
-            f"data/split.csv: {len(lost)} images are not in data/index.csv, the first {lost[0]}. Run: dvc repro split"
+            f"data/split.csv: {len(missing)} images are not in data/index.csv, the first is {missing[0]}. "
+            "Run: dvc repro split"
         )
     ordered = sorted(split, key=lambda row: row.digest)
-    given = {row.digest for row in ordered if row.split == "val"}
+    held_out = {row.digest for row in ordered if row.split == "val"}
     known = [row for row in ordered if row.split != "test"]
-    if not given and known:
+    if not held_out and known:
         labels, groups = [row.label for row in known], [row.group for row in known]
         folds = make_folds(labels, groups, params.folds, params.seed, "finetune.folds")
-        given = {row.digest for row, fold in zip(known, folds, strict=True) if fold == 0}
+        held_out = {row.digest for row, fold in zip(known, folds, strict=True) if fold == 0}
 
-    def images(chosen: Sequence[SplitRow]) -> list[Image]:
-        return [Image(rows[row.digest], row.label, row.group) for row in chosen]
+    def images(chosen: Sequence[SplitRow]) -> list[LabelledImage]:
+        return [LabelledImage(rows[row.digest], row.label, row.group) for row in chosen]
 
-    parts = Images(
-        training=images([row for row in known if row.digest not in given]),
-        validation=images([row for row in known if row.digest in given]),
-        reported=images([row for row in ordered if row.split == "test"]),
+    subsets = Subsets(
+        training=images([row for row in known if row.digest not in held_out]),
+        validation=images([row for row in known if row.digest in held_out]),
+        test=images([row for row in ordered if row.split == "test"]),
     )
-    sizes = [len(parts.training), len(parts.validation), len(parts.reported)]
-    if min(sizes) == 0 or len({image.label for image in parts.training}) < 2:
+    sizes = [len(subsets.training), len(subsets.validation), len(subsets.test)]
+    if min(sizes) == 0 or len({image.label for image in subsets.training}) < 2:
         raise DataError(
-            f"data/split.csv: {sizes[0]} training images, {sizes[1]} for inner validation (finetune.folds), {sizes[2]} "
-            "reported; expected some of each, and training images of two classes"
+            f"data/split.csv: found {sizes[0]} training images, {sizes[1]} for inner validation (finetune.folds) and "
+            f"{sizes[2]} test images; expected some of each, and training images of at least two classes"
         )
-    unseen = sorted({image.label for image in parts.validation} - {image.label for image in parts.training})
-    if unseen:
+    untrained = sorted({image.label for image in subsets.validation} - {image.label for image in subsets.training})
+    if untrained:
         print(
-            f"finetune: WARNING: no image of {unseen} is trained on: all but test images are for inner validation",
+            f"finetune: WARNING: no image of {untrained} is trained on, because the inner validation has all of them. "
+            "Add images of these classes, in groups of their own (split.group)",
             flush=True,
         )
-    return parts
-
-
-def numbers_of(images: Sequence[Image], classes: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the number of each image's class, (N,)."""
-    return class_numbers([image.label for image in images], classes)
+    return subsets

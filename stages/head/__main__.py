@@ -1,4 +1,4 @@
-"""Stage `head`: features + split -> models/head/, predictions/, diagnostics/, its plots. No image."""
+"""Stage `head`: features + split -> models/head/, predictions/, diagnostics/, its plots. It reads no image."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Train the head, say what was chosen, and write what the folds tell besides."""
+    """Train the head, print what was chosen, and write the bundle, the predictions and the tables."""
     from headstart.artifacts.bundle import write_bundle
     from headstart.artifacts.features import open_features
     from headstart.base.files import sha256_file

@@ -1,4 +1,4 @@
-"""Fitting: the layer and the strength are chosen by cross-validation, then all training rows are fitted with them."""
+"""Choose the layer and the strength of the head by cross-validation, then fit all training rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,47 +19,47 @@ from stages.head.params import HeadParams, Params
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedHead:
     """A head and how it was chosen.
 
     Attributes:
-        layer: The layer that it reads.
-        fit: Weights of the head, on embeddings.
-        converged: Whether the fit ended before `head.max_iter`.
-        scored: The chosen strength, judged by the folds.
-        folds: (F,) its fits without each fold, on embeddings.
-        layers: Best ridge regression of every candidate layer, by depth.
-        ridge_c: Strength of the chosen layer's.
-        designs: Designs of the chosen layer.
+        layer: Name of the layer that the head reads.
+        fit: Weights and biases of the head, on embeddings.
+        converged: Whether the fit ended before `head.max_iter` iterations.
+        scored: The chosen strength and its scores on held-out rows.
+        fold_fits: (F,) fits without each fold, on embeddings.
+        layers: Scores of the best ridge regression on every candidate layer, by depth.
+        ridge_c: Strength of ridge regression on the chosen layer.
+        designs: Training rows of the chosen layer, as the solvers read them.
     """
 
     layer: str
     fit: Linear
     converged: bool
     scored: Scored
-    folds: Sequence[Linear]
+    fold_fits: Sequence[Linear]
     layers: Mapping[str, Scored]
     ridge_c: float
     designs: Designs
 
 
-def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> Fitted:
-    """Choose the layer by ridge regression, the strength by the kind of head that is asked for, and fit all rows.
+def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> FittedHead:
+    """Choose the layer by ridge regression, let the kind of head choose its strength, and fit all training rows.
 
     Args:
         features: Open features file.
-        training: The training rows, by digest.
-        classes: (C,) order of the logits.
-        params: The sections `head` and `runtime`.
+        training: Training rows of the split, by digest.
+        classes: (C,) names in the order of the logits.
+        params: Sections `head` and `runtime`.
 
     Raises:
-        DataError: Too few rows for the folds.
-        FeatureFileError: An image without an embedding, or one that is not finite.
-        ParamsError: A layer, a class or a device that is not there.
+        DataError: There are too few rows for the folds.
+        FeatureFileError: An image has no embedding, or its embedding is not finite.
+        ParamsError: A layer, a class or the device does not exist.
     """
     head = params.head
     digests, labels = [row.digest for row in training], [row.label for row in training]
-    candidates = _candidates(head, features)
+    candidates = _candidate_layers(head, features)
     targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
     folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
     kind = KINDS[head.kind]()
@@ -70,29 +70,30 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     with Progress("head", len(candidates), "layer") as progress:
         for layer in candidates:
             if rows is not None:
-                rows.forget()  # one layer's at a time
+                rows.forget()  # memory holds the rows of one layer at a time
             rows = Rows(features, layer, digests, folds, params.runtime.memory // ROWS_FRACTION)
-            # A GPU pays where rows are many: torch takes seconds to import.
+            # A GPU pays only for many rows, because torch takes seconds to import.
             device = choose_device(params.runtime.device) if are_many(rows, targets) else "cpu"
             designs = Designs(rows, targets, head.folds, Machine(params.runtime.num_workers, device))
-            layers[layer], folds_of_layer = score_ridge(designs, ridge_grid)
-            if layers[layer].log_loss == min(scored.log_loss for scored in layers.values()):  # of equals the deepest
-                best = layer, designs, folds_of_layer
+            layers[layer], layer_fold_fits = score_ridge(designs, ridge_grid)
+            # Of equally good layers the deepest is taken.
+            if layers[layer].log_loss == min(scored.log_loss for scored in layers.values()):
+                best = layer, designs, layer_fold_fits
             progress.advance(1)
-    assert best is not None, "there is a candidate"
-    layer, designs, ridge_folds = best
+    assert best is not None, "there is at least one candidate"
+    layer, designs, ridge_fold_fits = best
     designs.rows.keep()
     ridge_c = layers[layer].c
     assert ridge_c is not None, "ridge regression has a strength"
-    scored, of_folds = kind.score(designs, layers[layer], ridge_folds, head)
-    fit, converged = kind.fit(designs, scored, of_folds, head)
-    return Fitted(layer, fit, converged, scored, of_folds, layers, ridge_c, designs)
+    scored, fold_fits = kind.score(designs, layers[layer], ridge_fold_fits, head)
+    fit, converged = kind.fit(designs, scored, fold_fits, head)
+    return FittedHead(layer, fit, converged, scored, fold_fits, layers, ridge_c, designs)
 
 
-def _candidates(head: HeadParams, features: Features) -> list[str]:
+def _candidate_layers(head: HeadParams, features: Features) -> list[str]:
     """Return the layers to choose from, by depth."""
-    there = features.spec["layers"]
-    unknown = [] if head.layers == "auto" else sorted(set(head.layers) - set(there))
+    known = features.spec["layers"]
+    unknown = [] if head.layers == "auto" else sorted(set(head.layers) - set(known))
     if unknown:
-        raise ParamsError(f"head.layers: found {unknown}; expected auto or some of {there} (see backbone.layers)")
-    return [layer for layer in there if head.layers == "auto" or layer in head.layers]
+        raise ParamsError(f"head.layers: found {unknown}; expected auto or some of {known} (see backbone.layers)")
+    return [layer for layer in known if head.layers == "auto" or layer in head.layers]

@@ -1,4 +1,4 @@
-"""Kinds of head: ways to train the linear classifier on the layer that ridge regression has chosen.
+"""Kinds of head: ways to train the linear classifier on the layer that ridge regression chose.
 
 To add one, write a class like `Ridge`, give it an entry in `KINDS`, and add its name to `HeadParams.kind`.
 """
@@ -91,7 +91,7 @@ class Ridge:
         ridge_folds: Sequence[Linear],
         head: HeadParams,  # noqa: ARG002
     ) -> tuple[Scored, Sequence[Linear]]:
-        """See `HeadKind`. Choosing the layer has done it all."""
+        """See `HeadKind`. The choice of the layer has already chosen and judged the strength."""
         return ridge, ridge_folds
 
     def fit(
@@ -107,7 +107,7 @@ class Ridge:
 
 
 class Sgd:
-    """The training recipe of the tutorials. It has no strength."""
+    """The training recipe of the tutorials. It has no strength of regularisation."""
 
     def ridge_grid(self, head: HeadParams) -> list[float]:
         """See `HeadKind`."""

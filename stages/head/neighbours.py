@@ -1,4 +1,4 @@
-"""Neighbours: the nearest embeddings by cosine similarity, as a check of the head and to find near-duplicates."""
+"""Nearest neighbours by cosine similarity of embeddings: accuracy of k-NN to check the head, and near-duplicates."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ from headstart.linear.rows import Block, Rows, merged
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512
-_MOST_PAIRS = 10  # of a test image
-_ROUNDING = 1e-6  # of a cosine in float32: the similarity of copies
+_MOST_PAIRS = 10  # for each test image
+_ROUNDING = 1e-6  # error of a cosine in float32: copies may have a similarity this far below 1
 _MOST_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then half a percent
 
 
 @dataclass(frozen=True)
-class Pair:
+class SimilarPair:
     """A test image and a training image that look alike.
 
     Attributes:
-        reported: Digest.
-        training: Digest.
-        similarity: Cosine of their embeddings.
+        test: Digest of the test image.
+        training: Digest of the training image.
+        similarity: Cosine similarity of their embeddings.
     """
 
-    reported: str
+    test: str
     training: str
     similarity: float
 
 
 def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
-    """Return, for each number of neighbours, how often the neighbours of a training row have its class.
+    """Return the accuracy of k nearest neighbours on the training rows, for each k in `NUM_NEIGHBOURS`.
 
-    Each row is compared with the rows of all other folds; each neighbour counts as much as it is similar. Of more than
-    4,000 rows so many are drawn.
+    Each row is compared with the rows of all other folds. A neighbour's vote weighs as much as it is similar. If there
+    are more than 4,000 rows, 4,000 of them are drawn at random and classified.
 
     Args:
-        designs: Designs of a layer.
+        designs: Training rows of a layer.
         seed: Seed of the draw.
     """
     rows, targets = designs.rows, designs.targets
@@ -62,7 +62,7 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     accuracies = {}
     for number in NUM_NEIGHBOURS:
         votes = np.zeros((len(x), targets.num_classes))
-        # From 0 to 2, so that also neighbours at more than a right angle count, and those that are not there do not.
+        # Votes are 0 to 2: a neighbour at more than a right angle still counts, a missing neighbour does not.
         vote = np.where(np.isfinite(best[:, :number]), 1 + best[:, :number], 0.0)
         np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :number]), vote)
         accuracies[number] = float((votes.argmax(axis=1) == targets.classes[positions]).mean())
@@ -70,7 +70,7 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
 
 
 def _smaller(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Cut blocks: their similarities to many rows take more memory than they do."""
+    """Cut blocks into smaller ones: the similarities of a block to many rows take more memory than the block."""
     for block in blocks:
         for start in range(0, len(block.x), _BLOCK_ROWS):
             part = slice(start, start + _BLOCK_ROWS)
@@ -80,7 +80,7 @@ def _smaller(blocks: Iterable[Block]) -> Iterator[Block]:
 def _largest(
     values: NDArray[np.float32], labels: NDArray[np.int64], num: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the largest values of every row, descending, and what belongs to them."""
+    """Return the largest values of every row, descending, and their labels."""
     chosen = np.argpartition(-values, num - 1, axis=1)[:, :num] if values.shape[1] > num else None
     if chosen is not None:
         values, labels = np.take_along_axis(values, chosen, 1), np.take_along_axis(labels, chosen, 1)
@@ -89,26 +89,26 @@ def _largest(
 
 
 def near_duplicates(
-    reported: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
+    test: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
     rows: Rows,
     training: Sequence[str],
     similarity: float,
     num_threads: int,
-) -> list[Pair]:
-    """Return pairs of a reported and a training image at least so similar, the most similar first.
+) -> list[SimilarPair]:
+    """Return the pairs of a test image and a training image that look alike, the most similar first.
 
-    Of each test image the ten most similar training images at most: where all pictures are alike, all pairs would
-    fill the memory.
+    Each test image is paired with at most its ten most similar training images: if all pictures look alike, all pairs
+    would fill the memory.
 
     Args:
-        reported: Digests and embeddings float32 (B, dim) of the test images, some at a time.
-        rows: The training rows of the same layer.
-        training: (N,) their digests.
-        similarity: Least cosine of their embeddings.
+        test: Digests and embeddings, float32 (B, dim), of the test images, a batch at a time.
+        rows: Training rows of the same layer.
+        training: (N,) digests of the training rows.
+        similarity: Smallest cosine similarity of a pair.
         num_threads: Number of threads.
     """
-    pairs: list[Pair] = []
-    for digests, embeddings in reported:
+    pairs: list[SimilarPair] = []
+    for digests, embeddings in test:
         x = unit_length(embeddings)
         best = np.full((len(x), _MOST_PAIRS), -np.inf, dtype=np.float32)
         places = np.zeros((len(x), _MOST_PAIRS), dtype=np.int64)
@@ -121,7 +121,7 @@ def near_duplicates(
             together, all_places = np.concatenate([best, found], axis=1), np.concatenate([places, positions], axis=1)
             best, places = _largest(together, all_places, _MOST_PAIRS)
         pairs += [
-            Pair(digests[one], training[places[one, other]], min(float(best[one, other]), 1.0))
+            SimilarPair(digests[one], training[places[one, other]], min(float(best[one, other]), 1.0))
             for one, other in np.argwhere(best >= similarity - _ROUNDING)
         ]
-    return sorted(pairs, key=lambda pair: (-pair.similarity, pair.reported, pair.training))
+    return sorted(pairs, key=lambda pair: (-pair.similarity, pair.test, pair.training))

@@ -11,7 +11,7 @@ from stages.params import StageParams
 
 
 class SgdParams(Section):
-    """`head.sgd:` the tutorials' recipe."""
+    """`head.sgd:` the training recipe of the tutorials."""
 
     optimizer: Literal["sgd", "rmsprop"]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
@@ -40,18 +40,21 @@ class HeadParams(Section):
     @model_validator(mode="after")
     def _strength_is_used(self) -> "HeadParams":
         if self.kind == "sgd" and self.c != "auto":
-            raise ValueError(f"c auto where kind is sgd, which has no such strength; found {self.c:g} (-S head.c=auto)")
+            raise ValueError(f"c to be auto when kind is sgd, which has no strength; found {self.c:g} (-S head.c=auto)")
         return self
 
     @model_validator(mode="after")
     def _sgd_has_a_fold_to_train_on(self) -> "HeadParams":
         if self.kind == "sgd" and self.folds < 3:
-            raise ValueError("folds at least 3 where kind is sgd: one is held out, one chooses the epoch")
+            raise ValueError(
+                "folds to be at least 3 when kind is sgd: one fold is held out and another one chooses the epoch; "
+                f"found {self.folds} (-S head.folds=3)"
+            )
         return self
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     head: HeadParams
     runtime: RuntimeParams

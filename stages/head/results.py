@@ -1,4 +1,4 @@
-"""The tables and numbers that the head writes beside its bundle and predictions."""
+"""Tables and numbers that the stage writes, besides the bundle and the predictions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,18 @@ from headstart.tables.head import LabelSuspect, LayerScore, NearDuplicate
 from headstart.tables.intervals import wilson_interval
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
-from stages.head.neighbours import Pair
+from stages.head.neighbours import SimilarPair
 from stages.head.train import TrainedHead
 
 
 def layer_scores(layers: Mapping[str, Scored], chosen: str, num_images: int) -> list[LayerScore]:
-    """Return each layer's cross-validated accuracy with its interval, by depth."""
+    """Return the cross-validated accuracy of each layer with its interval, by depth.
+
+    Args:
+        layers: Best ridge regression of every candidate layer, by depth.
+        chosen: Name of the layer that the head reads.
+        num_images: Number of training images.
+    """
     return [
         LayerScore(
             depth,
@@ -32,9 +38,12 @@ def layer_scores(layers: Mapping[str, Scored], chosen: str, num_images: int) -> 
 
 
 def label_suspects(out_of_fold: Predictions) -> list[LabelSuspect]:
-    """Return the training images for which another class is more probable than their label.
+    """Return the training images whose label is less probable than another class.
 
-    The least probable label comes first (self-confidence; Northcutt et al. 2021).
+    The image with the least probable label comes first (self-confidence; Northcutt et al. 2021).
+
+    Args:
+        out_of_fold: Calibrated logits of every training image, by the fit that did not see it.
     """
     probabilities = softmax(out_of_fold.logits, axis=1)
     best = probabilities.argmax(axis=1)
@@ -54,12 +63,17 @@ def label_suspects(out_of_fold: Predictions) -> list[LabelSuspect]:
     ]
 
 
-def named_pairs(pairs: Sequence[Pair], split: Sequence[SplitRow]) -> list[NearDuplicate]:
-    """Return pairs of images that look alike with their paths and labels."""
+def named_pairs(pairs: Sequence[SimilarPair], split: Sequence[SplitRow]) -> list[NearDuplicate]:
+    """Return pairs of images that look alike, with their paths and labels.
+
+    Args:
+        pairs: Pairs by digest.
+        split: Rows of all images.
+    """
     known = {row.digest: row for row in split}
     return [
         NearDuplicate(
-            *(pair.reported, known[pair.reported].path, known[pair.reported].label),
+            *(pair.test, known[pair.test].path, known[pair.test].label),
             *(pair.training, known[pair.training].path, known[pair.training].label),
             similarity=pair.similarity,
         )
@@ -68,7 +82,7 @@ def named_pairs(pairs: Sequence[Pair], split: Sequence[SplitRow]) -> list[NearDu
 
 
 def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
-    """Return what `dvc metrics show` shows of the training."""
+    """Return the numbers of the training: what was chosen, and its cross-validated scores."""
     strength = {} if trained.fitted.scored.c is None else {"c": trained.fitted.scored.c}
     return {
         "layer": trained.bundle.layer,
@@ -84,7 +98,7 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
 
 
 def summary(trained: TrainedHead, kind: str) -> str:
-    """Return what was chosen, in a line."""
+    """Return one line that says what was chosen and how good it is."""
     strength = "" if trained.fitted.scored.c is None else f", c {trained.fitted.scored.c:g}"
     num_images = len(trained.out_of_fold.labels)
     low, high = wilson_interval(trained.fitted.scored.accuracy, num_images)

@@ -1,4 +1,4 @@
-"""Training: cached embeddings and labels to a bundle, its predictions, and what the folds tell on the way."""
+"""Train the head: from cached embeddings and labels to a bundle, predictions, and what the folds show besides."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ from headstart.linear.rows import ROWS_FRACTION, STRETCH_BYTES, Rows
 from headstart.linear.selection import held_out_logits
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
-from stages.head.curves import LearningCurve, learning_curve
-from stages.head.fit import Fitted, fit_head
-from stages.head.neighbours import Pair, knn_accuracies, near_duplicates
+from stages.head.fit import FittedHead, fit_head
+from stages.head.learning_curve import LearningCurve, learning_curve
+from stages.head.neighbours import SimilarPair, knn_accuracies, near_duplicates
 from stages.head.params import Params
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """What training gives.
+    """A trained head with everything that the stage writes.
 
     Attributes:
         bundle: The classifier.
@@ -40,7 +40,7 @@ class TrainedHead:
         out_of_fold: Calibrated logits for every training image, by the fit that did not see it.
         fitted: How the classifier was chosen.
         learning_curve: Learning curve of the chosen layer, by ridge regression.
-        knn: Accuracy of nearest neighbours on the chosen layer, by their number.
+        knn: Accuracy of nearest neighbours on the chosen layer, by the number of neighbours.
         near_duplicates: Test images that look like training images to the deepest layer.
         training_seconds: Seconds for choosing and fitting, without the by-products.
     """
@@ -48,45 +48,47 @@ class TrainedHead:
     bundle: Bundle
     predictions: Predictions
     out_of_fold: Predictions
-    fitted: Fitted
+    fitted: FittedHead
     learning_curve: LearningCurve
     knn: Mapping[int, float]
-    near_duplicates: Sequence[Pair]
+    near_duplicates: Sequence[SimilarPair]
     training_seconds: float
 
 
 def train_head(
     features: Features, split: Sequence[SplitRow], classes: Sequence[str], split_sha256: str, params: Params
 ) -> TrainedHead:
-    """Choose and fit the head on the training rows, then, when all is chosen, predict the test images.
+    """Choose and fit the head on the training rows. When everything is chosen, predict the test images.
 
     Args:
         features: Open features file.
-        split: Every row; `test` rows are reported, all others are for training and selection.
-        classes: (C,) order of the logits.
-        split_sha256: Digest of the split table, for the record.
-        params: The sections `head` and `runtime`.
+        split: Rows of all images. `test` rows are only predicted; all others are for training and selection.
+        classes: (C,) names in the order of the logits.
+        split_sha256: Digest of the split table, recorded in the bundle.
+        params: Sections `head` and `runtime`.
 
     Raises:
-        DataError: A split without rows, or too few for the folds.
-        FeatureFileError: An image without an embedding, or one that is not finite.
-        ParamsError: A layer, a class or a device that is not there.
+        DataError: There are no training or no test rows, or too few training rows for the folds.
+        FeatureFileError: An image has no embedding, or its embedding is not finite.
+        ParamsError: A layer, a class or the device does not exist.
     """
     training = sorted((row for row in split if row.split != "test"), key=lambda row: row.digest)
-    reported = sorted((row for row in split if row.split == "test"), key=lambda row: row.digest)
-    if not training or not reported:
+    test = sorted((row for row in split if row.split == "test"), key=lambda row: row.digest)
+    if not training or not test:
         raise DataError(
-            f"data/split.csv: {len(training)} training and {len(reported)} test rows; expected some of each"
+            f"data/split.csv: found {len(training)} training and {len(test)} test rows; expected some of each. "
+            "Run: dvc repro split"
         )
-    # One BLAS thread in each of ours: its own wait for each other in small products, and would show in the bits.
+    # BLAS uses one thread in each of our threads: its own threads would wait for each other in small products, and
+    # their number would change the last bits.
     with threadpool_limits(limits=1, user_api="blas"):
         start = time.monotonic()
         fitted = fit_head(features, training, classes, params)
         seconds = time.monotonic() - start
         curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
         knn = knn_accuracies(fitted.designs, params.head.seed)
-        pairs = _near_duplicates(features, fitted, training, reported, params)
-    out_of_fold = held_out_logits(fitted.designs, fitted.folds) / np.float64(fitted.scored.temperature)
+        pairs = _near_duplicates(features, fitted, training, test, params)
+    out_of_fold = held_out_logits(fitted.designs, fitted.fold_fits) / np.float64(fitted.scored.temperature)
     bundle = Bundle(
         track="head",
         classes=classes,
@@ -102,11 +104,11 @@ def train_head(
         bias=fitted.fit.bias.astype(np.float32),
         references=_references(features, fitted, training, out_of_fold),
     )
-    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in reported]), STRETCH_BYTES)
-    logits = np.concatenate([_checked_logits(bundle, reported, positions, views) for positions, views in pieces])
+    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), STRETCH_BYTES)
+    logits = np.concatenate([_checked_logits(bundle, test, positions, views) for positions, views in pieces])
     return TrainedHead(
         bundle=bundle,
-        predictions=_predictions(reported, classes, logits),
+        predictions=_predictions(test, classes, logits),
         out_of_fold=_predictions(training, classes, out_of_fold),
         fitted=fitted,
         learning_curve=curve,
@@ -117,29 +119,33 @@ def train_head(
 
 
 def _checked_logits(
-    bundle: Bundle, reported: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
+    bundle: Bundle, rows: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
 ) -> Array:
-    check_finite([reported[position].digest for position in positions], bundle.layer, views)
+    check_finite([rows[position].digest for position in positions], bundle.layer, views)
     return bundle.logits(views)
 
 
 def _near_duplicates(
-    features: Features, fitted: Fitted, training: Sequence[SplitRow], reported: Sequence[SplitRow], params: Params
-) -> list[Pair]:
-    """By the deepest layer: it says best whether two photos show the same."""
+    features: Features, fitted: FittedHead, training: Sequence[SplitRow], test: Sequence[SplitRow], params: Params
+) -> list[SimilarPair]:
+    """Compare embeddings of the deepest layer: it tells best whether two photos show the same thing."""
     deepest, rows = features.spec["layers"][-1], fitted.designs.rows
-    ours, theirs = [row.digest for row in training], [row.digest for row in reported]
+    training_digests, test_digests = [row.digest for row in training], [row.digest for row in test]
     if fitted.layer != deepest:
-        rows = Rows(features, deepest, ours, rows.folds, params.runtime.memory // ROWS_FRACTION)
+        rows = Rows(features, deepest, training_digests, rows.folds, params.runtime.memory // ROWS_FRACTION)
     embeddings = (
-        ([theirs[position] for position in positions], views.mean(axis=1))
-        for positions, views in features.pieces(deepest, features.rows(theirs), STRETCH_BYTES)
+        ([test_digests[position] for position in positions], views.mean(axis=1))
+        for positions, views in features.pieces(deepest, features.rows(test_digests), STRETCH_BYTES)
     )
-    return near_duplicates(embeddings, rows, ours, params.head.duplicate_similarity, params.runtime.num_workers)
+    similarity, num_threads = params.head.duplicate_similarity, params.runtime.num_workers
+    return near_duplicates(embeddings, rows, training_digests, similarity, num_threads)
 
 
-def _references(features: Features, fitted: Fitted, training: Sequence[SplitRow], out_of_fold: Array) -> References:
-    """Each held-out image is compared with those of other folds, as new images are with all."""
+def _references(features: Features, fitted: FittedHead, training: Sequence[SplitRow], out_of_fold: Array) -> References:
+    """Return training images as references.
+
+    Each of them is also compared with the images of the other folds, as a new image is compared with all.
+    """
     digests, paths, labels = ([getattr(row, name) for row in training] for name in ("digest", "path", "label"))
     embeddings = features.read(fitted.layer, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)
     folds, num = fitted.designs.rows.folds[:MOST_REFERENCES], min(len(training), MOST_HELD_OUT)

@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart.engines import cache
-from stages.finetune import checkpoints
+from stages.finetune import checkpoint
 from tests.support.source import ROOT
 
 PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -40,7 +40,7 @@ def test_an_edit_of_one_subject_runs_its_stages_only(file: str, stages: set[str]
 
     assert found == stages
     assert not lists(cache._CODE, file)
-    assert not lists(checkpoints._CODE, file)
+    assert not lists(checkpoint._CODE, file)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_an_edit_of_one_subject_runs_its_stages_only(file: str, stages: set[str]
         ("headstart/engines/export.py", True, False),
         ("headstart/linear/logistic.py", False, True),
         ("headstart/imaging/reader.py", False, True),
-        ("stages/finetune/epochs.py", False, True),
+        ("stages/finetune/trainer.py", False, True),
     ],
 )
 def test_what_a_kept_thing_is_made_of_is_in_its_key(file: str, exports: bool, restarts: bool) -> None:
     """An edit of the code that makes an exported network or a checkpoint makes it anew."""
     assert lists(cache._CODE, file) == exports
-    assert lists(checkpoints._CODE, file) == restarts
+    assert lists(checkpoint._CODE, file) == restarts

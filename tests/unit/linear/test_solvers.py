@@ -34,7 +34,7 @@ from headstart.linear.selection import ridge_errors, strongest_tie
 from headstart.linear.sums import Sums, sums_of
 from headstart.linear.targets import Targets
 from headstart.tables.intervals import wilson_interval
-from stages.head.curves import doubling_gain, learning_curve
+from stages.head.learning_curve import doubling_gain, learning_curve
 from stages.head.neighbours import knn_accuracies, near_duplicates
 from stages.head.params import SgdParams
 from stages.head.sgd import Optimizer, fit_sgd
@@ -438,7 +438,7 @@ def test_the_optimizers_are_torchs(optimizer: str) -> None:
 
 
 def test_neighbours_are_those_of_scikit_learn(designs_of: DesignsOf) -> None:
-    """With one neighbour the score is that of the most similar row of the other folds."""
+    """With one neighbour, a row gets the class of the most similar row of the other folds."""
     x, classes = clusters(90, 12, 3)
     designs = designs_of(x, Targets(classes, np.ones(90), 3))
     folds, right = designs.rows.folds, 0
@@ -453,21 +453,21 @@ def test_neighbours_are_those_of_scikit_learn(designs_of: DesignsOf) -> None:
 
 
 def test_near_duplicates_are_found_across_splits(designs_of: DesignsOf) -> None:
-    """A reported row that is a training row with a little noise is listed with it, others are not."""
+    """A test row that is a training row times 1.001 is listed with that row, and other test rows are not listed."""
     x, classes = clusters(90, 12, 3)
     x[:, 1] = 0  # the huge column would make all of them alike
     designs = designs_of(x, Targets(classes, np.ones(90), 3))
     random = np.random.default_rng(1)
     other = random.normal(size=(2, 12)).astype(np.float32)
-    reported = np.concatenate([other, x[17:18] * np.float32(1.001)])
-    (pair,) = near_duplicates([(["p", "q", "r"], reported)], designs.rows, digests_of(90), 0.9999, num_threads=2)
+    test = np.concatenate([other, x[17:18] * np.float32(1.001)])
+    (pair,) = near_duplicates([(["p", "q", "r"], test)], designs.rows, digests_of(90), 0.9999, num_threads=2)
 
-    assert (pair.reported, pair.training) == ("r", digests_of(90)[17])
+    assert (pair.test, pair.training) == ("r", digests_of(90)[17])
     assert pair.similarity == pytest.approx(1, abs=1e-5)
 
 
 def test_the_learning_curve_rises_with_its_sizes(designs_of: DesignsOf) -> None:
-    """At least six sizes up to all training rows, each scored on rows that were held out, with an interval."""
+    """The curve has at least six sizes, up to all training rows. Each is scored on held-out rows, with an interval."""
     random = np.random.default_rng(0)
     classes = np.arange(300) % 3
     x = (np.eye(3)[classes] @ random.normal(size=(3, 12)) + random.normal(size=(300, 12)) * 0.8).astype(np.float32)
@@ -487,7 +487,7 @@ def test_the_learning_curve_rises_with_its_sizes(designs_of: DesignsOf) -> None:
 
 @given(st.floats(0.1, 0.6), st.floats(0.05, 1.5))
 def test_the_gain_of_doubling_follows_the_curves_power_law(error: float, power: float) -> None:
-    """Where errors are exactly a power of the number of images, it is what the law says of twice as many."""
+    """If the errors are exactly a power of the number of images, the gain is what this law gives for twice as many."""
     sizes = [20, 40, 80, 160, 320, 640]
     errors = error * (np.array(sizes) / 20) ** -power
     gain, margin = doubling_gain(sizes, np.tile(1 - errors, (5, 1)), num_images=10**9)
@@ -498,7 +498,7 @@ def test_the_gain_of_doubling_follows_the_curves_power_law(error: float, power: 
 
 
 def test_the_interval_of_the_gain_holds_the_truth_so_often_as_it_says() -> None:
-    """On curves with noisy folds, 95 % intervals by its standard error hold the truth in about 95 % of the draws."""
+    """On curves with noisy folds, 95 % intervals by the standard error hold the truth in about 95 % of the draws."""
     sizes, random = [20, 40, 80, 160], np.random.default_rng(0)
     accuracies = 1 - 0.4 * (np.array(sizes) / 20) ** -0.4
     truth, _ = doubling_gain(sizes, np.tile(accuracies, (5, 1)), num_images=200)
@@ -509,7 +509,7 @@ def test_the_interval_of_the_gain_holds_the_truth_so_often_as_it_says() -> None:
 
 
 def test_images_that_are_all_right_are_no_proof_that_more_would_not_help(designs_of: DesignsOf) -> None:
-    """Of few images, all right, as much may be gained as may be wrong by the interval of the accuracy."""
+    """If all of a few images are right, the upper end of the gain is the error that the accuracy's interval allows."""
     classes = np.arange(24) % 3
     designs = designs_of((np.eye(3)[classes] * 9).astype(np.float32), Targets(classes, np.ones(24), 3))
     curve = learning_curve(designs, 1.0, seed=0)
@@ -521,12 +521,12 @@ def test_images_that_are_all_right_are_no_proof_that_more_would_not_help(designs
 
 
 def test_a_curve_that_falls_promises_no_loss() -> None:
-    """Noise that makes more images look worse is not followed."""
+    """If noise makes more images look worse, the gain is zero."""
     assert doubling_gain([10, 20, 40], np.tile([0.9, 0.8, 0.7], (5, 1)), num_images=50) == (0, 0)
 
 
 def test_a_curve_that_cannot_rise_promises_nothing() -> None:
-    """No error at all, or a single size, is no gain."""
+    """A curve without any error, or with a single size, gives no gain."""
     assert np.allclose(doubling_gain([20, 40, 80, 160], np.ones((5, 4)), num_images=100), 0)
     assert doubling_gain([3], np.full((5, 1), 0.5), num_images=100) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: what learns and what does not, the kept epoch, resuming, and the same result by one or two processes."""
+"""Fine-tuning: what learns, which epoch is kept, how a run resumes, and that two processes do the same as one."""
 
 import math
 import os
@@ -29,18 +29,16 @@ from headstart.tables.index import IndexRow
 from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from stages.extract.extraction import extract
-from stages.finetune import epochs as training
-from stages.finetune import job
+from stages.finetune import run, trainer
 from stages.finetune.augmentation import Augmentation
 from stages.finetune.classifier import Classifier
-from stages.finetune.epochs import Epoch, best_epoch
-from stages.finetune.freeze import Freezing, depths, order_of_layers
 from stages.finetune.frozen_prefix import find_frozen_prefix
-from stages.finetune.job import FineTuned, Job
-from stages.finetune.launch import fine_tune
 from stages.finetune.loader import even_batches
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
+from stages.finetune.run import FineTuned, FinetuneRun, fine_tune
+from stages.finetune.trainable_layers import TrainableLayers, layer_depths, layer_order
+from stages.finetune.trainer import Epoch, best_epoch
 from tests.conftest import COLOURS, backbone_params, extract_params, index_of, write_photos
 from tests.support.source import ROOT
 
@@ -51,7 +49,7 @@ Tune = Callable[..., FineTuned]
 def finetune_params(
     photos: Path, backbone: BackboneParams, runtime: Mapping[str, Any] | None = None, **changes: Any
 ) -> Params:
-    """Return the params as shipped, small enough for a dozen photos, with changes (of nested sections by dots)."""
+    """Return the shipped params, made small for two dozen photos, with changes (`section__key` for nested sections)."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     section = content["finetune"] | {"folds": 3, "epochs": 2, "batch": 4, "precision": "float32"}
     section["schedule"] |= {"warmup_epochs": 0}
@@ -71,7 +69,7 @@ def finetune_params(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: BackboneParams) -> Path:
-    """A folder with 24 photos and their features, in which the test runs; checkpoints go below it."""
+    """Give a folder with 24 photos and their features. The test runs in it, and checkpoints go below it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     write_photos(tmp_path / "photos", per_class=8)
@@ -82,7 +80,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: Back
 
 
 def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], list[SplitRow]]:
-    """Return index and split: of each class two test images, the others for training."""
+    """Return index and split: two images of each class are test images, the others are for training."""
     index = read_rows(project / "index.csv", IndexRow)
     reported = {f"{name}/{number}" for name in CLASSES for number in (0, 1)}
     return index, [
@@ -100,7 +98,7 @@ def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], li
 
 @pytest.fixture
 def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
-    """Fine-tune the tiny network on the photos, with changes of the params; the history is watched as it grows."""
+    """Give a function that fine-tunes the tiny network on the photos, with changes of the params."""
 
     def run(
         watch: Callable[[Sequence[Epoch]], None] = lambda _: None,
@@ -138,20 +136,20 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
 
 
 def last_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Stand in for the choice of an epoch: the last one, whatever came out of it."""
+    """Choose the last epoch, whatever its scores are. It replaces `best_epoch` and `lowest_epoch`."""
     return history[-1]
 
 
 @pytest.fixture
 def keep_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the last epoch, so that a test sees what training did."""
-    monkeypatch.setattr(training, "lowest_epoch", last_epoch)
-    for module in (training, job):
+    """Make runs keep the last epoch, so that a test sees what training did."""
+    monkeypatch.setattr(trainer, "lowest_epoch", last_epoch)
+    for module in (trainer, run):
         monkeypatch.setattr(module, "best_epoch", last_epoch)
 
 
 def test_the_start_is_the_probe_on_the_cached_embeddings(tune: Tune, tiny_backbone: BackboneParams) -> None:
-    """Epoch 0 is scored; where it is kept, the bundle is the pretrained backbone under a fitted head."""
+    """Epoch 0 is scored. If it is kept, the bundle holds the pretrained backbone and a fitted head."""
     tuned = tune(epochs=0)
     backbone = build_backbone(tiny_backbone).network.state_dict()
 
@@ -162,14 +160,14 @@ def test_the_start_is_the_probe_on_the_cached_embeddings(tune: Tune, tiny_backbo
 
 
 def test_the_loss_of_a_random_head_starts_near_chance(tune: Tune) -> None:
-    """A random head knows nothing: its calibrated log loss is about that of a guess among three classes."""
+    """The calibrated log loss of a random head is about that of a guess among three classes."""
     (start,) = tune(epochs=0, init="random").history
 
     assert start.log_loss == pytest.approx(math.log(3), abs=0.15)
 
 
 def test_the_better_of_start_and_epochs_is_kept(tune: Tune) -> None:
-    """Rates that wreck the network leave the start in the bundle, and the history says so."""
+    """If the learning rates wreck the network, the bundle holds the start, and the history shows it."""
     start = tune(epochs=0)
     wrecked = tune(epochs=2, optimizer__kind="sgd", optimizer__backbone_rate=1.0, optimizer__head_rate=1.0)
 
@@ -180,7 +178,7 @@ def test_the_better_of_start_and_epochs_is_kept(tune: Tune) -> None:
 
 
 def test_a_later_epoch_that_is_better_is_kept(tune: Tune) -> None:
-    """From a random head training helps, and the bundle's logits are those of the best epoch's network."""
+    """Training improves a random head, and the best epoch is kept with its temperature."""
     tuned = tune(init="random", epochs=6, optimizer__head_rate=0.02, augmentation__kind="none")
     best = best_epoch(tuned.history)
 
@@ -191,7 +189,7 @@ def test_a_later_epoch_that_is_better_is_kept(tune: Tune) -> None:
 
 @pytest.mark.parametrize(("log_loss", "error", "kept"), [(0.2, 0.1, 1), (0.2, 0.9, 0), (0.49, 0.1, 0), (0.8, 0.1, 0)])
 def test_the_start_is_kept_unless_an_epoch_is_clearly_better(log_loss: float, error: float, kept: int) -> None:
-    """By more than one standard error of the paired difference: the lowest of many epochs is lower by chance too."""
+    """Clearly better means by more than one standard error of the paired difference."""
     start = Epoch(0, 0.0, None, accuracy=0.9, log_loss=0.5, error=0.0, temperature=1.0)
     later = Epoch(1, 1.0, 0.3, accuracy=0.95, log_loss=log_loss, error=error, temperature=1.0)
 
@@ -206,7 +204,7 @@ def test_the_start_is_kept_unless_an_epoch_is_clearly_better(log_loss: float, er
 def test_only_what_is_unfrozen_moves(
     tune: Tune, tiny_backbone: BackboneParams, unfreeze: str, batch_norm: str, augmentation: str
 ) -> None:
-    """Gradients reach exactly the parameters after the named layer; statistics follow batches there alone."""
+    """Exactly the parameters from the named layer on change, and only their statistics follow batches."""
     start = tensors_of(tune(epochs=0))
     moved = differing(
         start, tensors_of(tune(unfreeze=unfreeze, batch_norm=batch_norm, augmentation__kind=augmentation, epochs=1))
@@ -224,12 +222,12 @@ def test_only_what_is_unfrozen_moves(
 
 @pytest.mark.usefixtures("keep_last")
 def test_a_frozen_prefix_runs_once_and_changes_nothing(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without augmentation the frozen layers run once per image; the result is that of running them every epoch."""
+    """Without augmentation, frozen layers run once per image, and the result is as if they ran in every epoch."""
     options = {"unfreeze": "layer4", "augmentation__kind": "none", "epochs": 3}
     once = tune(**options)
     once.checkpoint.remove()
     with monkeypatch.context() as patch:
-        patch.setattr("stages.finetune.job.find_frozen_prefix", lambda *_: None)
+        patch.setattr("stages.finetune.run.find_frozen_prefix", lambda *_: None)
         every_time = tune(**options)
 
     assert (once.has_frozen_prefix, every_time.has_frozen_prefix) == (True, False)
@@ -239,7 +237,7 @@ def test_a_frozen_prefix_runs_once_and_changes_nothing(tune: Tune, monkeypatch: 
 
 @pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
-    """With a constant rate and no augmentation the training loss goes to nearly nothing."""
+    """With a constant learning rate and no augmentation, the training loss falls to nearly zero."""
     tuned = tune(
         init="random",
         epochs=40,
@@ -270,7 +268,7 @@ def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
 )
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, Any]) -> None:
-    """A run that was stopped after an epoch ends with the weights, the history and the logits of an undisturbed one."""
+    """A run that was killed after an epoch ends with the weights, history and logits of an undisturbed run."""
     whole = tune(epochs=4, **changes)
     whole.checkpoint.remove()
 
@@ -293,7 +291,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tune: Tune, changes: dict[str, An
 @pytest.mark.usefixtures("keep_last")
 @pytest.mark.slow
 def test_half_precision_learns_nearly_the_same(tune: Tune, precision: str) -> None:
-    """Forward passes in half precision, with weights in full, end near those in full, and not on the same bits."""
+    """Forward passes in half precision give nearly the same weights as full precision, but not the same bits."""
     full, half = (tensors_of(tune(precision=name, augmentation__kind="none")) for name in ("float32", precision))
     for name in differing(full, half):
         assert half[name].dtype == full[name].dtype
@@ -306,7 +304,7 @@ def test_half_precision_learns_nearly_the_same(tune: Tune, precision: str) -> No
 @pytest.mark.usefixtures("keep_last")
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same(tune: Tune) -> None:
-    """`runtime.compile` compiles the network, and changes no result beyond rounding."""
+    """`runtime.compile` compiles the network and changes results only by rounding."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     eager = tune(augmentation__kind="none")
@@ -319,7 +317,7 @@ def test_a_compiled_network_learns_the_same(tune: Tune) -> None:
 
 
 def test_two_runs_give_the_same_bits(tune: Tune, project: Path) -> None:
-    """The same inputs give the same files, and so the same lock."""
+    """The same inputs give the same files, byte for byte."""
     for name in ("one", "two"):
         tuned = tune(augmentation__kind="crop")
         tuned.checkpoint.remove()
@@ -330,7 +328,7 @@ def test_two_runs_give_the_same_bits(tune: Tune, project: Path) -> None:
 
 
 def test_results_do_not_depend_on_the_threads_that_load(tune: Tune) -> None:
-    """One loading thread or three: what is drawn for an image depends on the image, the epoch and the seed alone."""
+    """One loading thread and three give the same logits: a draw depends only on image, epoch and seed."""
     logits = []
     for workers in (1, 3):
         tuned = tune(runtime={"workers": workers}, augmentation__kind="crop")
@@ -341,8 +339,8 @@ def test_results_do_not_depend_on_the_threads_that_load(tune: Tune) -> None:
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"optimizer__backbone_rate": 0.5}, {"label_smoothing": 0.3}])
-def test_another_runs_checkpoint_is_not_taken(tune: Tune, change: dict[str, Any]) -> None:
-    """A checkpoint belongs to params, data and code: with others, training starts anew."""
+def test_the_checkpoint_of_another_run_is_not_used(tune: Tune, change: dict[str, Any]) -> None:
+    """A checkpoint belongs to its params: with other params, training starts from the beginning."""
     first = tune()
     assert first.checkpoint.folder.is_dir()
     seen: list[int] = []
@@ -353,10 +351,10 @@ def test_another_runs_checkpoint_is_not_taken(tune: Tune, change: dict[str, Any]
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "noise"])
 @pytest.mark.slow
-def test_a_damaged_or_foreign_checkpoint_is_told_and_not_used(
+def test_a_damaged_or_foreign_checkpoint_is_reported_and_not_used(
     tune: Tune, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A checkpoint that is cut, of another run, or no checkpoint at all costs time, never the run."""
+    """A checkpoint that is cut, noise or of another run gives a warning, and training starts from the beginning."""
     whole = tune()
     path = whole.checkpoint.folder / "checkpoint.pt"
     if damage == "foreign":
@@ -372,14 +370,14 @@ def test_a_damaged_or_foreign_checkpoint_is_told_and_not_used(
 
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training ends at the first loss that is no number, with the step, its images and what to lower."""
+    """Training stops at the first loss that is not finite. The error names the step, its images and what to lower."""
     monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan)
     with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3: the loss is nan, on \w+/\d.*backbone_rate"):
         tune()
 
 
 def test_memory_that_does_not_suffice_says_what_to_change(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of memory on a device names the params that help."""
+    """If a device runs out of memory, the error names the params that help."""
 
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -392,7 +390,7 @@ def test_memory_that_does_not_suffice_says_what_to_change(tune: Tune, monkeypatc
 @pytest.mark.usefixtures("keep_last")
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune, mixup: float) -> None:
-    """With frozen statistics a batch in two parts takes the same steps as at once."""
+    """With frozen statistics, a batch in two parts takes the same steps as a whole batch."""
     options = {"batch_norm": "frozen", "batch": 8, "optimizer__kind": "sgd", "augmentation__mixup": mixup}
     whole, parts = (tensors_of(tune(accumulate=number, **options)) for number in (1, 2))
 
@@ -402,7 +400,7 @@ def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune, mixup:
 
 @pytest.mark.usefixtures("keep_last")
 def test_balanced_weights_are_those_of_the_loss(tune: Tune) -> None:
-    """Weights that make one class count for nothing nearly leave its rows out; `none` does not."""
+    """If the weight of a class is almost zero, its logits become much lower than with `none`."""
     plain = tune(epochs=3, optimizer__head_rate=0.05)
     light = tune(epochs=3, optimizer__head_rate=0.05, class_weights={"red": 1e-6})
     red = CLASSES.index("red")
@@ -411,8 +409,8 @@ def test_balanced_weights_are_those_of_the_loss(tune: Tune) -> None:
     assert gap < -0.5
 
 
-def test_nothing_of_the_reported_images_reaches_the_bundle(tune: Tune) -> None:
-    """With the reported labels exchanged all that was chosen and fitted is the same."""
+def test_nothing_of_the_test_images_reaches_the_bundle(tune: Tune) -> None:
+    """If the labels of the test images are exchanged, everything that is chosen and fitted stays the same."""
     plain = tune()
     plain.checkpoint.remove()
 
@@ -427,14 +425,14 @@ def test_nothing_of_the_reported_images_reaches_the_bundle(tune: Tune) -> None:
 
 
 def test_a_given_val_split_is_the_inner_validation(tune: Tune) -> None:
-    """Where the data set says what is for validation, nothing is carved."""
+    """If the data set has a split `val`, it is the inner validation, and nothing is taken from the training images."""
     tuned = tune(epochs=0, change_row=lambda row: replace(row, split="val") if row.path.endswith("2.jpg") else row)
 
-    assert [image.row.path[-5:] for image in tuned.images.validation] == ["2.jpg"] * 3
+    assert [image.row.path[-5:] for image in tuned.subsets.validation] == ["2.jpg"] * 3
 
 
-def test_a_class_that_only_validates_is_told(tune: Tune, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where a group is a whole class and falls to the inner validation, a warning names the class."""
+def test_a_class_that_only_validates_gives_a_warning(tune: Tune, capsys: pytest.CaptureFixture[str]) -> None:
+    """If a whole class is one group and falls to the inner validation, a warning names the class."""
     one = CLASSES[0]
     tune(init="random", folds=2, change_row=lambda row: replace(row, group=one if row.label == one else row.group))
 
@@ -442,27 +440,27 @@ def test_a_class_that_only_validates_is_told(tune: Tune, capsys: pytest.CaptureF
 
 
 def test_groups_are_not_divided_between_training_and_inner_validation(tune: Tune) -> None:
-    """Pictures of one patient or burst are all trained on or all held out."""
+    """Pictures of one patient or burst are either all trained on or all held out."""
     tuned = tune(epochs=0, change_row=lambda row: replace(row, group=f"{row.label} {int(row.path[-5]) // 2}"))
-    training_groups = {image.group for image in tuned.images.training}
+    training_groups = {image.group for image in tuned.subsets.training}
 
-    assert training_groups.isdisjoint(image.group for image in tuned.images.validation)
-    assert len(tuned.images.training) + len(tuned.images.validation) == 18
+    assert training_groups.isdisjoint(image.group for image in tuned.subsets.validation)
+    assert len(tuned.subsets.training) + len(tuned.subsets.validation) == 18
 
 
 VIEW = Transform(32, 32, squash=False, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
-    """Attention reads its projections' weights without calling them: they learn with it, and are as deep."""
+    """Attention reads the weights of its projections without calling them. They learn with it and have its depth."""
     network = torchvision.models.VisionTransformer(
         image_size=32, patch_size=16, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=8
     )
     network.heads = nn.Identity()
-    classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
+    classifier, order = Classifier(network, VIEW, 2, 0), layer_order(network, 32)
     layer = "encoder.layers.encoder_layer_"
-    Freezing(classifier, order, f"{layer}1", train_norms=False)
-    depth_of = depths(network, order, [f"{layer}{number}" for number in range(3)])
+    TrainableLayers(classifier, order, f"{layer}1", train_norms=False)
+    depth_of = layer_depths(network, order, [f"{layer}{number}" for number in range(3)])
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     later = (f"{layer}1", f"{layer}2", "encoder.ln")
 
@@ -470,18 +468,18 @@ def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
     assert [depth_of[f"{layer}{number}.self_attention.out_proj"] for number in range(3)] == [1, 2, 3]
 
 
-def test_a_front_that_is_no_chain_is_not_taken_off() -> None:
-    """Where positions are added between the layers, the rest alone gives something else: the whole network runs."""
+def test_a_prefix_that_is_no_chain_is_not_taken_off() -> None:
+    """If positions are added between the layers, the rest alone gives other outputs, so the whole network runs."""
     network: Any = timm.create_model("test_vit", num_classes=0, img_size=32)
     network.pos_embed.data.normal_(0, 1)
-    classifier, order = Classifier(network, VIEW, 2, 0), order_of_layers(network, 32)
+    classifier, order = Classifier(network, VIEW, 2, 0), layer_order(network, 32)
 
     assert find_frozen_prefix(classifier, "blocks.1", order, 32) is None
     assert find_frozen_prefix(classifier, None, order, 32) is not None
 
 
 def test_no_batch_is_a_lone_image() -> None:
-    """A single image has no statistics; batches differ by one in length, and every image is in one."""
+    """Batches have at least two images, their lengths differ by at most one, and every image is in one of them."""
     for num in range(2, 40):
         for batch in range(2, 12):
             batches = even_batches(np.arange(num), batch)
@@ -493,7 +491,7 @@ def test_no_batch_is_a_lone_image() -> None:
 
 
 def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are drawn ahead of the network, by as many as there are threads: dropout must not see it."""
+    """Augmentations are drawn ahead of the network, as many as there are threads. This must not change dropout."""
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU's generator was seeded"))
     augmentation = Augmentation("crop", VIEW, 0.3, 0)
     before = torch.random.get_rng_state()
@@ -506,19 +504,19 @@ def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_table_with_a_label_that_is_no_class_is_refused(tune: Tune) -> None:
-    """A split table edited by hand is told by the label, before any training."""
+    """An unknown label in the split table is named before any training."""
     with pytest.raises(DataError, match=r"labels \['cow'\] are not in data/classes.json"):
         tune(change_row=lambda row: replace(row, label="cow") if row.split == "test" else row)
 
 
-def test_too_few_groups_for_the_probe_are_told(tune: Tune) -> None:
-    """One group of images per class cannot be cross-validated: said in words."""
+def test_too_few_groups_for_the_probe_are_refused(tune: Tune) -> None:
+    """One group of images per class cannot be cross-validated. The error names the param."""
     with pytest.raises(DataError, match="finetune.folds: found"):
         tune(change_row=lambda row: replace(row, group=row.label))
 
 
 def test_a_checkpoint_that_cannot_be_written_says_so(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk ends the run with the file's name."""
+    """If the disk is full, the error names the file."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc:671]")
@@ -529,30 +527,30 @@ def test_a_checkpoint_that_cannot_be_written_says_so(tune: Tune, monkeypatch: py
 
 
 def test_a_copy_of_an_image_is_not_taken_for_it(project: Path, tune: Tune) -> None:
-    """The index lists copies too; the image that is used is the one that the split names."""
+    """The index also lists copies. Only the images that the split names are used."""
     index, _ = rows_of(project)
     copy = replace(index[0], path="zz/copy.jpg", status="duplicate", reason=index[0].path)
     write_rows(project / "index.csv", [*index, copy], IndexRow)
     tuned = tune(epochs=0)
-    images = [*tuned.images.training, *tuned.images.validation, *tuned.images.reported]
+    images = [*tuned.subsets.training, *tuned.subsets.validation, *tuned.subsets.test]
 
     assert "zz/copy.jpg" not in {image.row.path for image in images}
 
 
-def test_a_layer_that_is_not_there_is_told_with_near_ones(tune: Tune) -> None:
-    """A misspelt layer ends the run before any training."""
-    with pytest.raises(ParamsError, match=r"'layer\.4' is no layer .*layer4"):
+def test_a_misspelt_layer_is_refused_with_similar_names(tune: Tune) -> None:
+    """A misspelt layer ends the run before any training, and the error suggests similar names."""
+    with pytest.raises(ParamsError, match=r"finetune\.unfreeze: found 'layer\.4', which is no layer .*layer4"):
         tune(unfreeze="layer.4")
 
 
 def test_features_of_another_backbone_are_refused(tune: Tune, squeezenet: Path) -> None:
-    """The probe would be fitted on other embeddings than the network gives."""
+    """They are refused because the probe would be fitted on embeddings that this network does not give."""
     with pytest.raises(FeatureFileError, match=r"backbone is 'timm/test_resnet', .* expects 'squeezenet1_1'"):
         tune(backbone=backbone_params("squeezenet1_1", squeezenet))
 
 
-def test_missing_images_are_told_before_the_network_is_built(tune: Tune, project: Path) -> None:
-    """A machine that has the features but not the photos hears what is missing at once."""
+def test_missing_images_are_reported_before_the_network_is_built(tune: Tune, project: Path) -> None:
+    """On a machine that has the features but not the photos, the error says at once how many are missing."""
     (project / "photos" / "red" / "3.png").unlink()
 
     with pytest.raises(DataError, match="1 of the 24 images that are needed are not there"):
@@ -560,7 +558,7 @@ def test_missing_images_are_told_before_the_network_is_built(tune: Tune, project
 
 
 def test_the_bundle_holds_the_network(tune: Tune, project: Path) -> None:
-    """What is read back is what was written, tensors of any rank too."""
+    """Reading the bundle back gives the tensors that were written, with any number of axes."""
     tuned = tune()
     write_bundle(project / "bundle", tuned.bundle)
     again = read_bundle(project / "bundle")
@@ -572,21 +570,21 @@ def test_the_bundle_holds_the_network(tune: Tune, project: Path) -> None:
 
 
 def _train_rank(rank: int, folder: str, params: Params, path: str) -> None:
-    """Run as one of two processes."""
+    """Train as one of two processes."""
     os.chdir(folder)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": path}
     torch.set_num_threads(1)
-    training.best_epoch = training.lowest_epoch = last_epoch
+    trainer.best_epoch = trainer.lowest_epoch = last_epoch
     index, split = rows_of(Path(folder))
     with open_features(Path("features.h5")) as features:
-        work = Job(features, index, split, classes=CLASSES, split_sha256="s", params=params)
-        work.run(Rank(rank, 2), lambda _: None, report=False)
+        one = FinetuneRun(features, index, split, classes=CLASSES, split_sha256="s", params=params)
+        one.train(Rank(rank, 2), lambda _: None, predict=False)
 
 
 @pytest.mark.usefixtures("keep_last")
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_backbone: BackboneParams) -> None:
-    """Gradients of two gloo processes add up to those of the whole batch, also where batches are uneven."""
+    """The gradients of two gloo processes add up to those of the whole batch, also if batches are uneven."""
     options: dict[str, Any] = {
         "batch_norm": "frozen",
         "batch": 5,
@@ -600,7 +598,7 @@ def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_bac
         port = str(free.getsockname()[1])
     params = finetune_params(project / "photos", tiny_backbone, **options)
     multiprocessing.spawn(_train_rank, (str(project), params, port), nprocs=2)  # type: ignore[attr-defined]
-    together = tune(**options)  # goes on from the checkpoint, where nothing is left to do
+    together = tune(**options)  # continues from the checkpoint, which has all epochs
 
     assert len(together.history) == 3
     for one, other in zip(alone.history, together.history, strict=True):
@@ -611,8 +609,8 @@ def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_bac
 
 
 def test_batch_norm_that_trains_needs_gpus_for_several_processes(tiny_backbone: BackboneParams) -> None:
-    """On a CPU each process would see its own images' statistics alone: refused, not different in silence."""
+    """On a CPU each process would use only its own images' statistics, so this is refused."""
     ranks = Ranks(Rank(0, 2), torch.device("cpu"))
     with pytest.raises(ParamsError, match="finetune.batch_norm: train needs GPUs"):
         ranks.synchronise(build_backbone(tiny_backbone).network)
-    ranks.synchronise(nn.Linear(2, 2))  # without BatchNorm there is nothing to refuse
+    ranks.synchronise(nn.Linear(2, 2))  # a network without BatchNorm is accepted

@@ -1,4 +1,4 @@
-"""Training the head: chosen on training rows only, the same for every order, and what the folds tell besides."""
+"""Training the head: it chooses on training rows only, ignores the order of rows, and writes what the folds show."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ Layers = dict[str, NDArray[np.float32]]
 
 
 def head_params(*, memory: int = 2**30, **changes: Any) -> Params:
-    """Return the params as shipped, with three folds and changes of the head's section."""
+    """Return the shipped params with three folds and with changes of the section `head`."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     return Params(
         head=content["head"] | {"folds": 3, "c_grid": [0.001, 0.1, 10.0]} | changes,
@@ -37,7 +37,7 @@ def head_params(*, memory: int = 2**30, **changes: Any) -> Params:
 
 
 def blobs(num_classes: int = 3, seed: int = 0) -> tuple[Layers, list[str]]:
-    """Return rows of two layers, one a good deal clearer than the other, and their labels."""
+    """Return rows of two layers, the first much clearer than the second, and their labels."""
     random = np.random.default_rng(seed)
     classes = random.permutation(np.arange(NUM) % num_classes)
     centres = random.normal(size=(num_classes, 8))
@@ -55,7 +55,7 @@ def train(
     classes: list[str] | None = None,
     **changes: Any,
 ) -> TrainedHead:
-    """Train on the first rows, report on the others; the table comes in `order`."""
+    """Train on the first rows and predict the others. The rows of the split come in `order`."""
     folder.mkdir(exist_ok=True)
     digests = digests_of(NUM)
     write_features(folder / "f.h5", digests, embeddings)
@@ -69,14 +69,14 @@ def train(
 
 
 def bundle_bytes(folder: Path, trained: TrainedHead) -> list[bytes]:
-    """Write a bundle; return its files' bytes."""
+    """Write a bundle and return the bytes of its files."""
     write_bundle(folder / "bundle", trained.bundle)
     return [(folder / "bundle" / name).read_bytes() for name in ("config.json", "model.safetensors")]
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
 def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: str) -> None:
-    """The layer that tells the classes apart is chosen, and the test rows are predicted well and by its bundle."""
+    """The layer that tells the classes apart is chosen, and its bundle predicts the test rows well."""
     layers, labels = blobs()
     trained = train(tmp_path, layers, labels, kind=kind)
     predictions = trained.predictions
@@ -92,8 +92,8 @@ def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: s
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
-def test_the_reported_rows_reach_no_fit_and_no_choice(tmp_path: Path, kind: str) -> None:
-    """With labels and features of the test rows scrambled, the bundle is the same, byte for byte."""
+def test_the_test_rows_reach_no_fit_and_no_choice(tmp_path: Path, kind: str) -> None:
+    """If labels and features of the test rows are scrambled, the bundle stays the same, byte for byte."""
     layers, labels = blobs()
     scrambled = {name: rows.copy() for name, rows in layers.items()}
     for rows in scrambled.values():
@@ -110,7 +110,7 @@ def test_the_reported_rows_reach_no_fit_and_no_choice(tmp_path: Path, kind: str)
 
 
 def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
-    """Rows in another order give the same bytes; classes in another order the same probabilities by name."""
+    """Rows in another order give the same bytes. Classes in another order give the same probabilities by name."""
     layers, labels = blobs()
     plain = train(tmp_path / "a", layers, labels)
     shuffled = train(tmp_path / "b", layers, labels, order=np.random.default_rng(0).permutation(NUM))
@@ -123,7 +123,7 @@ def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_rows_that_do_not_fit_into_memory_give_the_same_head(tmp_path: Path) -> None:
-    """With far less memory than the features take, rows are read again and again, and the result is the same."""
+    """If the features need far more memory than allowed, rows are read repeatedly, and the result is the same."""
     layers, labels = blobs()
     kept = train(tmp_path / "a", layers, labels)
     read_again = train(tmp_path / "b", layers, labels, memory=64 * 2**20)
@@ -142,8 +142,8 @@ def test_rows_that_do_not_fit_into_memory_give_the_same_head(tmp_path: Path) -> 
     assert np.array_equal(kept.out_of_fold.logits, streamed.out_of_fold.logits)
 
 
-def test_out_of_fold_logits_cover_the_training_rows_and_know_no_label_of_theirs(tmp_path: Path) -> None:
-    """Each training row has logits by a fit that never saw it: on noise they are right no more often than chance."""
+def test_out_of_fold_logits_cover_the_training_rows_and_do_not_know_their_labels(tmp_path: Path) -> None:
+    """The logits of each training row come from a fit that never saw it: on noise they are no better than chance."""
     layers, labels = blobs()
     noise = {"last": np.random.default_rng(3).normal(size=(NUM, 200)).astype(np.float32)}
     trained = train(tmp_path / "a", layers, labels)
@@ -154,11 +154,11 @@ def test_out_of_fold_logits_cover_the_training_rows_and_know_no_label_of_theirs(
     assert trained.fitted.scored.accuracy > 0.85
     assert guessing.fitted.scored.accuracy < 0.5
     confidence = softmax(guessing.out_of_fold.logits, axis=1).max(axis=1).mean()
-    assert confidence < 0.55  # and calibrated: it does not pretend to know
+    assert confidence < 0.55  # it is calibrated: the confidence is near chance too
 
 
 def test_views_are_averaged(tmp_path: Path) -> None:
-    """Rows with several views train and score as their mean."""
+    """Rows with several views train and score like the mean of their views."""
     layers, labels = blobs()
     wobble = np.random.default_rng(0).normal(size=(NUM, 1, 8)).astype(np.float32) * 0.1
     views = np.concatenate([layers["middle"][:, None] + wobble, layers["middle"][:, None] - wobble], axis=1)
@@ -170,7 +170,7 @@ def test_views_are_averaged(tmp_path: Path) -> None:
 
 
 def test_validation_rows_are_for_training(tmp_path: Path) -> None:
-    """Rows of a given `val` split are trained on, never reported."""
+    """Rows of a given `val` split are trained on and not predicted."""
     layers, labels = blobs()
     write_features(tmp_path / "f.h5", digests_of(NUM), layers)
     weights = []
@@ -186,7 +186,7 @@ def test_validation_rows_are_for_training(tmp_path: Path) -> None:
 
 
 def test_a_strength_that_is_given_is_taken(tmp_path: Path) -> None:
-    """`c` is what logistic and ridge fit with; weaker regularisation gives larger weights."""
+    """Logistic and ridge regression fit with the given `c`, and weaker regularisation gives larger weights."""
     layers, labels = blobs()
     for kind in ("logistic", "ridge"):
         weak, strong = (train(tmp_path, layers, labels, kind=kind, c=c) for c in (1.0, 0.001))
@@ -195,7 +195,7 @@ def test_a_strength_that_is_given_is_taken(tmp_path: Path) -> None:
 
 
 def test_class_weights_move_the_predictions(tmp_path: Path) -> None:
-    """A class that counts more is predicted more often; balanced weights find more of a rare class."""
+    """A class with a larger weight is predicted more often, and balanced weights find more of a rare class."""
     random = np.random.default_rng(0)
     rare = random.random(NUM) < 0.12
     layers = {"last": (random.normal(size=(NUM, 6)) + 1.2 * rare[:, None]).astype(np.float32)}
@@ -211,7 +211,7 @@ def test_class_weights_move_the_predictions(tmp_path: Path) -> None:
 
 
 def test_a_class_without_training_rows_stays_in_the_bundle(tmp_path: Path) -> None:
-    """A class that only the list of classes knows has its place in the logits and is improbable."""
+    """A class that is in the list of classes but has no image has its place in the logits and is improbable."""
     layers, labels = blobs()
     trained = train(tmp_path, layers, labels, classes=["absent", "class 0", "class 1", "class 2"])
 
@@ -221,8 +221,8 @@ def test_a_class_without_training_rows_stays_in_the_bundle(tmp_path: Path) -> No
     assert "absent" not in trained.predictions.predicted
 
 
-def test_a_lonely_image_of_a_class_stops_nothing(tmp_path: Path) -> None:
-    """A class with a single training image is trained and scored like any other, with finite numbers."""
+def test_a_class_with_one_image_is_trained(tmp_path: Path) -> None:
+    """A class with a single training image is trained and scored like any other class, with finite numbers."""
     layers, labels = blobs()
     trained = train(tmp_path, layers, ["lonely", *labels[1:]])
 
@@ -231,7 +231,7 @@ def test_a_lonely_image_of_a_class_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:
-    """Nothing to report, no embedding, an unknown layer, too many folds and numbers that are none are named."""
+    """Each error names its cause: no test rows, no embedding, an unknown layer, too many folds, a NaN, c with sgd."""
     layers, labels = blobs()
     classes = sorted(set(labels))
     write_features(tmp_path / "f.h5", digests_of(NUM), layers)
@@ -253,12 +253,12 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     layers["last"][7, 3] = np.nan
     with pytest.raises(FeatureFileError, match=rf"layer 'last', column 3: the embedding of image {digests_of(NUM)[7]}"):
         train(tmp_path, layers, labels)
-    with pytest.raises(ValueError, match="c auto where kind is sgd"):
+    with pytest.raises(ValueError, match="c to be auto when kind is sgd"):
         head_params(kind="sgd", c=0.1)
 
 
-def test_what_the_folds_tell_is_written(tmp_path: Path) -> None:
-    """Layer curve, learning curve, suspected labels and near-duplicates are tables; a wrong label comes first."""
+def test_what_the_folds_show_is_written(tmp_path: Path) -> None:
+    """Layer scores, learning curve, label suspects and near-duplicates are tables, and a wrong label comes first."""
     layers, labels = blobs()
     surest = int(np.argmax(_own_probabilities(train(tmp_path, layers, labels))))
     wrong = labels.copy()
@@ -304,7 +304,7 @@ def _own_probabilities(trained: TrainedHead) -> NDArray[np.float64]:
 
 
 def test_the_numbers_say_what_was_chosen(tmp_path: Path) -> None:
-    """The metrics name the layer, the strength where there is one, the temperature and the cross-validated scores."""
+    """The numbers name the layer, the strength if there is one, the temperature and the cross-validated scores."""
     layers, labels = blobs()
     numbers = results.numbers(train(tmp_path, layers, labels))
 

@@ -1,4 +1,7 @@
-"""Curves: how good each layer is, and how much more images would help, by ridge regression on training rows alone."""
+"""The learning curve: accuracy by number of training images, and what twice as many images would add.
+
+It uses ridge regression and training rows only.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +17,8 @@ from headstart.tables.head import LearningPoint
 from headstart.tables.intervals import CONFIDENCE, wilson_interval
 
 NUM_SIZES = 7
-_FEWEST_SIZES = 3
-_NUM_TAIL = 4  # of the sizes, the largest: the curve's law may be another where images are few
+_FEWEST_SIZES = 3  # a curve with fewer sizes says nothing about the gain
+_NUM_LARGEST_SIZES = 4  # the power law is fitted to these sizes only: at few images the curve may follow another law
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class LearningCurve:
 
     Attributes:
         points: Points of the curve, by number of images.
-        doubling_gain: About what twice as many images would add to the accuracy.
-        doubling_gain_low: Lower end of its 95 % interval.
-        doubling_gain_high: Upper end.
+        doubling_gain: Estimate of what twice as many images would add to the accuracy.
+        doubling_gain_low: Lower end of the 95 % interval of `doubling_gain`.
+        doubling_gain_high: Upper end of this interval.
     """
 
     points: Sequence[LearningPoint]
@@ -38,14 +41,14 @@ class LearningCurve:
 def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     """Return the accuracy at several numbers of training images, each a fixed multiple of the one before.
 
-    For every fold the other folds' rows are put in a random order in which every beginning has its share of each class,
-    and beginnings of it are fitted and scored on the fold. The interval is Student's over the folds, so it holds both
-    draws: which images were trained on and which were scored.
+    For every fold, the rows of the other folds are put in a random order. Every beginning of this order has its share
+    of each class. Several beginnings are fitted and scored on the fold. The interval is Student's over the folds. So it
+    covers both draws: the images that were trained on and the images that were scored.
 
     Args:
-        designs: Designs of the layer.
-        c: Strength of the ridge regression.
-        seed: Seed of the orders.
+        designs: Training rows of the layer.
+        c: Strength of ridge regression.
+        seed: Seed of the random orders.
     """
     rows, targets = designs.rows, designs.targets
     num_all = int(min((rows.folds != fold).sum() for fold in range(designs.num_folds)))
@@ -72,7 +75,7 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     quantile = stdtrit(designs.num_folds - 1, (1 + CONFIDENCE) / 2)
     margin_S = quantile * accuracies_FS.std(axis=0, ddof=1) / np.sqrt(designs.num_folds)
     gain, error = doubling_gain(sizes, accuracies_FS, rows.num)
-    # No more can be gained than is wrong; where nothing is wrong, or a curve has too few sizes, only that is known.
+    # The gain cannot exceed the error rate. If no row is wrong, or the curve has too few sizes, nothing else is known.
     most = 1 - wilson_interval(float(mean_S[-1]), rows.num)[0]
     is_known = len(sizes) >= _FEWEST_SIZES and mean_S[-1] < 1
     return LearningCurve(
@@ -87,22 +90,22 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
 
 
 def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -> tuple[float, float]:
-    """Return what twice as many images would add to the accuracy, and the standard error of that.
+    """Return what twice as many images would add to the accuracy, and the standard error of this gain.
 
-    The error rate falls by a power of the number of images (Hestness et al. 2017): the power is fitted to the largest
-    sizes, and the law followed from all images to twice as many. An error rate that seems to rise is taken to stay. The
-    standard error is the jackknife's over the folds.
+    The error rate falls as a power of the number of images (Hestness et al. 2017). The power is fitted to the largest
+    sizes, and the law is extrapolated from all images to twice as many. An error rate that seems to rise counts as
+    constant. The standard error is the jackknife's over the folds.
 
     Args:
         sizes: (S,) numbers of training images, ascending.
-        accuracies_FS: By fold and size.
-        num_images: Of the whole training set, on which all folds together were scored; half an image wrong is the least
-            error that is believed.
+        accuracies_FS: (F, S) accuracies by fold and size.
+        num_images: Number of images in the whole training set. All folds together were scored on them. The smallest
+            error rate that counts is half an image out of these.
     """
-    log_sizes = np.log2(np.array(sizes[-_NUM_TAIL:], dtype=np.float64))
+    log_sizes = np.log2(np.array(sizes[-_NUM_LARGEST_SIZES:], dtype=np.float64))
 
     def gain_of(accuracies_FS: Array) -> float:
-        errors = np.maximum(1 - accuracies_FS.mean(axis=0), 0.5 / num_images)[-_NUM_TAIL:]
+        errors = np.maximum(1 - accuracies_FS.mean(axis=0), 0.5 / num_images)[-_NUM_LARGEST_SIZES:]
         if len(errors) < 2:
             return 0.0
         power = min(np.polyfit(log_sizes, np.log2(errors), 1)[0], 0.0)
@@ -115,7 +118,7 @@ def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -
 
 
 def _stratified_order(chosen: Mask, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.intp]:
-    """Return the chosen rows in a random order in which every beginning has its share of each class."""
+    """Return the chosen rows in a random order. Every beginning of this order has its share of each class."""
     rows = random.permutation(np.flatnonzero(chosen))
     place = np.empty(len(rows))
     for number in np.unique(classes[rows]):

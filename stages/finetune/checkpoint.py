@@ -1,4 +1,7 @@
-"""Checkpoints: where a killed run goes on. One per run, by all that the run depends on, outside DVC's outputs."""
+"""The checkpoint of a run, from which a killed run continues. It lies outside DVC's outputs.
+
+Each run has its own checkpoint. Its name is a key of everything that the run depends on.
+"""
 
 import shutil
 from importlib.metadata import version
@@ -20,13 +23,13 @@ _NAME = "checkpoint.pt"
 
 
 def run_key(params: Params, features: str, data: dict[str, str], device: str) -> str:
-    """Return the key of a run: equal if and only if it would do the same.
+    """Return the key of a run, a sha256. Two runs have the same key if and only if they do the same.
 
     Args:
         params: Params of the stage. The section `runtime` does not count.
         features: Fingerprint of the spec.
-        data: Digests of the tables that are read.
-        device: Type of the device.
+        data: Digests of the tables that the run reads.
+        device: Type of the device, such as `cpu`.
     """
     return sha256_json(
         {
@@ -56,34 +59,34 @@ class Checkpoint:
         self._path = self.folder / _NAME
 
     def load(self) -> dict[str, Any] | None:
-        """Return what `save` was given last; None if there is nothing, or nothing that belongs to this run."""
+        """Return the state that was saved last. None: there is no state, or it is damaged or belongs to another run."""
         if not self._path.is_file():
             return None
         try:
             content: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
             if content["key"] == self._key:
                 return content
-            reason = "it is of another run"
-        except Exception as error:  # noqa: BLE001 - torch raises nearly anything on a damaged file
+            reason = "it belongs to another run"
+        except Exception as error:  # noqa: BLE001 - torch raises almost any error on a damaged file
             reason = f"damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        print(f"finetune: WARNING: {self._path} is not used ({reason}); training starts anew", flush=True)
+        print(f"finetune: WARNING: {self._path} is not used ({reason}); training starts from the beginning", flush=True)
         return None
 
     def save(self, content: dict[str, Any]) -> None:
-        """Put a state in the place of the one before, whole or not at all.
+        """Replace the saved state. The file is written whole or not at all.
 
         Raises:
-            TrainingError: It cannot be written.
+            TrainingError: The file cannot be written.
         """
         try:
             with atomic_path(self._path) as temporary:
                 torch.save(content | {"key": self._key}, temporary)
-        except (OSError, RuntimeError) as error:  # torch's writer hides the system's own words
+        except (OSError, RuntimeError) as error:  # torch hides the system's own error
             raise TrainingError(
-                f"{self._path}: cannot be written (is the disk full?): {str(error).splitlines()[0]}. The next run goes "
-                "on after the epoch before"
+                f"{self._path}: cannot be written (is the disk full?): {str(error).splitlines()[0]}. The next run "
+                "continues after the last epoch that was saved"
             ) from error
 
     def remove(self) -> None:
-        """Delete the run's folder: its results are written."""
+        """Delete the folder of the run. Call it when the results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)

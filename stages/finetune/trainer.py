@@ -1,4 +1,4 @@
-"""Training: epochs of steps, each scored on the inner validation; the best one is kept, the state saved."""
+"""The trainer: epochs of steps. Each epoch is scored on the inner validation and saved; the best one is kept."""
 
 import math
 import time
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 from headstart.base.errors import ParamsError, TrainingError
 from headstart.base.progress import Progress
 from headstart.linear.calibration import calibrate, log_losses
-from stages.finetune.checkpoints import Checkpoint
+from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.classifier import Classifier
-from stages.finetune.freeze import Freezing
 from stages.finetune.inputs import Inputs
 from stages.finetune.loader import even_batches
 from stages.finetune.optimizer import rate_factor
 from stages.finetune.params import FinetuneParams
 from stages.finetune.ranks import Ranks
-from stages.finetune.step import Stepper
+from stages.finetune.stepper import Stepper
+from stages.finetune.trainable_layers import TrainableLayers
 
 State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """How an epoch ended.
+    """The scores of an epoch.
 
     Attributes:
-        epoch: From 1; 0 is the start, before any step.
-        rate_factor: What the rates were multiplied by in its last step; 0 for the start.
-        training_loss: Mean over the steps, augmented and smoothed; None for the start.
+        epoch: Number of the epoch, from 1. Epoch 0 is the start, before any step.
+        rate_factor: Factor of the learning rates in the last step. It is 0 for the start.
+        training_loss: Mean loss over the steps, with augmentation and label smoothing. None for the start.
         accuracy: Accuracy on the inner validation.
         log_loss: Calibrated log loss on the inner validation, in nats.
-        error: Standard error of the difference of that log loss from the start's, paired by image.
+        error: Standard error of the difference between this log loss and that of the start, paired by image.
         temperature: Temperature that calibrates the logits.
     """
 
@@ -51,7 +51,14 @@ class Epoch:
 
 @dataclass
 class Timings:
-    """What differs from run to run. Seconds of this process; epochs of an earlier one do not count."""
+    """Work and time of this process. They differ from run to run. Epochs of an earlier process do not count.
+
+    Attributes:
+        num_images: Number of images trained on; an image counts once for each epoch.
+        training_seconds: Seconds of training.
+        validation_seconds: Seconds of scoring on the inner validation.
+        prediction_seconds: Seconds of predicting the test images.
+    """
 
     num_images: int = 0
     training_seconds: float = 0.0
@@ -62,17 +69,17 @@ class Timings:
 def lowest_epoch(history: Sequence[Epoch]) -> Epoch:
     """Return the first epoch with the lowest calibrated log loss on the inner validation.
 
-    Accuracy moves in steps of an image there; the log loss tells finer, and calibration keeps it from blaming an
-    epoch for being too sure, which the bundle's temperature mends.
+    The log loss is finer than the accuracy, which changes in steps of one image. It is calibrated, because the
+    temperature of the bundle corrects an epoch that is too confident.
     """
     return min(history, key=lambda epoch: epoch.log_loss)
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the epoch to keep: the lowest one, or the start if it is not clearly worse.
+    """Return the epoch to keep: the lowest one if it is clearly better than the start, else the start.
 
-    Clearly: by more than one standard error of the difference. The lowest of many epochs is lower by chance alone, and
-    the inner validation of a small data set is a few dozen images.
+    Clearly better means: by more than one standard error of the difference. The lowest of many epochs is lower by
+    chance alone, and the inner validation of a small data set has only a few dozen images.
     """
     start, lowest = history[0], lowest_epoch(history)
     return lowest if start.log_loss - lowest.log_loss > lowest.error else start
@@ -82,24 +89,24 @@ class Trainer:
     """Trains a classifier.
 
     Attributes:
-        history: The epochs so far, the start first.
-        timings: Timings of this process.
+        history: The epochs so far. The start is the first one.
+        timings: Work and time of this process.
 
     Args:
-        classifier: In the state to start from, on its device.
-        freezing: What of the classifier is frozen.
-        stepper: Takes the optimizer's steps.
+        classifier: The classifier in the state to start from, on its device.
+        trainable_layers: Layers of the classifier that train.
+        stepper: Takes the steps of the optimizer.
         inputs: Inputs for training and validation.
-        classes: (N,) of the training images, (M,) of the inner validation.
-        params: Epochs, batch, schedule.
-        ranks: Share the work.
-        checkpoint: Where the state is saved, and taken from if there is one.
+        classes: Class numbers of the training images (N,) and of the inner validation (M,).
+        params: Epochs, batch and schedule.
+        ranks: Processes that share the work.
+        checkpoint: Where the state is saved. If it has a state, training continues from it.
     """
 
     def __init__(
         self,
         classifier: Classifier,
-        freezing: Freezing,
+        trainable_layers: TrainableLayers,
         stepper: Stepper,
         inputs: Inputs,
         *,
@@ -110,29 +117,31 @@ class Trainer:
     ) -> None:
         self.history: list[Epoch] = []
         self.timings = Timings()
-        self._classifier, self._freezing, self._stepper, self._inputs = classifier, freezing, stepper, inputs
-        (self._num_images, self._validation_classes) = len(classes[0]), classes[1]
+        self._classifier, self._trainable_layers, self._stepper = classifier, trainable_layers, stepper
+        self._inputs = inputs
+        self._num_images, self._validation_classes = len(classes[0]), classes[1]
         self._params, self._ranks, self._checkpoint = params, ranks, checkpoint
-        self._start, self._lowest = _state_of(classifier), _state_of(classifier)
+        self._start, self._lowest = _copy_state(classifier), _copy_state(classifier)
         self._start_losses: NDArray[np.float64] | None = None
 
     @property
     def is_done(self) -> bool:
-        """Whether the last epoch is over, or patience."""
+        """Whether the last epoch is over, or the patience is used up."""
         last = self.history[-1].epoch if self.history else -1
         return bool(self.history) and (
             last >= self._params.epochs or last - lowest_epoch(self.history).epoch >= self._params.patience
         )
 
     def run(self, watch: Callable[[Sequence[Epoch]], None]) -> None:
-        """Train until it is done, then give the classifier the weights of the best epoch.
+        """Train until it is done. Then give the classifier the weights of the best epoch.
 
         Args:
-            watch: Called with the history after every epoch, by the first rank.
+            watch: Function that the first rank calls with the history after every epoch.
 
         Raises:
-            DataError: A file is not what the index says.
-            TrainingError: Numbers that are not finite, or too little memory.
+            DataError: The content of a file differs from the index.
+            ParamsError: A batch has fewer images than there are processes.
+            TrainingError: A number is not finite, a device has too little memory, or the checkpoint cannot be written.
         """
         self._resume()
         num_left = self._num_images * (self._params.epochs - max(0, len(self.history) - 1))
@@ -146,17 +155,17 @@ class Trainer:
         self._classifier.load_state_dict(self._lowest if best_epoch(self.history).epoch else self._start)
 
     def _train(self, number: int, progress: Progress) -> tuple[float, float]:
-        """Train for one epoch, counted from 1; return its mean loss and its last rate factor."""
+        """Train for one epoch, counted from 1. Return its mean loss and its last rate factor."""
         start = time.monotonic()
-        self._freezing.train()
-        torch.manual_seed(_seed_of(self._params.seed, number, self._ranks.rank.rank))  # dropout, mixup
+        self._trainable_layers.set_training_mode()
+        torch.manual_seed(_seed(self._params.seed, number, self._ranks.rank.rank))  # of dropout and mixup
         order = np.random.default_rng([self._params.seed, number]).permutation(self._num_images)
         batches = even_batches(order, self._params.batch)
         if len(batches[-1]) < self._ranks.rank.num_ranks:
             raise ParamsError(
-                f"finetune.batch: found {self._params.batch}; the smallest batch of {self._num_images} training "
-                f"images has {len(batches[-1])}, fewer than the {self._ranks.rank.num_ranks} processes that share it "
-                "(runtime.processes)"
+                f"finetune.batch: found {self._params.batch}, so the smallest batch of {self._num_images} training "
+                f"images has {len(batches[-1])}; expected at least {self._ranks.rank.num_ranks}, one for each process. "
+                "Raise finetune.batch or lower runtime.processes"
             )
         losses, factor = [], 0.0
         shares = [self._ranks.share(batch) for batch in batches]
@@ -177,7 +186,8 @@ class Trainer:
         self.timings.validation_seconds += time.monotonic() - start
         if not np.isfinite(logits).all():
             raise TrainingError(
-                f"epoch {number}: the logits are not finite. Lower finetune.optimizer.backbone_rate and head_rate"
+                f"epoch {number}: the logits of the inner validation are not finite. Lower "
+                "finetune.optimizer.backbone_rate and head_rate"
             )
         temperature = calibrate(logits, self._validation_classes)
         losses = log_losses(logits, self._validation_classes, temperature)
@@ -194,7 +204,7 @@ class Trainer:
         )
         self.history.append(epoch)
         if lowest_epoch(self.history) is epoch:
-            self._lowest = _state_of(self._classifier)
+            self._lowest = _copy_state(self._classifier)
         if self._ranks.is_first:
             self._checkpoint.save(
                 {
@@ -208,15 +218,15 @@ class Trainer:
             )
 
     def _validation_logits(self) -> NDArray[np.float64]:
-        """Return the logits (M, C) of the inner validation, the mean over the views."""
+        """Return the logits (M, C) of the inner validation, each the mean over the views."""
         num = len(self._validation_classes)
         batches = [self._ranks.share(batch) for batch in even_batches(np.arange(num), self._params.batch)]
         self._classifier.eval()
         logits = torch.zeros(num, self._classifier.head.out_features, dtype=torch.float64)
         with torch.inference_mode():
             for batch, inputs in self._inputs.validation([batch for batch in batches if len(batch)]):
-                of_views = self._classifier(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
-                logits[torch.from_numpy(batch)] = of_views.mean(dim=1).double().cpu()
+                logits_of_views = self._classifier(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+                logits[torch.from_numpy(batch)] = logits_of_views.mean(dim=1).double().cpu()
         device = self._classifier.head.weight.device
         return self._ranks.sum(logits.to(device)).cpu().numpy()
 
@@ -233,13 +243,16 @@ class Trainer:
             print(f"finetune: goes on after epoch {self.history[-1].epoch} ({self._checkpoint.folder})", flush=True)
 
 
-def _state_of(classifier: Classifier) -> State:
+def _copy_state(classifier: Classifier) -> State:
+    """Return a copy of the classifier's tensors on the CPU, by name."""
     return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
 
 
 def _standard_error(differences: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean of some differences; infinite if there is only one."""
     return float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else math.inf
 
 
-def _seed_of(*numbers: int) -> int:
+def _seed(*numbers: int) -> int:
+    """Return a seed that depends on all the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

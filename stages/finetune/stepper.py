@@ -1,4 +1,4 @@
-"""Stepping: one step of the optimizer on one batch."""
+"""The stepper: one step of the optimizer on one batch."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,27 +15,27 @@ from headstart.linear.targets import Targets
 from stages.finetune.loader import Batch
 from stages.finetune.params import FinetuneParams
 from stages.finetune.ranks import Ranks
-from stages.finetune.subsets import Image
+from stages.finetune.subsets import LabelledImage
 
 _SHOWN = 5
 
 
 class Stepper:
-    """Computes gradients and lets the optimizer go.
+    """Computes the gradients of a batch and takes one step of the optimizer.
 
     Attributes:
         optimizer: Optimizer of the parameters that train.
-        scaler: Keeps small gradients of float16 from vanishing; does nothing at other precisions.
+        scaler: Keeps small gradients of float16 from vanishing. At other precisions it does nothing.
 
     Args:
-        module: The classifier, or what wraps it.
+        module: The classifier, or a module that wraps it.
         optimizer: Optimizer of the parameters that train.
         images: Training images, for messages.
         targets: Targets of these images.
-        params: Loss, clipping, accumulation.
+        params: Settings of the loss, of clipping and of accumulation.
         dtype: Precision of the forward pass.
-        device: The classifier's.
-        ranks: Share every batch.
+        device: Device of the classifier.
+        ranks: Processes that share every batch.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Stepper:
         module: Callable[[torch.Tensor], torch.Tensor],
         optimizer: torch.optim.Optimizer,
         *,
-        images: Sequence[Image],
+        images: Sequence[LabelledImage],
         targets: Targets,
         params: FinetuneParams,
         dtype: torch.dtype,
@@ -63,19 +63,19 @@ class Stepper:
         self._mixup = v2.MixUp(alpha=alpha, num_classes=targets.num_classes) if alpha else None
 
     def step(self, share: Batch, batch: Batch, inputs: torch.Tensor, where: str) -> float:
-        """Go one step; return this rank's part of the batch's mean loss.
+        """Take one step and return this rank's part of the mean loss of the batch.
 
         Args:
-            share: Positions of this rank's images of the batch, at least one.
-            batch: Positions of all of them.
-            inputs: (B, ...) of the share, on the device.
+            share: Positions of the images of the batch that this rank works on, at least one.
+            batch: Positions of all images of the batch.
+            inputs: (B, ...) inputs of the share, on the device.
             where: Epoch and step, for messages.
 
         Raises:
-            TrainingError: The loss is not finite, or the memory of the device does not suffice.
+            TrainingError: The loss is not finite, or the device has too little memory.
         """
         total = float(self._weights[batch].sum())
-        # The same number on every rank: they meet in every part where BatchNorm is synchronised.
+        # The number is the same on every rank, because synchronised BatchNorm makes the ranks meet in every part.
         num_parts = max(1, min(self._params.accumulate, len(batch) // self._ranks.rank.num_ranks // 2))
         parts = np.array_split(np.arange(len(share)), num_parts)
         target = self._classes[torch.from_numpy(share).to(self._device)]
@@ -90,28 +90,31 @@ class Stepper:
                     loss += part_loss.item()
         except torch.OutOfMemoryError as error:
             raise TrainingError(
-                f"{self._device}: out of memory at a batch of {len(batch)} in {self._params.accumulate} part(s). Raise "
-                "finetune.accumulate (the same result in more parts), or lower finetune.batch or transform.px"
+                f"{self._device}: out of memory at a batch of {len(batch)} in {self._params.accumulate} part(s). "
+                "Raise finetune.accumulate (more parts, same result), or lower finetune.batch or transform.px"
             ) from error
         if not np.isfinite(loss):
             shown = ", ".join(self._images[position].row.path for position in share[:_SHOWN])
             rest = f" and {len(share) - _SHOWN} more" if len(share) > _SHOWN else ""
             raise TrainingError(
-                f"{where}: the loss is {loss}, on {shown}{rest}. Most often the rates are too high: lower "
+                f"{where}: the loss is {loss}, on {shown}{rest}. Most often the learning rates are too high: lower "
                 "finetune.optimizer.backbone_rate and head_rate, or set finetune.optimizer.clip to 1.0"
             )
-        self._move()
+        self._update_weights()
         return loss
 
     def _loss(self, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the weighted sum over some images, whose targets are classes (B,) or, mixed, shares of them (B, C)."""
+        """Return the weighted sum of the loss over some images.
+
+        Targets are classes (B,), or shares of the classes (B, C) after mixup.
+        """
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             logits = self._module(inputs).float()
         return functional.cross_entropy(
             logits, target, weight=self._weights_C, reduction="sum", label_smoothing=self._params.label_smoothing
         )
 
-    def _move(self) -> None:
+    def _update_weights(self) -> None:
         if self._params.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -121,7 +124,14 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _without_exchange(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Gradients of the ranks are averaged once a step."""
+        """Let the ranks average their gradients only in the last part, once a step."""
         if is_last or not isinstance(self._module, DistributedDataParallel):
             return nullcontext()
         return self._module.no_sync()
+
+
+def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the precision of forward passes. `auto` is bfloat16 on a GPU that supports it, else float32."""
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

@@ -1,4 +1,4 @@
-"""Freezing: which parameters train, and which layers keep to what they were."""
+"""Trainable layers: which parameters `finetune.unfreeze` lets learn, and which layers stay as they were pretrained."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,8 +13,13 @@ ALL, HEAD = "all", "head"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def order_of_layers(backbone: nn.Module, px: int) -> list[str]:
-    """Return the names of the modules in the order in which they start in a forward pass; the backbone itself first."""
+def layer_order(backbone: nn.Module, px: int) -> list[str]:
+    """Return the names of the modules in the order in which they start in a forward pass; the backbone itself is first.
+
+    Args:
+        backbone: Network that takes pictures, float32 (B, 3, px, px).
+        px: Side of the pictures.
+    """
     order: dict[str, None] = {}
 
     def start(name: str) -> None:
@@ -36,24 +41,25 @@ def order_of_layers(backbone: nn.Module, px: int) -> list[str]:
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a module holds a layer whose statistics can follow the batches."""
+    """Whether a module contains BatchNorm, whose statistics can follow the batches."""
     return any(isinstance(layer, _NORMS) for layer in module.modules())
 
 
-class Freezing:
-    """Lets only some of a classifier learn: the head, and what `unfreeze` names of the backbone.
+class TrainableLayers:
+    """Lets only some layers of a classifier learn: the head, and the part of the backbone that `unfreeze` names.
 
     Attributes:
-        first: Name of the first layer that trains; empty where all do, None where the head alone does.
+        first: Name of the first layer that trains. Empty if all layers train, None if only the head trains.
 
     Args:
-        classifier: `requires_grad` of its parameters is set.
-        order: As `order_of_layers` gives it.
-        unfreeze: `all`, `head`, or the name of a layer: it and all that run after it.
-        train_norms: Whether BatchNorm layers that train follow the batches; else they keep their statistics.
+        classifier: The classifier. `requires_grad` of its parameters is set.
+        order: Names of the backbone's modules, as `layer_order` returns them.
+        unfreeze: `all`, `head`, or the name of a layer: this layer and all that run after it train.
+        train_norms: Whether the statistics of BatchNorm layers that train follow the batches. Otherwise they stay as
+            they were pretrained.
 
     Raises:
-        ParamsError: No such layer.
+        ParamsError: `unfreeze` names no layer.
     """
 
     def __init__(self, classifier: Classifier, order: Sequence[str], unfreeze: str, *, train_norms: bool) -> None:
@@ -62,8 +68,8 @@ class Freezing:
         if self.first and self.first not in order:
             near = difflib.get_close_matches(self.first, order, n=5, cutoff=0.4)
             raise ParamsError(
-                f"finetune.unfreeze: {unfreeze!r} is no layer of this network that runs; expected {ALL}, {HEAD} or a "
-                f"layer, near ones are {', '.join(near) or 'none'}"
+                f"finetune.unfreeze: found {unfreeze!r}, which is no layer of this network; expected {ALL}, {HEAD} or "
+                f"the name of a layer. Similar names: {', '.join(near) or 'none'}"
             )
         self._frozen = [module for name, module in classifier.backbone.named_modules() if not self._trains(name, order)]
         for module in self._frozen:
@@ -80,11 +86,11 @@ class Freezing:
             return False
         if self.first in {"", name} or name.startswith(f"{self.first}."):
             return True
-        # What holds the first layer has started before it.
+        # A module that contains the first trainable layer starts before that layer, so it stays frozen.
         return order.index(_called(name, order)) > order.index(self.first)
 
-    def train(self) -> None:
-        """Set what learns to training, dropout and BatchNorm too; all that is frozen stays as it predicts."""
+    def set_training_mode(self) -> None:
+        """Set the layers that learn to training mode, with dropout and BatchNorm. Frozen layers stay in eval mode."""
         self._classifier.train()
         for module in self._frozen:
             module.training = False
@@ -94,24 +100,30 @@ class Freezing:
                     module.eval()
 
 
-def depths(backbone: nn.Module, order: Sequence[str], blocks: Sequence[str]) -> dict[str, int]:
-    """Return for every module how many blocks have begun when it starts: 0 for the stem, the most for what comes last.
+def layer_depths(backbone: nn.Module, order: Sequence[str], blocks: Sequence[str]) -> dict[str, int]:
+    """Return for every module how many blocks have begun when it starts.
+
+    The stem has depth 0. The modules that run last have the number of blocks.
 
     Args:
-        backbone: Any.
-        order: As `order_of_layers` gives it.
-        blocks: Names of the blocks, by depth.
+        backbone: The network.
+        order: Names of its modules, as `layer_order` returns them.
+        blocks: Names of its blocks, by depth.
     """
     result, depth = {}, 0
     for name in order:
         depth += name in blocks
-        # What holds a block begins before it, and its own parameters (a position embedding, say) are the stem's.
+        # A module that contains blocks starts before them. Its own parameters, such as a position embedding, count as
+        # part of the stem.
         result[name] = depth
     return {name: result[_called(name, order)] for name, _ in backbone.named_modules()}
 
 
 def _called(name: str, order: Sequence[str]) -> str:
-    """Return the module itself, or the nearest around it that is called: some only lend their weights to that one."""
+    """Return the module itself, or the nearest module around it that is called.
+
+    Some modules are never called: they only lend their weights to the module around them.
+    """
     while name not in order:
         name = name.rpartition(".")[0]
     return name
