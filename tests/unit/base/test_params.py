@@ -92,6 +92,10 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
             "weights_sha256 beside weights that are",
         ),
         ([("  path: data/digits", "  path: data/")], "a folder that holds nothing but the data set"),
+        (
+            [("  - bmp\n", "  - heic\n")],
+            "extensions of image formats (bmp, gif, jpeg, jpg, png, tif, tiff, webp); found ['heic']",
+        ),
         ([("  memory: 1GiB", "  memory: lots")], "runtime.memory"),
         ([("  c: auto", "  c: .inf")], "head.c"),
         ([("  kind: logistic", "  kind: sgd"), ("  c: auto", "  c: 0.01")], "found 0.01 (-S head.c=auto)"),

@@ -417,6 +417,17 @@ def test_an_exported_network_is_kept_and_checked(
     assert len(exported) == 2
 
 
+def test_an_edit_of_the_code_that_exports_gives_another_key(
+    tiny_backbone: BackboneParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exported network is found again only while the modules that made it are the same."""
+    before = backbone_key(tiny_backbone)
+    digests = cache.code_digests
+    monkeypatch.setattr(cache, "code_digests", lambda *places: digests(*places) | {"headstart/backbone/new.py": "0"})
+
+    assert backbone_key(tiny_backbone) != before
+
+
 def test_a_run_by_a_kept_network_needs_no_torch(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path
 ) -> None:
