@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow, LabelRow
 from headstart.tables.split import SplitRow
+from stages.split import layout as layout_module
 from stages.split import results
 from stages.split.fixes import Fix, apply_fixes, read_fixes
-from stages.split.layout import read_layout
+from stages.split.layout import Folders, LabelledImage, Layout, read_layout
 from stages.split.params import SplitParams
 from stages.split.partition import Partition, partition
 
@@ -262,6 +263,26 @@ def test_given_splits_can_be_drawn_anew() -> None:
     rows = classes({"a": 6, "b": 6}, "train/") + classes({"a": 2, "b": 2}, "val/")
 
     assert splits(divide(rows, method="stratified").rows) == {"train": {"a": 6, "b": 6}, "test": {"a": 2, "b": 2}}
+
+
+def test_another_layout_of_folders_is_one_function_and_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is put first in the registry labels its folders, and leaves those of other layouts to the rest."""
+
+    def read_flat(folders: Folders, _: SplitParams) -> Layout | None:
+        """Read `<class>_<number>.png`, without folders."""
+        if folders.tops:
+            return None
+        images = [LabelledImage(row, row.path.split("_")[0], None, None) for row in folders.rows]
+        return Layout(images, "names", [])
+
+    rows = index("cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png")
+    with pytest.raises(DataError, match="are in no class folder"):
+        divide(rows)
+    before = divide(classes({"a": 8, "b": 8})).rows
+    monkeypatch.setattr(layout_module, "FOLDER_LAYOUTS", (read_flat, *layout_module.FOLDER_LAYOUTS))
+
+    assert splits(divide(rows).rows) == {"train": {"cat": 1, "dog": 1}, "test": {"cat": 1, "dog": 1}}
+    assert divide(classes({"a": 8, "b": 8})).rows == before
 
 
 def test_a_class_may_be_called_train() -> None:
