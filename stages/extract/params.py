@@ -20,7 +20,7 @@ class ExtractParams(Section):
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     data: DataParams
     backbone: BackboneParams

@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from headstart.base.errors import DataError, DownloadError
-from stages.datasets.ants_bees import damaged_files, read_digests, write_ants_bees
+from stages.datasets import ants_bees as module
+from stages.datasets.ants_bees import check_files, read_digests, write_ants_bees
 from stages.datasets.digits import write_digits
 from tests.support.source import ROOT
 from tests.unit.backbone.test_build import QuietHandler
@@ -132,11 +133,40 @@ def test_the_committed_list_is_of_the_tutorials_photos(ants_bees: Path) -> None:
 
 
 def test_missing_and_changed_files_of_the_photos_are_found(tmp_path: Path) -> None:
-    """A complete folder has no damaged file; a deleted and an altered file are both named."""
+    """A complete folder is accepted; the error names a missing and a changed file, each alone and both together."""
     write_zip(tmp_path / "own.zip", FILES)
     make(tmp_path)
-    assert damaged_files(tmp_path / "out", EXPECTED) == []
-    (tmp_path / "out" / "train/bees/c.jpg").unlink()
-    (tmp_path / "out" / "val/ants/d.jpg").write_bytes(b"another")
+    out = tmp_path / "out"
+    check_files(out, EXPECTED)
 
-    assert damaged_files(tmp_path / "out", EXPECTED) == ["train/bees/c.jpg", "val/ants/d.jpg"]
+    (out / "train/bees/c.jpg").unlink()
+    with pytest.raises(DataError, match=r"of 3 files 1 are missing, the first train/bees/c\.jpg\. Delete the folder"):
+        check_files(out, EXPECTED)
+    (out / "val/ants/d.jpg").write_bytes(b"another")
+    words = r"1 are missing, .*c\.jpg; 1 have other bytes, the first val/ants/d\.jpg\. Delete .* make ants_bees"
+    with pytest.raises(DataError, match=words):
+        check_files(out, EXPECTED)
+    (out / "train/bees/c.jpg").write_bytes(FILES["train/bees/c.jpg"])
+    with pytest.raises(DataError, match=r"of 3 files 1 have other bytes, the first val/ants/d\.jpg\. Delete"):
+        check_files(out, EXPECTED)
+
+
+def test_making_the_photos_twice_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first run makes the folder, the second only says that it is complete; a damaged folder is an error."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    write_zip(Path("data/hymenoptera_data.zip"), FILES)
+    lines = [f"{digest}  {name}\n" for name, digest in EXPECTED.items()]
+    Path("data/ants_bees.sha256").write_text("".join(lines))
+
+    module.main()
+    assert "ants_bees: 3 files in data/ants_bees, from data/hymenoptera_data.zip" in capsys.readouterr().out
+    Path("data/hymenoptera_data.zip").unlink()  # the second run needs no source
+    module.main()
+    assert capsys.readouterr().out == "ants_bees: data/ants_bees is complete: 3 files\n"
+    Path("data/ants_bees/val/ants/d.jpg").unlink()
+    with pytest.raises(DataError, match="data/ants_bees: of 3 files 1 are missing"):
+        module.main()
+    assert Path("data/ants_bees/train/ants/a b.jpg").is_file()

@@ -17,7 +17,7 @@ from headstart.base.files import write_json
 from headstart.sources.folder import IGNORED, Listing, Stamp, list_files
 from headstart.tables.index import IndexRow, count_states, describe_states
 from stages.index import examination as examining
-from stages.index.build import build_index, check_bad, check_complete, describe
+from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
 from tests.support.source import ROOT
@@ -129,6 +129,21 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(DataError, match=r"1 files = 1 skipped.*a\.txt: extension \.txt"):
         index(tmp_path)
+
+
+def test_a_missing_built_in_data_set_names_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which make target makes the folder; a folder of the user's or one that exists is no error here."""
+    monkeypatch.chdir(tmp_path)
+    for folder, command in (
+        ("data/ants_bees", "make ants_bees"),
+        ("data/ants_bees/", "make ants_bees"),
+        ("data/digits", "make data/digits"),
+    ):
+        with pytest.raises(DataError, match=f"data.path: {folder} is missing.* Run: {command}$"):
+            check_exists(folder)
+    check_exists("data/my_photos")
+    Path("data/ants_bees").mkdir(parents=True)
+    check_exists("data/ants_bees")
 
 
 def test_files_that_dvc_ignores_are_not_input() -> None:

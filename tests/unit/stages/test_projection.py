@@ -12,7 +12,7 @@ from headstart.artifacts.features import open_features
 from headstart.base.errors import FeatureFileError
 from headstart.tables.projection import ProjectedImage
 from stages.projection.params import ProjectionParams
-from stages.projection.project import project
+from stages.projection.projection import project
 from tests.support.head_data import digests_of, write_features
 
 
