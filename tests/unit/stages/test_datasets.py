@@ -1,4 +1,4 @@
-"""The built-in data sets: complete, checked, or not there at all."""
+"""A built-in data set is complete and checked, or its folder does not exist."""
 
 import hashlib
 import zipfile
@@ -33,18 +33,18 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def make(tmp_path: Path, url: str = NOWHERE) -> str:
-    """Make the data set from what lies in a folder, or from an address."""
+    """Make the data set from a copy in `tmp_path`, or from an address."""
     return write_ants_bees(tmp_path / "out", EXPECTED, tmp_path / "own", tmp_path / "own.zip", url)
 
 
 def made(tmp_path: Path) -> dict[str, bytes]:
-    """Return every file of the data set made."""
+    """Return the bytes of every file of the data set, by path."""
     out = tmp_path / "out"
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
-    """Every digit becomes a PNG of its own gray levels in the folder of its class; twice gives the same bytes."""
+    """Every digit is a PNG with its gray levels in the folder of its class; a second run gives the same bytes."""
     digits = load_digits()
 
     assert write_digits(tmp_path / "a") == write_digits(tmp_path / "b") == 1797
@@ -59,7 +59,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
 
 
 def test_a_zip_from_the_network_is_unpacked(tmp_path: Path) -> None:
-    """Without a copy of one's own the zip is fetched, unpacked, checked and thrown away."""
+    """Without a local copy, the zip is fetched, unpacked, checked and deleted."""
     served = tmp_path / "served"
     served.mkdir()
     write_zip(served / "x.zip", FILES)
@@ -72,8 +72,8 @@ def test_a_zip_from_the_network_is_unpacked(tmp_path: Path) -> None:
     assert made(tmp_path) == FILES
 
 
-def test_a_zip_of_ones_own_is_used(tmp_path: Path) -> None:
-    """A zip put in place is used instead of the network; files that are not listed stay inside."""
+def test_a_local_zip_is_used(tmp_path: Path) -> None:
+    """A local zip is used instead of the network; files that are not listed are not unpacked."""
     write_zip(tmp_path / "own.zip", {**FILES, "train/ants/extra.jpg": b"extra", "../evil": b"evil", "/evil": b"evil"})
 
     assert make(tmp_path) == str(tmp_path / "own.zip")
@@ -81,8 +81,8 @@ def test_a_zip_of_ones_own_is_used(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.rglob("evil"))
 
 
-def test_a_folder_of_ones_own_is_used(tmp_path: Path) -> None:
-    """An unpacked folder put in place is copied and checked."""
+def test_a_local_folder_is_used(tmp_path: Path) -> None:
+    """A local unpacked folder is copied and checked."""
     for name, data in FILES.items():
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / name).write_bytes(data)
@@ -102,7 +102,7 @@ def test_a_folder_of_ones_own_is_used(tmp_path: Path) -> None:
 def test_a_wrong_source_is_refused_and_leaves_nothing(
     tmp_path: Path, files: dict[str, bytes] | None, words: str
 ) -> None:
-    """A changed or missing file, or no zip at all: an error that names it, and no folder."""
+    """A changed file, a missing file or a file that is not a zip is an error that names it, and no folder is made."""
     path = tmp_path / "own.zip"
     if files is None:
         path.write_text("<html>")
@@ -115,14 +115,14 @@ def test_a_wrong_source_is_refused_and_leaves_nothing(
 
 
 def test_no_network_says_where_to_put_a_copy(tmp_path: Path) -> None:
-    """Without network or copy, the error says what to fetch by hand and where to put it."""
+    """Without a network and a copy, the error says what to fetch by hand and where to put it."""
     with pytest.raises(DownloadError, match=r"by hand, put it at data/hymenoptera_data\.zip"):
         make(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_committed_list_is_of_the_tutorials_photos(ants_bees: Path) -> None:
-    """The list of digests is the real data set's: it can be made from a folder that has it."""
+    """The committed digests are those of the real photos."""
     digests = read_digests(ROOT / "data" / "ants_bees.sha256")
 
     assert digests == {
