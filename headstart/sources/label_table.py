@@ -107,7 +107,8 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         raise DataError(f"{table}: is not a Parquet file ({error})") from error
 
 
-# To read another kind of table, add its reader here; index.table then accepts its suffix.
+# To read another kind of table, add its reader here; index.table then accepts its suffix. A reader returns the columns
+# and the rows. Every row has a value for every column, None if the file has none. It raises DataError for a bad file.
 READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
