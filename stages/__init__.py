@@ -1,1 +1,1 @@
-"""Headstart's stages: one folder per DVC stage, and `core`, which holds what several stages share."""
+"""The stages: one folder for each stage of dvc.yaml, and `datasets`, which makes the built-in data sets."""

@@ -1,4 +1,4 @@
-"""The params of the stages: which sections each reads, and all of params.yaml checked before any work."""
+"""The params of the stages: each stage reads its sections, after all of params.yaml was checked."""
 
 import importlib
 from pathlib import Path
@@ -26,22 +26,26 @@ P = TypeVar("P", bound=StageParams)
 def load_params(wanted: type[P], path: Path = PARAMS_PATH) -> P:
     """Check all of params.yaml and return the sections that one stage reads.
 
-    The sections of other stages are found by folder (`stages/*/params.py`), not imported by name. They can stop a run
-    but not change its result, so no stage depends on another.
+    The sections of other stages are found by folder (`stages/*/params.py`), not imported by name. A mistake in them
+    stops the run, but they never change its result, so no stage depends on another.
 
     Args:
-        wanted: The stage's `Params`.
-        path: The file, relative to the working directory.
+        wanted: Class `Params` of the stage.
+        path: Path of params.yaml, relative to the working directory.
 
     Raises:
-        ParamsError: As `check_sections`.
+        ParamsError: The file is missing, or a key of any section is unknown, missing or wrong. The message lists all.
     """
     checked = check_sections(path, all_sections())
     return wanted(**{name: checked[name] for name in wanted.model_fields})
 
 
 def tracked_sections(path: Path = PARAMS_PATH) -> dict[str, dict[str, Any]]:
-    """Return params.yaml as it stands, without `runtime`, which changes no result. To be shown, not acted on."""
+    """Return the sections of params.yaml unchecked, to be shown. `runtime` is left out: it changes no result.
+
+    Raises:
+        ParamsError: The file is missing or is not a mapping in YAML.
+    """
     return {name: section for name, section in read_yaml(path).items() if name != "runtime"}
 
 

@@ -28,10 +28,14 @@ def read_labels(root: Path, name: str) -> list[LabelRow]:
         A row for every line, by path, which is relative to the data set's folder now.
 
     Raises:
-        DataError: The table cannot be read, a column or a cell is missing, or a path is there twice or is outside.
+        DataError: The table has an unknown suffix or cannot be read, a column or a cell is missing, or a path is there
+            twice or is outside.
     """
     table = root / name
-    columns, rows = READERS[table.suffix.lower()](table)
+    reader = READERS.get(table.suffix.lower())
+    if reader is None:
+        raise DataError(f"{table}: the suffix is {table.suffix!r}; expected one of {list(READERS)}")
+    columns, rows = reader(table)
     _check_columns(table, columns)
     if not rows:
         raise DataError(f"{table}: has no rows; expected one per image")
@@ -103,7 +107,8 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         raise DataError(f"{table}: is not a Parquet file ({error})") from error
 
 
-# To read another kind of table, add its reader here; index.table then accepts its suffix.
+# To read another kind of table, add its reader here; index.table then accepts its suffix. A reader returns the columns
+# and the rows. Every row has a value for every column, None if the file has none. It raises DataError for a bad file.
 READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,

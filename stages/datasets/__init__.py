@@ -1,1 +1,1 @@
-"""Built-in data sets: one module each, which makes or fetches a folder below data/."""
+"""The built-in data sets: one module each. It makes or fetches a folder below data/ and is run by a make target."""

@@ -1,8 +1,8 @@
 """The 397 photos of ants and bees of the PyTorch transfer-learning tutorial.
 
 The images come from the network, or from a copy that you have: put the zip at data/hymenoptera_data.zip, or the
-unpacked folder at data/hymenoptera_data, and run again. Wherever they come from, every file must have the digest that
-data/ants_bees.sha256 lists.
+unpacked folder at data/hymenoptera_data, and run again. Every file must have its digest in data/ants_bees.sha256, from
+either source.
 """
 
 import zipfile
@@ -23,31 +23,32 @@ OWN_FOLDER = Path("data/hymenoptera_data")
 OWN_ZIP = Path("data/hymenoptera_data.zip")
 STAGE = "ants_bees"
 REMEDY = f"Fetch {URL} by hand, put it at {OWN_ZIP} (or its unpacked folder at {OWN_FOLDER}) and run again."
-_MAX_FILE_BYTES = 2**24  # the largest listed file has 0.7 MB: more is no photo of this set
+_MAX_FILE_BYTES = 2**24  # the largest photo of this data set has 0.7 MB
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Return sha256 by path, from lines as `sha256sum` prints them."""
+    """Read the output of `sha256sum`: sha256 of every file, by path."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def write_ants_bees(folder: Path, digests: Mapping[str, str], own_folder: Path, own_zip: Path, url: str) -> str:
-    """Make the data set from the first source there is: own folder, own zip, network.
+    """Make the data set from the first source that exists: own folder, own zip, network.
 
     Args:
-        folder: Where the images go, as `train/ants/...` and so on; appears whole or not at all.
+        folder: Folder of the data set, with `train/ants/...` and so on. It appears whole or not at all.
         digests: sha256 of every file, by path below the folder.
-        own_folder: A copy that the user unpacked.
-        own_zip: A copy that the user fetched.
-        url: Address of the zip, used if there is no copy.
+        own_folder: Folder that the user unpacked; need not exist.
+        own_zip: Zip file that the user fetched; need not exist.
+        url: Address of the zip. It is used if there is neither.
 
     Returns:
-        Where the images came from.
+        The source: a path or the address.
 
     Raises:
-        DownloadError: The zip cannot be fetched whole.
-        DataError: The source lacks a listed file or has another content for it, or the disk is full.
+        DownloadError: The zip cannot be fetched completely.
+        DataError: The source lacks a listed file or has other bytes for it, or the disk is full.
+        FileExistsError: The folder exists already.
     """
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(folder))
@@ -71,7 +72,7 @@ def _folder_opener(folder: Path) -> Callable[[str], IO[bytes]]:
 
 @contextmanager
 def _zip_opener(path: Path) -> Iterator[Callable[[str], IO[bytes]]]:
-    """Give a function that opens a member by its path below the zip's only top folder."""
+    """Give a function that opens a file of the zip by its path below the only top folder."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -82,7 +83,7 @@ def _zip_opener(path: Path) -> Iterator[Callable[[str], IO[bytes]]]:
 
 
 def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mapping[str, str], folder: Path) -> None:
-    """Copy the listed files and check each; only listed names are ever written, so none can leave the folder."""
+    """Copy the listed files and check each. No other names are written, so nothing is written outside the folder."""
     with Progress(STAGE, len(digests), "file") as progress:
         for name, expected in digests.items():
             target = folder / name
@@ -104,25 +105,33 @@ def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mappi
             progress.advance(1)
 
 
-def damaged_files(folder: Path, digests: Mapping[str, str]) -> list[str]:
-    """Return the listed files that a folder lacks, or has with other bytes, in the order of the list."""
-    return [
-        name
-        for name, expected in digests.items()
-        if not (folder / name).is_file() or sha256_file(folder / name) != expected
-    ]
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Check that every listed file is in the folder and has its digest.
+
+    Args:
+        folder: Folder of the data set.
+        digests: sha256 of every file, by path below the folder.
+
+    Raises:
+        DataError: Files are missing or have other bytes. The message counts both and names the first of each.
+    """
+    missing = [name for name in digests if not (folder / name).is_file()]
+    present = [name for name in digests if (folder / name).is_file()]
+    changed = [name for name in present if sha256_file(folder / name) != digests[name]]
+    faults = [f"{len(missing)} are missing, the first {missing[0]}"] if missing else []
+    faults += [f"{len(changed)} have other bytes, the first {changed[0]}"] if changed else []
+    if faults:
+        raise DataError(
+            f"{folder}: of {len(digests)} files {'; '.join(faults)}. Delete the folder and run again: "
+            f"rm -r {folder} && make ants_bees"
+        )
 
 
 def main() -> None:
-    """Write the data set and say where it came from; if it is there already, check it."""
+    """Write the data set and print its source. If the folder exists already, check it instead."""
     folder, digests = Path("data/ants_bees"), read_digests(Path("data/ants_bees.sha256"))
     if folder.exists():
-        damaged = damaged_files(folder, digests)
-        if damaged:
-            raise DataError(
-                f"{folder}: {len(damaged)} of {len(digests)} files are missing or have other bytes, the first "
-                f"{damaged[0]}. Delete the folder and run again: rm -r {folder} && make ants_bees"
-            )
+        check_files(folder, digests)
         print(f"ants_bees: {folder} is complete: {len(digests)} files")
         return
     source = write_ants_bees(folder, digests, OWN_FOLDER, OWN_ZIP, URL)

@@ -14,9 +14,12 @@ from headstart.base.files import atomic_folder
 
 
 def write_digits(folder: Path) -> int:
-    """Write every digit as `<class>/<position in the source>.png` and return how many there are.
+    """Write every digit as `<class>/<position in the source>.png`, and return the number of digits.
 
-    Gray levels 0-16 are spread over 0-255. The folder must not exist; it appears whole or not at all.
+    Gray levels 0 to 16 become 0 to 255. The folder appears whole or not at all.
+
+    Raises:
+        FileExistsError: The folder exists already.
     """
     digits = load_digits()
     pixels_NHW = np.rint(digits.images * (255 / 16)).astype(np.uint8)
@@ -29,7 +32,7 @@ def write_digits(folder: Path) -> int:
 
 
 def main() -> None:
-    """Write the data set and say how many images it has."""
+    """Write the data set, and print the number of images."""
     folder = Path("data/digits")
     print(f"digits: {write_digits(folder)} images in {folder}")
 

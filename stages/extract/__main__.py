@@ -9,7 +9,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Embed every image and say how many, how wide, how fast and what held it up."""
+    """Embed every image, and print counts, the width of each layer, the speed and the bottleneck."""
     from headstart.tables.index import IndexRow
     from headstart.tables.metrics import write_metrics
     from headstart.tables.rows import read_rows
@@ -32,7 +32,7 @@ def main() -> None:
         return
     done = extract(index, params, Path("features/features.h5"), root)
     write_metrics(Path("diagnostics/extract.json"), done.numbers())
-    if done.num_embedded:  # else those of the last run that embedded something stay
+    if done.num_embedded:  # otherwise the timings of the last run that embedded something stay
         write_metrics(cache_folder() / "timings" / "extract.json", done.timings())
     print(f"extract: {done.summary(params.backbone.name)}")
 

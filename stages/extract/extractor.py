@@ -23,7 +23,7 @@ from headstart.tables.index import USABLE, IndexRow
 from stages.extract.embedder import make_embedder
 from stages.extract.params import Params
 from stages.extract.pipeline import Embeddings, embed_files, embed_rows
-from stages.extract.seeding import cached_features, is_empty, seed, shared_layers
+from stages.extract.warm_start import cached_features, copy_rows, is_empty, shared_layers
 
 _CANARY_MAX_PIXELS = 10**6
 _NUM_AUDITED = 8
@@ -72,7 +72,7 @@ class Extractor:
         self._folders = {layer: root / fingerprint(layer_spec(spec, layer)) for layer in self.embedder.engine.dims}
         self._canaries = check_canary(self._folders, self._embed_files, spec["precision"])
         if rank is None and all(is_empty(folder) for folder in self._folders.values()):
-            self._seed()
+            self._warm_start()
         self._stores = {
             layer: Store(folder, layer_spec(spec, layer), self._canaries[layer], self._digests)
             for layer, folder in self._folders.items()
@@ -134,7 +134,7 @@ class Extractor:
     def _embed_files(self, files: Sequence[bytes]) -> Embeddings:
         return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.embedder.engine, self._num_views)
 
-    def _seed(self) -> None:
+    def _warm_start(self) -> None:
         """Fill empty stores from the last features file, if DVC's cache has it and a sample agrees."""
         path = cached_features(Path("dvc.lock"))
         if path is None:
@@ -147,7 +147,7 @@ class Extractor:
                 known = np.isin(self._digests, features.digests)
                 if self._audit({layer: (known, partial(self._read, features, layer)) for layer in layers}):
                     for layer in layers:
-                        seed(features, layer, self._folders[layer], self._canaries[layer])
+                        copy_rows(features, layer, self._folders[layer], self._canaries[layer])
                     print(f"extract: the store is empty and takes rows from the last result in DVC's cache ({path})")
                     return
             reason = "none of its images is here to compare with"

@@ -1,4 +1,4 @@
-"""The section `extract` of params.yaml, and what the stage reads besides it."""
+"""The section `extract` of params.yaml, and the other sections that the stage reads."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from stages.params import StageParams
 
 
 class ExtractParams(Section):
-    """`extract:` what is kept of each image."""
+    """`extract:` which embeddings of each image are kept, and how precisely."""
 
     views: Annotated[int, Field(ge=1, le=64)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -20,7 +20,7 @@ class ExtractParams(Section):
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     data: DataParams
     backbone: BackboneParams

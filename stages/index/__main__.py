@@ -6,22 +6,23 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Write the index and the user's labels, and say the sums and what was left out."""
+    """Write the index and the user's labels, and print the number of files in each state."""
     import gc
 
     from headstart.sources.folder import list_files
     from headstart.sources.label_table import check_listed, read_labels
     from headstart.tables.index import IndexRow, LabelRow
     from headstart.tables.rows import write_rows
-    from stages.index.build import build_index, check_bad, check_complete, describe
+    from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
     from stages.index.params import Params
     from stages.index.record import Record
     from stages.params import load_params
 
-    gc.disable()  # nothing here is cyclic, and looking at every row again and again takes a third of a second run
+    gc.disable()  # there are no reference cycles here, and scanning all rows takes a third of the time of a second run
     params = load_params(Params)
     root, table = Path(params.data.path), params.index.table
     record = Record(root, params.index.max_pixels)
+    check_exists(params.data.path)
     listing = list_files(root)
     check_complete(len(listing.files), params.data.path, Path("dvc.lock"), params.index.max_removed_fraction)
     labels = read_labels(root, table) if table else []
@@ -30,7 +31,7 @@ def main() -> None:
     write_rows(Path("data/table.csv"), labels, LabelRow)
     print(describe(rows))
     if listing.empty_folders:
-        print(f"index: WARNING: folders with nothing in them, which is no class: {listing.empty_folders[:10]}")
+        print(f"index: WARNING: empty folders are not classes: {listing.empty_folders[:10]}")
     check_bad(rows, params.index)
     if table:
         check_listed(labels, {row.path for row in rows}, root / table)

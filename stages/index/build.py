@@ -1,6 +1,7 @@
 """The index: every file of a folder ends in exactly one row and one state."""
 
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from stages.index.params import IndexParams
 from stages.index.record import Record
 
 _MOST_REASONS = 5
+# How to get the built-in data sets.
+_COMMANDS = {"data/ants_bees": "make ants_bees", "data/digits": "make data/digits"}
 
 
 def build_index(
@@ -109,6 +112,20 @@ def check_bad(rows: Sequence[IndexRow], params: IndexParams) -> None:
             f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). A broken copy? Repair or remove "
             "them, or raise index.max_bad_fraction."
         )
+
+
+def check_exists(folder: str) -> None:
+    """Raise if the folder of a built-in data set is missing. `list_files` reports other missing folders.
+
+    Args:
+        folder: The folder, as `data.path` names it.
+
+    Raises:
+        DataError: The folder is missing. The message names the command that makes it.
+    """
+    command = _COMMANDS.get(posixpath.normpath(folder))
+    if command and not Path(folder).exists():
+        raise DataError(f"data.path: {folder} is missing; it is a built-in data set. Run: {command}")
 
 
 def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction: float) -> None:

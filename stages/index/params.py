@@ -33,7 +33,7 @@ class IndexParams(Section):
 
     @field_validator("table")
     @classmethod
-    def _is_a_table_of_the_data_set(cls, table: str | None) -> str | None:
+    def _is_a_table_in_the_data_set(cls, table: str | None) -> str | None:
         path = PurePosixPath(table or "")
         if table is not None and path.suffix.lower() not in READERS:
             raise ValueError(f"a path that ends in {' or '.join(READERS)}; found {table!r}")
@@ -43,7 +43,7 @@ class IndexParams(Section):
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     data: DataParams
     index: IndexParams

@@ -65,9 +65,9 @@ class Record:
             self.save()
 
     def save(self) -> None:
-        """Write it, if there is anything new in it or gone."""
+        """Write the record if it has changed."""
         if self._rows != self._known:
-            columns = list(zip(*self._rows.values(), strict=True))  # read in a sixth of the time that rows take
+            columns = list(zip(*self._rows.values(), strict=True))  # columns are read six times as fast as rows
             content = {"key": self._key, "paths": list(self._rows), "columns": columns}
             write_bytes(self.path, json.dumps(content, separators=(",", ":")).encode())
         self._saved = time.monotonic()
@@ -80,10 +80,10 @@ class Record:
             columns = content["columns"] or [[] for _ in range(_NUM_COLUMNS)]
             if len(columns) == _NUM_COLUMNS and set(columns[-2]) <= set(STATUSES):
                 return dict(zip(content["paths"], zip(*columns, strict=True), strict=True))
-            problem = "its columns are others"
+            problem = "its columns are wrong"
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = repr(error)
-        print(f"index: {self.path}: cannot be used ({problem}); every file is read anew")
+        print(f"index: {self.path}: cannot be used ({problem}); every file is read again")
         return {}

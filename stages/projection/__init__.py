@@ -1,1 +1,1 @@
-"""Stage `projection`: the embeddings in two dimensions, for a map."""
+"""Stage `projection`: a map of the embeddings in two dimensions."""

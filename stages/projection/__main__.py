@@ -6,7 +6,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Lay the embeddings out in two dimensions."""
+    """Project the embeddings to two dimensions, and print the number of images."""
     from headstart.artifacts.features import open_features
     from headstart.tables.projection import ProjectedImage
     from headstart.tables.rows import write_rows
@@ -15,13 +15,13 @@ def main() -> None:
 
     params = load_params(Params).projection
 
-    from stages.projection.project import project
+    from stages.projection.projection import project
 
     with open_features(Path("features/features.h5")) as features:
         digests = [digest.decode() for digest in features.digests]
         images = project(features, digests, params)
     write_rows(Path("diagnostics/projection.csv"), images, ProjectedImage)
-    print(f"projection: {len(images)} of {len(digests)} images by principal components and t-SNE")
+    print(f"projection: {len(images)} of {len(digests)} images by principal components and by t-SNE")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What stage `projection` reads from params.yaml."""
+"""The section `projection` of params.yaml."""
 
 from typing import Annotated
 
@@ -17,6 +17,6 @@ class ProjectionParams(Section):
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     projection: ProjectionParams

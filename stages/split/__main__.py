@@ -6,7 +6,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Write labels, splits and classes, and say how many images of each there are."""
+    """Write labels, splits and classes, and print the number of images in each."""
     from headstart.tables.classes import write_classes
     from headstart.tables.index import IndexRow, LabelRow
     from headstart.tables.metrics import write_metrics

@@ -1,7 +1,7 @@
 """The layout of the data set: labels, splits and groups, as its folders or the user's table give them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -46,6 +46,23 @@ class Layout:
     notes: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Folders:
+    """The folders of a data set, as a folder layout sees them.
+
+    Attributes:
+        rows: Rows of usable images and their copies, in the order of the index.
+        parts: Path of each row, as the names of its folders and of the file.
+        tops: Top folders that hold such images or are in `damaged`.
+        damaged: Top folders named like a split whose files are all quarantined.
+    """
+
+    rows: Sequence[IndexRow]
+    parts: Sequence[tuple[str, ...]]
+    tops: frozenset[str]
+    damaged: frozenset[str]
+
+
 def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: SplitParams) -> Layout:
     """Label images by the table if there is one, else by their folders.
 
@@ -59,7 +76,7 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
             group, or only some rows of the table have splits.
     """
     rows = [row for row in index if row.status in LABELLED]
-    layout = _read_table(index, rows, table) if table else _read_folders(index, rows, params)
+    layout = _read_table(index, rows, table) if table else _read_folders(_see_folders(index, rows), params)
     if params.group is None:
         return layout
     expression = re.compile(params.group)
@@ -79,17 +96,17 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
 
 
 def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequence[LabelRow]) -> Layout:
-    said = {row.path: row for row in table}
+    row_of = {row.path: row for row in table}
     num_with_split = sum(bool(row.split) for row in table)
     if num_with_split not in (0, len(table)):
         raise DataError(f"the table gives a split to {num_with_split} of {len(table)} images; expected all or none")
     images = [
-        LabelledImage(row, said[row.path].label, said[row.path].split or None, said[row.path].group or None)
+        LabelledImage(row, row_of[row.path].label, row_of[row.path].split or None, row_of[row.path].group or None)
         for row in rows
-        if row.path in said
+        if row.path in row_of
     ]
     notes = []
-    unlisted = [row.path for row in rows if row.path not in said]
+    unlisted = [row.path for row in rows if row.path not in row_of]
     if unlisted:
         notes.append(f"{len(unlisted)} images are not in the table and are not used, the first {unlisted[0]!r}")
     states = {row.path: f"{row.status}: {row.reason}" for row in index if row.status not in LABELLED}
@@ -100,42 +117,85 @@ def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequ
     return Layout(images, "table", notes)
 
 
-def _read_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow], params: SplitParams) -> Layout:
-    """Read `<class>/...` or, with given splits, `<split>/<class>/...`.
+def _read_folders(folders: Folders, params: SplitParams) -> Layout:
+    for read in FOLDER_LAYOUTS:
+        layout = read(folders, params)
+        if layout is not None:
+            return layout
+    raise AssertionError("the last layout reads all folders")
+
+
+def _see_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow]) -> Folders:
+    parts = [PurePosixPath(row.path).parts for row in rows]
+    used = {names[0] for names in parts if len(names) > 1}
+    quarantined = {row.path.split("/")[0] for row in index if row.status == "quarantined" and "/" in row.path}
+    damaged = {top for top in quarantined - used if top.lower() in SPLIT_NAMES}
+    return Folders(rows, parts, frozenset(used | damaged), frozenset(damaged))
+
+
+def _read_split_folders(folders: Folders, params: SplitParams) -> Layout | None:
+    """Read `<split>/<class>/<image>`.
 
     The top folders are split folders if each is called train, val (valid, validation) or test, and `train` and another
-    one exist. A single folder called `train` beside others, with images directly in it, is a class of trains.
+    one exist. A single folder called `train` beside others, with images directly in it, is a class of trains. A split
+    folder counts even if all its files are damaged: else another split would silently be the test set.
     """
-    parts = [PurePosixPath(row.path).parts for row in rows]
-    tops = {names[0] for names in parts if len(names) > 1}
-    # A split folder counts even if all its files are damaged. Else another split would silently be the test set.
-    bare = {row.path.split("/")[0] for row in index if row.status == "quarantined" and "/" in row.path} - tops
-    bare = {top for top in bare if top.lower() in SPLIT_NAMES}
-    tops |= bare
-    meant = {top for top in tops if top.lower() in SPLIT_NAMES}
-    splits = {SPLIT_NAMES[top.lower()] for top in meant}
-    given = meant == tops and "train" in splits and len(splits) > 1
-    holds_classes = any(len(names) > 2 and names[0] in meant for names in parts)
-    if not given and (len(meant) > 1 or (holds_classes and params.class_depth == 1)):
-        raise DataError(
-            f"{sorted(meant)} look like split folders, but the top folders are {sorted(tops)}; expected train and val "
-            "or test (or both) and nothing beside them, or class folders only"
-        )
-    if given and params.method == "auto" and params.reported != "val" and "test" in map(str.lower, bare):
+    named = {top for top in folders.tops if top.lower() in SPLIT_NAMES}
+    splits = {SPLIT_NAMES[top.lower()] for top in named}
+    if named != folders.tops or "train" not in splits or len(splits) == 1:
+        holds_classes = any(len(names) > 2 and names[0] in named for names in folders.parts)
+        if len(named) > 1 or (holds_classes and params.class_depth == 1):
+            raise DataError(
+                f"{sorted(named)} look like split folders, but the top folders are {sorted(folders.tops)}; expected "
+                "train and val or test (or both) and nothing beside them, or class folders only"
+            )
+        return None
+    if params.method == "auto" and params.reported != "val" and "test" in map(str.lower, folders.damaged):
         raise DataError(
             "the split folder `test` has files but no usable image (data/index.csv says why). Repair them, remove the "
             "folder, or set split.reported to val."
         )
-    start = 1 if given else 0
+    labels, notes = _read_classes(folders, params, above=["<split>"])
+    images = [
+        LabelledImage(row, label, SPLIT_NAMES[names[0].lower()], None)
+        for row, names, label in zip(folders.rows, folders.parts, labels, strict=True)
+    ]
+    return Layout(images, "folders", notes)
+
+
+def _read_class_folders(folders: Folders, params: SplitParams) -> Layout:
+    """Read `<class>/<image>`."""
+    labels, notes = _read_classes(folders, params, above=[])
+    images = [LabelledImage(row, label, None, None) for row, label in zip(folders.rows, labels, strict=True)]
+    return Layout(images, "folders", notes)
+
+
+# Layouts of folders, in the order in which they are tried. A reader returns None if the folders have another layout.
+# To add one, write a reader and put it before the last one, which reads all folders.
+FOLDER_LAYOUTS: tuple[Callable[[Folders, SplitParams], Layout | None], ...] = (_read_split_folders, _read_class_folders)
+
+
+def _read_classes(folders: Folders, params: SplitParams, above: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the class of every image, and notes.
+
+    Args:
+        folders: The folders.
+        params: The section `split`, which says how many folder names make the class.
+        above: What the folders above the class folders are, such as `<split>`, for the message.
+
+    Raises:
+        DataError: An image lies in no class folder.
+    """
+    start = len(above)
     least = start + (1 if params.class_depth == "all" else params.class_depth)
-    loose = [row.path for row, names in zip(rows, parts, strict=True) if len(names) <= least]
+    loose = [row.path for row, names in zip(folders.rows, folders.parts, strict=True) if len(names) <= least]
     if loose:
-        shape = "/".join(["<split>"] * start + ["<class>"] * (least - start) + ["<image>"])
+        shape = "/".join([*above, *["<class>"] * (least - start), "<image>"])
         raise DataError(
             f"{len(loose)} image(s) are in no class folder, the first {loose[0]!r}; expected {shape}. "
             "Move them into class folders, or out of the data set."
         )
-    deeper = [row.path for row, names in zip(rows, parts, strict=True) if len(names) > least + 1]
+    deeper = [row.path for row, names in zip(folders.rows, folders.parts, strict=True) if len(names) > least + 1]
     notes = []
     if deeper and params.class_depth != "all":
         notes.append(
@@ -143,8 +203,4 @@ def _read_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow], params: S
             f"{'/'.join(PurePosixPath(deeper[0]).parts[start:least])!r} (split.class_depth: {params.class_depth})"
         )
     end = -1 if params.class_depth == "all" else least
-    images = [
-        LabelledImage(row, "/".join(names[start:end]), SPLIT_NAMES[names[0].lower()] if given else None, None)
-        for row, names in zip(rows, parts, strict=True)
-    ]
-    return Layout(images, "folders", notes)
+    return ["/".join(names[start:end]) for names in folders.parts], notes

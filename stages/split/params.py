@@ -10,7 +10,7 @@ from stages.params import StageParams
 
 
 class SplitParams(Section):
-    """`split:` what an image is called, and which images are reported on."""
+    """`split:` the label of every image, and which images are the test set."""
 
     class_depth: Annotated[int, Field(ge=1)] | Literal["all"]
     class_order: Literal["text", "natural"]
@@ -46,6 +46,6 @@ class SplitParams(Section):
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections that this stage reads."""
 
     split: SplitParams

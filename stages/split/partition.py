@@ -106,7 +106,7 @@ def _given(
     if absent:
         raise DataError(
             f"classes without an image to train on: {absent}; each is in `{reported}` only, or its training images "
-            f"are copies of images of `{reported}`, and those count. Add images, or remove the class."
+            f"are copies of images in `{reported}`, where they count. Add images, or remove the class."
         )
     sides = defaultdict(set)
     for image in images:

@@ -1,4 +1,4 @@
-"""What the stage writes and says: the order of the classes, counts, warnings."""
+"""What the stage writes and prints: the order of the classes, counts, warnings."""
 
 import re
 from collections import Counter
@@ -16,16 +16,16 @@ _MOST_CLASSES = 20
 
 
 def order_classes(rows: Sequence[SplitRow], order: str) -> list[str]:
-    """Return the names of the classes in the order that the logits will have.
+    """Return the names of the classes in the order of the logits.
 
     Args:
         rows: Rows of the split.
-        order: `text`, where `10` is before `2`, or `natural`, where runs of digits are numbers.
+        order: `text` (`10` before `2`), or `natural` (digits are compared as numbers, `2` before `10`).
     """
 
     def by_numbers(name: str) -> tuple[list[tuple[int, int, str]], str]:
         parts = [part.lstrip("0") or "0" if part.isdecimal() else part for part in re.split("([0-9]+)", name) if part]
-        # By length first, as numbers of any length go. Names with the same numbers, such as 1 and 01, go by their text.
+        # A longer number is larger, so lengths come first. Names with equal numbers, such as 1 and 01, go by text.
         return [(0, len(part), part) if part.isdecimal() else (1, 0, part) for part in parts], name
 
     names = {row.label for row in rows}
@@ -35,7 +35,7 @@ def order_classes(rows: Sequence[SplitRow], order: str) -> list[str]:
 def numbers(
     index: Sequence[IndexRow], partition: Partition, classes: Sequence[str], fixed: Fixed
 ) -> dict[str, int | list[str] | list[int]]:
-    """Return the counts of files by state and of images by split and, as lists in the classes' order, by class."""
+    """Return the counts of files by state and of images by split, and by class as lists in the classes' order."""
     states = Counter(row.status for row in index)
     splits = Counter(row.split for row in partition.rows)
     by_class = Counter((row.split, row.label) for row in partition.rows)
@@ -57,7 +57,7 @@ def numbers(
 def describe(
     index: Sequence[IndexRow], partition: Partition, classes: Sequence[str], fixed: Fixed, notes: Sequence[str]
 ) -> str:
-    """Return what the user should know, in lines."""
+    """Return the printed summary: where the splits come from, counts and warnings, one per line."""
     splits = Counter(row.split for row in partition.rows)
     counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
     lines = [f"{partition.origin}: {counts}; {len(classes)} classes"]
@@ -67,9 +67,9 @@ def describe(
     warnings = list(notes)
     if partition.num_conflicts:
         warnings.append(f"{partition.num_conflicts} images are left out: their copies contradict each other")
-    unreported = sorted(set(classes) - {row.label for row in partition.rows if row.split == "test"})
-    if unreported:
-        warnings.append(f"classes without a test image, of which nothing will be known: {unreported[:10]}")
+    untested = sorted(set(classes) - {row.label for row in partition.rows if row.split == "test"})
+    if untested:
+        warnings.append(f"classes without a test image, so their scores stay unknown: {untested[:10]}")
     lost = {str(PurePosixPath(row.path).parent) for row in index}
     lost -= {str(PurePosixPath(row.path).parent) for row in index if row.status in LABELLED} | {"."}
     if lost:

@@ -1,4 +1,4 @@
-"""Twenty thousand damaged and hostile images through the index: a row for each, in bounded memory and time."""
+"""The index lists twenty thousand damaged and hostile images, one row for each, in bounded memory and time."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from tests.support.source import ROOT
 
 NUM = 20_000
 MAX_PIXELS = 4_000_000
-MEMORY = 2**28  # of each process, with the interpreter and its libraries
+MEMORY = 2**28  # bytes of each process, including the interpreter and its libraries
 TIMEOUT_SECONDS = 420
 
 
@@ -47,7 +47,7 @@ def seeds() -> list[bytes]:
 
 
 def mutated(random: np.random.Generator, files: list[bytes]) -> bytes:
-    """Return a file that was cut, flipped, spliced, overwritten with extreme numbers, or lengthened."""
+    """Return a file with cut, flipped, spliced, inserted or extreme bytes."""
     data = bytearray(files[random.integers(len(files))])
     for _ in range(random.integers(1, 5)):
         place, length = int(random.integers(len(data))), int(random.integers(1, 9))
@@ -73,7 +73,7 @@ def mutated(random: np.random.Generator, files: list[bytes]) -> bytes:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_no_file_breaks_the_index(tmp_path: Path) -> None:
-    """Whatever the bytes: the stage ends well, lists every file once, and no process takes more than its share."""
+    """For any bytes the stage succeeds, lists every file once, and no process needs more than `MEMORY`."""
     random, files = np.random.default_rng(1), seeds()
     folder = tmp_path / "data" / "odd" / "a"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Several processes under torchrun: together they fill one store, and none does another's work again."""
+"""Several processes under torchrun fill one store together, and no image is embedded twice."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from tests.conftest import write_photos
 from tests.support.project import Project, clone_project
 
 NUM_PHOTOS = 240
-# What each process of the clone finds at its start: small shards and a slow disk, so that there is a middle.
+# Each process of the clone imports this at its start. Small shards and a slow disk make a run that can be interrupted.
 SITE = """
 import time
 from headstart.imaging import reader
@@ -34,7 +34,7 @@ reader.Reader.pixels = lambda *given: time.sleep(0.02) or pixels(*given)
 
 @pytest.fixture
 def project(tmp_path: Path, tiny_backbone: BackboneParams, engines: Path) -> Project:
-    """A clone with photos and their index, nothing embedded yet."""
+    """Make a clone with photos and their index, and an empty store."""
     project = clone_project(tmp_path / "project")
     project.use_photos(tiny_backbone, engines)
     write_photos(project.root / "data" / "photos", per_class=NUM_PHOTOS // 3)
@@ -45,7 +45,7 @@ def project(tmp_path: Path, tiny_backbone: BackboneParams, engines: Path) -> Pro
 
 
 def environment(project: Project) -> dict[str, str]:
-    """Return an environment in which Python finds the clone and its slow disk."""
+    """Return an environment in which Python imports the clone and the slow disk."""
     path = f"{project.root / 'site'}{os.pathsep}{project.root}"
     return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -74,7 +74,7 @@ def images_in(paths: list[Path]) -> Counter[bytes]:
 
 
 def kill_a_worker(project: Project, num_shards: int) -> None:
-    """Wait until so many shards are finished, then kill one of the processes that work in the clone."""
+    """Wait for a number of finished shards, then kill one of the processes that work in the clone."""
     while len(shards(project)) < num_shards:
         time.sleep(0.01)
     workers = []
@@ -90,12 +90,12 @@ def kill_a_worker(project: Project, num_shards: int) -> None:
 
 
 def assemble(project: Project) -> str:
-    """Run the stage alone; return what it printed."""
+    """Run the stage alone, and return its output."""
     return project.run("python", "-m", "stages.extract")
 
 
 def features_of_one_process(project: Project) -> bytes:
-    """Return the features file as one process makes it, in a store of its own."""
+    """Return the bytes of the features file that one process makes, with an empty store of its own."""
     path = project.root / "features" / "features.h5"
     other = project.root / "other"
     other.mkdir()
@@ -107,7 +107,7 @@ def features_of_one_process(project: Project) -> bytes:
 
 @pytest.mark.parametrize("num", [2, 4])
 def test_processes_share_the_work(project: Project, num: int) -> None:
-    """Each image is embedded by exactly one process; a run after them only assembles, with the bytes of one process."""
+    """Exactly one process embeds each image; the next run only assembles and gives the bytes of one process."""
     with torchrun(project, "--standalone", f"--nproc-per-node={num}") as run:
         output, _ = run.communicate()
     assert run.returncode == 0, output
@@ -123,7 +123,7 @@ def test_processes_share_the_work(project: Project, num: int) -> None:
 
 
 def test_the_stage_starts_its_processes_itself(project: Project) -> None:
-    """With `runtime.processes: 2` the stage has two processes fill the store, and then assembles."""
+    """With `runtime.processes: 2` the stage starts two processes that fill the store, and then assembles."""
     project.edit_params(runtime={"processes": 2})
     output = assemble(project)
 
@@ -134,7 +134,7 @@ def test_the_stage_starts_its_processes_itself(project: Project) -> None:
 
 
 def test_a_process_that_dies_is_started_again(project: Project) -> None:
-    """Killed in the middle, a process comes back; what its finished shards hold is not embedded again."""
+    """A process that is killed is started again, and images in finished shards are not embedded again."""
     with torchrun(project, "--standalone", "--nproc-per-node=2") as run:
         kill_a_worker(project, 10)
         finished = shards(project)
@@ -150,7 +150,7 @@ def test_a_process_that_dies_is_started_again(project: Project) -> None:
 
 @pytest.mark.parametrize("when", [10, 50])  # of 60 shards: in the middle, and when some processes are done
 def test_two_machines_fill_one_store(project: Project, when: int) -> None:
-    """Two torchrun agents that meet on the loopback, two processes each, one killed in the middle: the work is done."""
+    """Two torchrun agents with two processes each finish the work, although one process is killed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

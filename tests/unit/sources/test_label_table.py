@@ -124,6 +124,14 @@ def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
             read_labels(tmp_path, "v.parquet")
 
 
+def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """A suffix without a reader is an error that lists the suffixes that have one."""
+    (tmp_path / "labels.xlsx").write_bytes(b"hello")
+
+    with pytest.raises(DataError, match=r"xlsx: the suffix is '\.xlsx'; expected one of .*'\.csv', '\.parquet'"):
+        read_labels(tmp_path, "labels.xlsx")
+
+
 def test_images_that_are_not_there_are_named(tmp_path: Path) -> None:
     """With the nearest name that is."""
     rows = [LabelRow("images/cat_01.png", "cat", "", ""), LabelRow("images/cat_02.png", "cat", "", "")]

@@ -1,4 +1,4 @@
-"""The built-in data sets: complete, checked, or not there at all."""
+"""A built-in data set is complete and checked, or its folder does not exist."""
 
 import hashlib
 import zipfile
@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from headstart.base.errors import DataError, DownloadError
-from stages.datasets.ants_bees import damaged_files, read_digests, write_ants_bees
+from stages.datasets import ants_bees as module
+from stages.datasets.ants_bees import check_files, read_digests, write_ants_bees
 from stages.datasets.digits import write_digits
 from tests.support.source import ROOT
 from tests.unit.backbone.test_build import QuietHandler
@@ -32,18 +33,18 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def make(tmp_path: Path, url: str = NOWHERE) -> str:
-    """Make the data set from what lies in a folder, or from an address."""
+    """Make the data set from a copy in `tmp_path`, or from an address."""
     return write_ants_bees(tmp_path / "out", EXPECTED, tmp_path / "own", tmp_path / "own.zip", url)
 
 
 def made(tmp_path: Path) -> dict[str, bytes]:
-    """Return every file of the data set made."""
+    """Return the bytes of every file of the data set, by path."""
     out = tmp_path / "out"
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
-    """Every digit becomes a PNG of its own gray levels in the folder of its class; twice gives the same bytes."""
+    """Every digit is a PNG with its gray levels in the folder of its class; a second run gives the same bytes."""
     digits = load_digits()
 
     assert write_digits(tmp_path / "a") == write_digits(tmp_path / "b") == 1797
@@ -58,7 +59,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
 
 
 def test_a_zip_from_the_network_is_unpacked(tmp_path: Path) -> None:
-    """Without a copy of one's own the zip is fetched, unpacked, checked and thrown away."""
+    """Without a local copy, the zip is fetched, unpacked, checked and deleted."""
     served = tmp_path / "served"
     served.mkdir()
     write_zip(served / "x.zip", FILES)
@@ -71,8 +72,8 @@ def test_a_zip_from_the_network_is_unpacked(tmp_path: Path) -> None:
     assert made(tmp_path) == FILES
 
 
-def test_a_zip_of_ones_own_is_used(tmp_path: Path) -> None:
-    """A zip put in place is used instead of the network; files that are not listed stay inside."""
+def test_a_local_zip_is_used(tmp_path: Path) -> None:
+    """A local zip is used instead of the network; files that are not listed are not unpacked."""
     write_zip(tmp_path / "own.zip", {**FILES, "train/ants/extra.jpg": b"extra", "../evil": b"evil", "/evil": b"evil"})
 
     assert make(tmp_path) == str(tmp_path / "own.zip")
@@ -80,8 +81,8 @@ def test_a_zip_of_ones_own_is_used(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.rglob("evil"))
 
 
-def test_a_folder_of_ones_own_is_used(tmp_path: Path) -> None:
-    """An unpacked folder put in place is copied and checked."""
+def test_a_local_folder_is_used(tmp_path: Path) -> None:
+    """A local unpacked folder is copied and checked."""
     for name, data in FILES.items():
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / name).write_bytes(data)
@@ -101,7 +102,7 @@ def test_a_folder_of_ones_own_is_used(tmp_path: Path) -> None:
 def test_a_wrong_source_is_refused_and_leaves_nothing(
     tmp_path: Path, files: dict[str, bytes] | None, words: str
 ) -> None:
-    """A changed or missing file, or no zip at all: an error that names it, and no folder."""
+    """A changed file, a missing file or a file that is not a zip is an error that names it, and no folder is made."""
     path = tmp_path / "own.zip"
     if files is None:
         path.write_text("<html>")
@@ -114,14 +115,14 @@ def test_a_wrong_source_is_refused_and_leaves_nothing(
 
 
 def test_no_network_says_where_to_put_a_copy(tmp_path: Path) -> None:
-    """Without network or copy, the error says what to fetch by hand and where to put it."""
+    """Without a network and a copy, the error says what to fetch by hand and where to put it."""
     with pytest.raises(DownloadError, match=r"by hand, put it at data/hymenoptera_data\.zip"):
         make(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_committed_list_is_of_the_tutorials_photos(ants_bees: Path) -> None:
-    """The list of digests is the real data set's: it can be made from a folder that has it."""
+    """The committed digests are those of the real photos."""
     digests = read_digests(ROOT / "data" / "ants_bees.sha256")
 
     assert digests == {
@@ -132,11 +133,40 @@ def test_the_committed_list_is_of_the_tutorials_photos(ants_bees: Path) -> None:
 
 
 def test_missing_and_changed_files_of_the_photos_are_found(tmp_path: Path) -> None:
-    """A complete folder has no damaged file; a deleted and an altered file are both named."""
+    """A complete folder is accepted; the error names a missing and a changed file, each alone and both together."""
     write_zip(tmp_path / "own.zip", FILES)
     make(tmp_path)
-    assert damaged_files(tmp_path / "out", EXPECTED) == []
-    (tmp_path / "out" / "train/bees/c.jpg").unlink()
-    (tmp_path / "out" / "val/ants/d.jpg").write_bytes(b"another")
+    out = tmp_path / "out"
+    check_files(out, EXPECTED)
 
-    assert damaged_files(tmp_path / "out", EXPECTED) == ["train/bees/c.jpg", "val/ants/d.jpg"]
+    (out / "train/bees/c.jpg").unlink()
+    with pytest.raises(DataError, match=r"of 3 files 1 are missing, the first train/bees/c\.jpg\. Delete the folder"):
+        check_files(out, EXPECTED)
+    (out / "val/ants/d.jpg").write_bytes(b"another")
+    words = r"1 are missing, .*c\.jpg; 1 have other bytes, the first val/ants/d\.jpg\. Delete .* make ants_bees"
+    with pytest.raises(DataError, match=words):
+        check_files(out, EXPECTED)
+    (out / "train/bees/c.jpg").write_bytes(FILES["train/bees/c.jpg"])
+    with pytest.raises(DataError, match=r"of 3 files 1 have other bytes, the first val/ants/d\.jpg\. Delete"):
+        check_files(out, EXPECTED)
+
+
+def test_making_the_photos_twice_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first run makes the folder, the second only says that it is complete; a damaged folder is an error."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    write_zip(Path("data/hymenoptera_data.zip"), FILES)
+    lines = [f"{digest}  {name}\n" for name, digest in EXPECTED.items()]
+    Path("data/ants_bees.sha256").write_text("".join(lines))
+
+    module.main()
+    assert "ants_bees: 3 files in data/ants_bees, from data/hymenoptera_data.zip" in capsys.readouterr().out
+    Path("data/hymenoptera_data.zip").unlink()  # the second run needs no source
+    module.main()
+    assert capsys.readouterr().out == "ants_bees: data/ants_bees is complete: 3 files\n"
+    Path("data/ants_bees/val/ants/d.jpg").unlink()
+    with pytest.raises(DataError, match="data/ants_bees: of 3 files 1 are missing"):
+        module.main()
+    assert Path("data/ants_bees/train/ants/a b.jpg").is_file()

@@ -1,4 +1,4 @@
-"""Extraction: the backbone's own embeddings, pure, frozen, independent of how the work is cut up."""
+"""Extraction gives the embeddings of the frozen backbone, however the work is divided."""
 
 import shutil
 import subprocess
@@ -47,7 +47,7 @@ CENTER = View(None, mirror=False)
 def test_embeddings_are_the_backbones_own(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, engine: str
 ) -> None:
-    """Each row is what the frozen network gives for that image alone, at every layer and for every view, by digest."""
+    """Each row, by digest, is what the frozen network gives for that image alone, at every layer and for every view."""
     rows = index_of(photos)
     shutil.copytree(engines, tmp_path / "store")
     backbone = tiny_backbone if engine == "onnx" else tiny_backbone.model_copy(update={"layers": ["last", "layer2"]})
@@ -82,7 +82,7 @@ def test_embeddings_are_the_backbones_own(
 def test_bytes_do_not_depend_on_the_machine(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, runtime: dict[str, int], engine: str
 ) -> None:
-    """Other threads, another memory budget and another order of the index give the same bytes."""
+    """The number of threads, the memory budget and the order of the index do not change the bytes."""
     rows = index_of(photos)
     for name, order, changes in (("a", 1, {}), ("b", -1, runtime)):
         shutil.copytree(engines, tmp_path / name)
@@ -96,7 +96,7 @@ def test_bytes_do_not_depend_on_the_machine(
 def test_an_embedding_does_not_depend_on_the_other_images(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, engine: str
 ) -> None:
-    """The row of an image has the same bits in a set of 12 and in a set of 1: the last batch is filled up."""
+    """The row of an image has the same bits in sets of 12 images and of 1, because the last batch is filled up."""
     rows = index_of(photos)
     params = extract_params(photos, tiny_backbone, runtime={"engine": engine})
     for name, some in (("all", rows), ("one", rows[3:4])):
@@ -111,7 +111,7 @@ def test_an_embedding_does_not_depend_on_the_other_images(
 def test_the_network_always_sees_full_batches(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every forward pass has the same shape, also the last: other shapes may take other kernels and give other bits."""
+    """Every forward pass, also the last, has the same shape: another one may use another kernel and give other bits."""
     backbone = build_backbone(tiny_backbone)
     seen = []
     backbone.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -129,7 +129,7 @@ def test_the_network_always_sees_full_batches(
 def test_batch_and_engine_change_rounding_only(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, batch: int | str, engine: str
 ) -> None:
-    """Another batch or engine gives the same embeddings within float32's rounding."""
+    """Another batch size or engine gives the same embeddings within the rounding of float32."""
     rows = index_of(photos)
     digests = [row.digest for row in rows]
     shutil.copytree(engines, tmp_path / "b")
@@ -144,7 +144,7 @@ def test_batch_and_engine_change_rounding_only(
 def test_extraction_leaves_the_network_as_it_was(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every parameter and every buffer, BatchNorm statistics included, has the same bits after as before."""
+    """Every parameter and buffer, including BatchNorm statistics, keeps its bits."""
     backbone = build_backbone(tiny_backbone)
     before = {name: tensor.clone() for name, tensor in backbone.network.state_dict().items()}
     monkeypatch.setattr(backbones, "build_backbone", lambda _: backbone)
@@ -156,7 +156,7 @@ def test_extraction_leaves_the_network_as_it_was(
 
 
 def test_labels_and_unused_files_play_no_part(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Moving every photo to another class and adding a quarantined file changes no byte."""
+    """If every photo moves to another class and a quarantined file is added, no byte changes."""
     params = extract_params(photos, tiny_backbone)
     extract(index_of(photos), params, tmp_path / "a.h5", tmp_path / "a")
     (photos / "red").rename(photos / "crimson")
@@ -170,7 +170,7 @@ def test_labels_and_unused_files_play_no_part(photos: Path, tiny_backbone: Backb
 def test_a_file_that_is_not_as_indexed_stops_the_run(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, kind: str
 ) -> None:
-    """A photo edited or removed after the index was made is named, and no features file is left."""
+    """A photo that was edited or removed after indexing is an error that names it, and no features file is left."""
     rows = index_of(photos)
     if kind == "gone":
         (photos / "red" / "1.png").unlink()
@@ -186,7 +186,7 @@ def test_a_file_that_is_not_as_indexed_stops_the_run(
 
 
 def test_an_index_without_usable_images_is_refused(tmp_path: Path, tiny_backbone: BackboneParams) -> None:
-    """Nothing to embed is an error, not an empty file."""
+    """An index without usable images is an error, not an empty file."""
     with pytest.raises(DataError, match="no usable image"):
         extract([], extract_params(tmp_path, tiny_backbone), tmp_path / "f.h5", tmp_path / "f")
 
@@ -195,7 +195,7 @@ def test_an_index_without_usable_images_is_refused(tmp_path: Path, tiny_backbone
 def test_half_precision_halves_the_file(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, views: int
 ) -> None:
-    """float16 keeps the same embeddings to three digits, in rows of their own beside those of float32."""
+    """float16 keeps the embeddings to three digits, in a store apart from the one of float32."""
     rows = index_of(photos)
     digests = [row.digest for row in rows]
     for name in ("float32", "float16"):
@@ -212,7 +212,7 @@ def test_half_precision_halves_the_file(
 def test_values_beyond_half_precision_are_refused(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An embedding that float16 cannot hold is an error that names the way out, never a silent infinity."""
+    """An embedding too large for float16 is an error that says what to do, never a silent infinity."""
     build = build_backbone
 
     def huge(params: BackboneParams) -> Any:
@@ -227,7 +227,7 @@ def test_values_beyond_half_precision_are_refused(
 
 
 class MeanEngine:
-    """Gives each picture's mean colour."""
+    """An engine whose embedding is the mean colour of the picture."""
 
     name = "mean"
     num_parallel = 1
@@ -247,7 +247,7 @@ class MeanEngine:
 def test_the_pipeline_keeps_order_and_loses_nothing(
     photos: Path, batch: int, num_workers: int, memory: int, mirrored: bool
 ) -> None:
-    """Whatever the batch, threads, memory and views, the rows come in order, each once, with their own numbers."""
+    """For any batch, threads, memory and views, the rows come in order, each once, with their own embeddings."""
     rows = index_of(photos)
     views = [CENTER, View(None, mirror=True)] if mirrored else [CENTER]
     reader = Reader(photos, SMALL, views, MemoryBudget(memory), Clock())
@@ -262,7 +262,7 @@ def test_the_pipeline_keeps_order_and_loses_nothing(
 
 
 def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
-    """With a small budget pictures are decoded one at a time, however many threads there are."""
+    """With a small memory budget, pictures are decoded one at a time for any number of threads."""
     rows = [replace(row, width=4000, height=4000) for row in index_of(photos)]
     active = peak = 0
     lock = threading.Lock()
@@ -288,7 +288,7 @@ def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
 
 
 class Needy(torch.nn.Module):
-    """A network whose device holds few pictures."""
+    """A network on a device whose memory holds few pictures."""
 
     layers = ("last",)
 
@@ -297,14 +297,14 @@ class Needy(torch.nn.Module):
         self.max_batch, self.dims = max_batch, {"last": 3}
 
     def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor]:
-        """Return the mean colours, or run out of memory."""
+        """Return the mean colours, or raise the error of a GPU that is out of memory."""
         if len(pixels_BHWC) > self.max_batch:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return (pixels_BHWC.float().mean((1, 2)),)
 
 
 def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    """A batch that the device cannot hold is tried again in halves, without a row lost; two pictures are the least."""
+    """A batch too large for the device is tried again in halves, down to two pictures, and no row is lost."""
     network: Any = Needy(5)
     engine = TorchEngine(network, "cpu", 32, "float32", Clock())
     pixels = np.random.default_rng(0).integers(0, 256, size=(50, 8, 8, 3), dtype=np.uint8)
@@ -317,7 +317,7 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_engine_is_a_static_rule(photos: Path, tiny_backbone: BackboneParams) -> None:
-    """ONNX Runtime on a CPU, torch elsewhere, and what the params say before both."""
+    """The default engine is ONNX Runtime on a CPU and torch elsewhere; the params override it."""
     auto = extract_params(photos, tiny_backbone, runtime={"engine": "auto"}).runtime
     chosen = extract_params(photos, tiny_backbone).runtime
 
@@ -340,7 +340,7 @@ def test_onnx_on_another_device_is_refused(
 def test_mistakes_in_the_backbone_are_told_as_they_are(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path
 ) -> None:
-    """Errors of the process that exports arrive with their own words, and nothing is run by torch instead."""
+    """An error of the export process is raised with its own message, and torch does not run the network instead."""
     params = extract_params(photos, tiny_backbone.model_copy(update={"layers": ["layr2"]}), runtime={"engine": "auto"})
     with pytest.raises(BackboneError, match="'layr2' is no module of this network; near ones are"):
         extract(index_of(photos), params, tmp_path / "f.h5", tmp_path / "store")
@@ -350,7 +350,7 @@ def test_what_onnx_cannot_run_is_run_by_torch(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """A network that does not export runs by torch, with a warning; if onnx was asked for by name it is an error."""
+    """A network that cannot be exported runs in torch, with a warning; with `engine: onnx` it is an error."""
 
     def fail(*_: object) -> None:
         raise ExportError("no such operator")
@@ -367,7 +367,7 @@ def test_what_onnx_cannot_run_is_run_by_torch(
 def test_a_graph_that_does_not_load_is_no_export(
     tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network that exports to a graph which ONNX Runtime refuses counts as one that does not export."""
+    """A network whose graph ONNX Runtime rejects counts as one that cannot be exported."""
 
     def refuse(*_: object) -> None:
         raise BackboneError("not implemented")
@@ -380,7 +380,7 @@ def test_a_graph_that_does_not_load_is_no_export(
 
 @pytest.mark.slow
 def test_an_export_that_cannot_be_written_is_told(tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Where the store has no room for the graph, the message names the folder."""
+    """If the graph cannot be written to the store, the error names the folder."""
     (tmp_path / "full").write_text("no folder")
     with pytest.raises(StoreError, match="full: cannot be written to"):
         export_backbone(tiny_backbone, 64, 64.0, tmp_path / "full")
@@ -390,7 +390,7 @@ def test_an_exported_network_is_kept_and_checked(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """A kept network is used as it is; damaged, or after an upgrade or an edit, it is exported anew."""
+    """A stored graph is reused; if it is damaged, or after an upgrade or an edit, the network is exported again."""
     root = tmp_path / "store"
     shutil.copytree(engines, root)
     params = extract_params(photos, tiny_backbone, runtime={"engine": "onnx"})
@@ -431,7 +431,7 @@ def test_an_edit_of_the_code_that_exports_gives_another_key(
 def test_a_run_by_a_kept_network_needs_no_torch(
     photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path
 ) -> None:
-    """With the network in the store torch is not imported, which would cost seconds at every run."""
+    """If the graph is in the store, torch is not imported, which saves seconds in every run."""
     shutil.copytree(engines, tmp_path / "store")
     code = (
         "import sys; from pathlib import Path; from stages.extract.params import Params; "

@@ -16,8 +16,8 @@ from headstart.base.errors import DataError
 from headstart.base.files import write_json
 from headstart.sources.folder import IGNORED, Listing, Stamp, list_files
 from headstart.tables.index import IndexRow, count_states, describe_states
-from stages.index import examination as examining
-from stages.index.build import build_index, check_bad, check_complete, describe
+from stages.index import examination
+from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
 from tests.support.source import ROOT
@@ -46,7 +46,7 @@ def test_ordinary_photos_are_ok(photos: Path) -> None:
 
 
 def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
-    """Damaged, foreign, hidden, oversized, turned and doubled files are each accounted for, none is lost."""
+    """Damaged, foreign, hidden, oversized, rotated and duplicate files each have a state and a reason; none is lost."""
     red = photos / "red"
     (red / "notes.txt").write_text("hello")
     (red / "noextension").write_text("hello")
@@ -87,7 +87,7 @@ def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
 
 
 def test_names_of_any_kind_survive(photos: Path) -> None:
-    """Spaces, quotes, line ends and other scripts in names are kept; a name that is not UTF-8 is skipped and shown."""
+    """Names keep spaces, quotes, line ends and other scripts; a name that is not UTF-8 is skipped and shown escaped."""
     for name in ['a "b", c.png', "line\nend.png", "köln 蟻.png", "\udcff.png"]:
         Image.new("L", (len(name), 5)).save(photos / "red" / "x.png")
         (photos / "red" / "x.png").rename(photos / "red" / name)
@@ -98,7 +98,7 @@ def test_names_of_any_kind_survive(photos: Path) -> None:
 
 
 def test_linked_files_are_read_and_linked_folders_refused(photos: Path) -> None:
-    """A link to a photo counts like the photo; a link to a folder, behind which DVC sees no change, is refused."""
+    """A link to a photo counts like the photo; a link to a folder is refused, because DVC sees no change behind it."""
     other = photos.parent / "other.png"
     Image.new("RGB", (9, 9)).save(other)
     (photos / "red" / "linked.png").symlink_to(other)
@@ -110,7 +110,7 @@ def test_linked_files_are_read_and_linked_folders_refused(photos: Path) -> None:
 
 
 def test_the_index_does_not_depend_on_the_machine(photos: Path, tmp_path: Path) -> None:
-    """Another number of threads, another place and another order of creation give the same rows."""
+    """The number of threads, the place of the folder and the order of creation do not change the rows."""
     copy = tmp_path / "copy"
     for file in sorted((path for path in photos.rglob("*.*")), reverse=True):
         target = copy / file.relative_to(photos)
@@ -121,7 +121,7 @@ def test_the_index_does_not_depend_on_the_machine(photos: Path, tmp_path: Path) 
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    """A missing folder, an empty one and one without usable images each get an error that says what is there."""
+    """A missing folder, an empty one and one without usable images are errors that say what was found."""
     with pytest.raises(DataError, match="is no folder"):
         index(tmp_path / "absent")
     with pytest.raises(DataError, match="has no usable image .0 files.; expected <class>/<image>"):
@@ -131,16 +131,31 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         index(tmp_path)
 
 
+def test_a_missing_built_in_data_set_names_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which make target makes the folder; a folder of the user's or one that exists is no error here."""
+    monkeypatch.chdir(tmp_path)
+    for folder, command in (
+        ("data/ants_bees", "make ants_bees"),
+        ("data/ants_bees/", "make ants_bees"),
+        ("data/digits", "make data/digits"),
+    ):
+        with pytest.raises(DataError, match=f"data.path: {folder} is missing.* Run: {command}$"):
+            check_exists(folder)
+    check_exists("data/my_photos")
+    Path("data/ants_bees").mkdir(parents=True)
+    check_exists("data/ants_bees")
+
+
 def test_files_that_dvc_ignores_are_not_input() -> None:
-    """What .dvcignore hides from DVC is not listed either: a result must not depend on what DVC cannot see."""
+    """Files that .dvcignore hides from DVC are not listed: a result must not depend on files that DVC cannot see."""
     lines = (ROOT / ".dvcignore").read_text().splitlines()
 
-    own = {".dvc", ".git", ".hg"}  # that DVC passes over by itself
+    own = {".dvc", ".git", ".hg"}  # DVC ignores these without a rule
     assert {line.rstrip("/") for line in lines if not line.startswith("#")} | own == IGNORED
 
 
 def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
-    """A desktop's droppings leave the index as it was."""
+    """Files that a desktop or git leaves in the folder do not change the index."""
     before = index(photos)
     (photos / ".DS_Store").write_bytes(b"x")
     (photos / "red" / "Thumbs.db").write_bytes(b"x")
@@ -151,7 +166,7 @@ def test_files_that_dvc_ignores_change_nothing(photos: Path) -> None:
 
 
 def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC counts and hashes what lies in hidden folders, so their files are in the index, as skipped, and counted."""
+    """DVC counts and hashes files in hidden folders, so the index lists and counts them too, as skipped."""
     before = index(photos)
     (photos / "red" / ".thumbs" / "a").mkdir(parents=True)
     (photos / "red" / ".thumbs" / "empty").mkdir()
@@ -169,10 +184,10 @@ def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: 
 
 
 def test_files_whose_names_look_alike_stay_apart(photos: Path) -> None:
-    """A name that is not UTF-8 is shown with an escape; a file that is called so has its own row, in one order."""
+    """A name that is not UTF-8 is shown escaped; a file with that very name has its own row, in one order."""
     escaped, odd = photos / "red" / "x\\xff.png", os.fsencode(photos / "red") + b"/x\xff.png"
     escaped.write_bytes((photos / "red" / "1.png").read_bytes() + b"more")
-    with open(odd, "wb") as file:  # noqa: PTH123 - no Path
+    with open(odd, "wb") as file:  # noqa: PTH123 - a Path cannot hold this name
         file.write(b"x")
     orders = [build_index(photos, Listing(files, []), PARAMS, 1) for files in _orders(list_files(photos).files)]
 
@@ -185,7 +200,7 @@ def _orders(files: Mapping[str, Stamp | None]) -> list[dict[str, Stamp | None]]:
 
 
 def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
-    """Folders in folders beyond Python's limit of recursion."""
+    """Folders may be nested deeper than Python's recursion limit."""
     folder = str(tmp_path)
     for _ in range(1200):
         folder += "/d"
@@ -195,11 +210,11 @@ def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
     try:
         assert list(list_files(tmp_path).files) == ["d/" * 1200 + "x.txt"]
     finally:
-        subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # which pytest itself cannot
+        subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # pytest cannot remove it
 
 
 def test_ants_and_bees(ants_bees: Path) -> None:
-    """The tutorials' data set: 397 photos, and the stray GIF is listed as skipped."""
+    """The tutorial's data set has 397 photos; the stray GIF is listed as skipped."""
     params = index_params(extensions=["jpeg", "jpg", "png"])
     rows = build_index(ants_bees, list_files(ants_bees), params, num_workers=2)
 
@@ -214,7 +229,7 @@ def test_ants_and_bees(ants_bees: Path) -> None:
 def test_a_folder_that_lost_many_files_is_refused(
     tmp_path: Path, num_files: int, fraction: float, refused: bool
 ) -> None:
-    """A partial copy is told from a change by the number of files in dvc.lock; another folder is not compared."""
+    """The number of files in dvc.lock reveals a partial copy; another folder is not compared."""
     lock = tmp_path / "dvc.lock"
     check_complete(num_files, "data/photos", lock, fraction)  # no lock yet
     write_json(lock, {"stages": {"index": {"deps": [{"path": "data/photos", "nfiles": 100}, {"path": "x.py"}]}}})
@@ -227,7 +242,7 @@ def test_a_folder_that_lost_many_files_is_refused(
 
 
 def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
-    """Every reason stands there with its number of files and an example."""
+    """Every reason is printed with its number of files and an example."""
     for name in ("a", "b"):
         (photos / "red" / f"{name}.txt").write_text("hello")
     (photos / "blue" / "empty.png").write_bytes(b"")
@@ -252,7 +267,7 @@ def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
     ],
 )
 def test_bad_files_are_refused_as_the_params_say(photos: Path, changes: dict[str, object], words: str | None) -> None:
-    """Quarantined by default; a data set with many, or with any if that is asked, is an error that names them."""
+    """A few are quarantined; many, or any if `on_bad` is `fail`, are an error that names them."""
     (photos / "red" / "x.png").write_bytes(b"")
     (photos / "red" / "y.png").write_bytes(b"hello")
     (photos / "red" / "notes.txt").write_bytes(b"hello")
@@ -265,7 +280,7 @@ def test_bad_files_are_refused_as_the_params_say(photos: Path, changes: dict[str
 
 
 def test_empty_folders_are_named(photos: Path) -> None:
-    """A class folder without anything in it, which DVC does not see, is told; hidden ones are no classes."""
+    """Empty folders are reported, because DVC does not see them; hidden ones are not, because they are no classes."""
     (photos / "yellow").mkdir()
     (photos / "red" / "b").mkdir()
     (photos / "red" / ".git" / "x").mkdir(parents=True)
@@ -276,7 +291,7 @@ def test_empty_folders_are_named(photos: Path) -> None:
 
 @pytest.fixture
 def old_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Photos that were written long ago, and a project of their own for the record."""
+    """Photos with old time stamps, and a project folder for the record."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
     for path in photos.rglob("*.*"):
         os.utime(path, ns=(10**18, 10**18))
@@ -286,14 +301,14 @@ def old_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) -> tuple[list[IndexRow], list[str]]:
     """Build the index with the folder's record; return it, and the paths that were read."""
     read = []
-    examine = examining.examine
+    examine = examination.examine
 
     def watched(root: Path, path: str, max_pixels: int) -> IndexRow:
         read.append(path)
         return examine(root, path, max_pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(examining, "examine", watched)
+        patch.setattr(examination, "examine", watched)
         record = Record(root, PARAMS.max_pixels)
         rows = build_index(root, list_files(root), PARAMS, num_workers, record)
     assert rows == build_index(root, list_files(root), PARAMS, 1)
@@ -301,7 +316,7 @@ def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) 
 
 
 def test_only_files_that_changed_are_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What kept its path, length and times is not read; new, changed, renamed and removed files are noticed."""
+    """Files with the same path, length and times are not read; new, changed, renamed and removed ones are noticed."""
     assert len(recorded(old_photos, monkeypatch)[1]) == 12
     assert recorded(old_photos, monkeypatch)[1] == []
 
@@ -315,7 +330,7 @@ def test_only_files_that_changed_are_read_again(old_photos: Path, monkeypatch: p
 
 
 def test_a_file_of_the_same_length_and_time_is_noticed(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an archive unpacks them: other bytes, but the length and the time of the old ones."""
+    """A file with other bytes but the old length and time is read, as when an archive is unpacked over it."""
     path = old_photos / "red" / "same.png"
     for colour in ("red", "blue"):
         Image.new("RGB", (9, 9), colour).save(path, compress_level=0)
@@ -324,7 +339,7 @@ def test_a_file_of_the_same_length_and_time_is_noticed(old_photos: Path, monkeyp
 
 
 def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may change once more within a tick of the clock; until it is older than that it is not trusted."""
+    """A new file may change again within one tick of the clock, so it is not recorded until it is older."""
     recorded(old_photos, monkeypatch)
     Image.new("RGB", (9, 9)).save(old_photos / "red" / "new.png")
 
@@ -336,7 +351,7 @@ def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatc
 def test_without_its_record_the_index_is_the_same(
     old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
 ) -> None:
-    """A record that is damaged, gone, or of other code or params costs time only."""
+    """A record that is damaged, missing or from other params costs only time."""
     before = recorded(old_photos, monkeypatch)[0]
     path = Record(old_photos, PARAMS.max_pixels).path
     if damage is None:
@@ -355,8 +370,8 @@ def test_without_its_record_the_index_is_the_same(
 
 
 def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupted run keeps its work."""
-    examine = examining.examine
+    """An interrupted run records the files that it has read."""
+    examine = examination.examine
 
     def interrupted(root: Path, path: str, max_pixels: int) -> IndexRow:
         if path == "red/0.jpg":
@@ -364,18 +379,18 @@ def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeyp
         return examine(root, path, max_pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(examining, "examine", interrupted)
+        patch.setattr(examination, "examine", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build_index(old_photos, list_files(old_photos), PARAMS, 1, Record(old_photos, PARAMS.max_pixels))
 
     assert recorded(old_photos, monkeypatch)[1] == ["red/0.jpg", "red/1.png", "red/2.jpg", "red/3.png"]
 
 
-def test_processes_give_the_same_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many files are shared between processes; the rows are those of one thread, in the same order."""
+def test_processes_give_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes give the rows of one thread, in the same order."""
     write_photos(tmp_path / "photos", per_class=50)
     (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"hello")
-    monkeypatch.setattr(examining, "_MANY", 10)
+    monkeypatch.setattr(examination, "_MANY", 10)
     rows = [
         build_index(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, num_workers) for num_workers in (1, 3)
     ]
@@ -385,17 +400,17 @@ def test_processes_give_the_same_ledger(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed for want of memory, say: the message names the file where to look."""
+    """If a process is killed, for example because memory is full, the message names the file to look at."""
     write_photos(tmp_path / "photos", per_class=8)
-    monkeypatch.setattr(examining, "_MANY", 10)
-    monkeypatch.setattr(examining, "_start_process", os.abort)
+    monkeypatch.setattr(examination, "_MANY", 10)
+    monkeypatch.setattr(examination, "_start_process", os.abort)
 
     with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or one of the files after it"):
         build_index(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
 
 
 def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever order a folder is read in, the rows and which of two copies counts are the same."""
+    """The order in which a folder is listed changes neither the rows nor which of two copies counts."""
     shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
     before, scandir = index(photos), os.scandir
 

@@ -1,4 +1,4 @@
-"""A gallery of odd files: each gets the documented state, and what is accepted has the pixels of a reference."""
+"""A gallery of odd files: each has the documented state, and accepted ones have the pixels of a reference."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ ARITHMETIC = base64.b85decode(
     "EJ%3H(!)wFu*z9iEGi(+9bF6LCbzp)LfJZ$|()i_y+zsnr!}`7*tlsVXqb+;?!XO*#"
 )
 Pixels = NDArray[np.uint8]
-Odd = tuple[str, bytes, str, str, Pixels | None]  # name, bytes, state, reason, pixels; the reason's beginning
+Odd = tuple[str, bytes, str, str, Pixels | None]  # name, bytes, state, beginning of the reason, pixels
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -44,7 +44,7 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def png(size: tuple[int, int], depth: int, colour: int, rows: list[bytes], hole: tuple[int, ...] = ()) -> bytes:
-    """Return a PNG of packed rows, by the specification, with a colour that is transparent if there is a `hole`."""
+    """Return a PNG of packed rows, by the specification. The colour `hole`, if given, is transparent."""
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     transparent = [(b"tRNS", struct.pack(f">{len(hole)}H", *hole))] if hole else []
@@ -55,14 +55,14 @@ def png(size: tuple[int, int], depth: int, colour: int, rows: list[bytes], hole:
 
 
 def png_of_16_bits(values: NDArray[np.uint16], hole: tuple[int, ...] = ()) -> bytes:
-    """Return a PNG of 16 bits a channel (H, W, 1 to 4); Pillow writes only gray ones."""
+    """Return a PNG with 16 bits per channel, of values (H, W, 1 to 4). Pillow writes only gray ones."""
     height, width, channels = values.shape
     rows = [row.astype(">u2").tobytes() for row in values]
     return png((width, height), 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], rows, hole)
 
 
 def tiff_of_gray(bits: int, pixels: bytes, photometric: int | None = 1, order: str = "<") -> bytes:
-    """Return an uncompressed TIFF of 4 x 4 grays, by the specification."""
+    """Return an uncompressed TIFF of 4 x 4 gray pixels, by the specification."""
     meaning = [] if photometric is None else [(262, photometric)]  # 0: white is zero; 1: black is
     tags = [(256, 4), (257, 4), (258, bits), (259, 1), *meaning, (273, 0), (277, 1), (278, 4), (279, len(pixels))]
     start = 8 + 2 + 12 * len(tags) + 4
@@ -72,7 +72,7 @@ def tiff_of_gray(bits: int, pixels: bytes, photometric: int | None = 1, order: s
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Return a tiny PNG that says to be of any extent: a bomb."""
+    """Return a tiny PNG whose header claims any width and height: a decompression bomb."""
     data = bytearray(encode(Image.new("L", (1, 1)), "PNG"))
     data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
@@ -80,13 +80,13 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def over_white(values: NDArray[Any]) -> Pixels:
-    """Return RGBA (H, W, 4) laid over white, by the definition."""
+    """Return RGBA (H, W, 4) blended over white, by the definition."""
     colour, alpha = values[..., :3].astype(float), values[..., 3:].astype(float) / 255
     return np.asarray(np.rint(colour * alpha + 255 * (1 - alpha)), dtype=np.uint8)
 
 
 def turned(orientation: int) -> Pixels:
-    """Return how a camera stores the picture RGB with an EXIF orientation, by the standard's definition."""
+    """Return the picture RGB as a camera stores it for an EXIF orientation, by the standard."""
     columns = RGB.transpose(1, 0, 2)
     stored = (
         *(RGB, RGB[:, ::-1], RGB[::-1, ::-1], RGB[::-1]),
@@ -96,7 +96,7 @@ def turned(orientation: int) -> Pixels:
 
 
 def exif_files() -> Iterator[Odd]:
-    """All eight orientations."""
+    """Give files with all eight orientations."""
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -107,7 +107,7 @@ def exif_files() -> Iterator[Odd]:
 
 
 def colour_files() -> Iterator[Odd]:
-    """Every kind of pixel."""
+    """Give files with every kind of pixel."""
     gray, values = Image.fromarray(RGB).convert("L"), RANDOM.integers(0, 65536, size=(5, 7, 3)).astype(np.uint16)
     rgba = np.dstack([RGB, RANDOM.integers(0, 256, size=RGB.shape[:2], dtype=np.uint8)])
     white = over_white(rgba)
@@ -137,7 +137,7 @@ def colour_files() -> Iterator[Odd]:
 
 
 def deep_tiff_files() -> Iterator[Odd]:
-    """TIFFs of gray that is deeper than 8 bits."""
+    """Give TIFFs of gray with more than 8 bits, and one with 8 bits whose zero is white."""
     values = RANDOM.integers(0, 65536, size=(4, 4)).astype(np.uint16)
     scaled = np.repeat(((values[..., None].astype(int) + 128) // 257).astype(np.uint8), 3, axis=2)
     little, unsaid = values.astype("<u2").tobytes(), "16-bit gray whose tags do not say that zero is black"
@@ -147,13 +147,13 @@ def deep_tiff_files() -> Iterator[Odd]:
     yield "little end.tif", tiff_of_gray(16, little), "repaired", "16-bit gray", scaled
     big = values.astype(">u2").tobytes()
     yield "big end.tif", tiff_of_gray(16, big, order=">"), "repaired", "16-bit gray", scaled
-    # What Pillow gets right of 8 bits stays.
+    # Pillow reads 8 bits correctly, so these are accepted.
     inverted = np.repeat(255 - np.arange(16, dtype=np.uint8).reshape(4, 4, 1), 3, axis=2)
     yield "8-bit white is zero.tif", tiff_of_gray(8, bytes(range(16)), photometric=0), "ok", "", inverted
 
 
 def hole_files() -> Iterator[Odd]:
-    """PNGs with one transparent colour, which is compared with the pixels as they lie in the file."""
+    """Give PNGs with one transparent colour. It applies to the values in the file, before they become 8 bits."""
     white = "alpha over white"
     for depth, steps in ((1, 255), (2, 85), (4, 17), (8, 1)):
         grays = np.arange(16).reshape(4, 4) % 2**depth
@@ -176,7 +176,7 @@ def hole_files() -> Iterator[Odd]:
 
 
 def container_files() -> Iterator[Odd]:
-    """Several frames, other kinds of JPEG, something behind the end."""
+    """Give files with several frames, other kinds of JPEG, and bytes after the end."""
     image = Image.fromarray(RGB)
     exact = image.quantize(64)
     flat = np.asarray(exact.convert("RGB"))
@@ -199,7 +199,7 @@ def container_files() -> Iterator[Odd]:
 
 
 def bad_files() -> Iterator[Odd]:
-    """What is no image, or a damaged one, or too much of one."""
+    """Give files that are no images, damaged images, and images that are too large."""
     noise = Image.fromarray(RANDOM.integers(0, 256, size=(64, 64, 3), dtype=np.uint8))
     for kind, suffix in (("JPEG", "jpg"), ("PNG", "png")):
         data = encode(noise, kind)
@@ -218,7 +218,7 @@ def bad_files() -> Iterator[Odd]:
 
 
 GALLERY = [*exif_files(), *colour_files(), *deep_tiff_files(), *hole_files(), *container_files(), *bad_files()]
-# Reasons that are the beginning of another one's; these files must have no more than that.
+# The reason of these files is also the beginning of a longer one, so it is compared as a whole.
 WHOLE_REASONS = ("little end.tif", "big end.tif", "16-bit, unused hole.png")
 
 
@@ -226,7 +226,7 @@ WHOLE_REASONS = ("little end.tif", "big end.tif", "16-bit, unused hole.png")
 def test_every_odd_file_has_its_state_and_its_pixels(
     tmp_path: Path, name: str, data: bytes, state: str, reason: str, pixels: Pixels | None
 ) -> None:
-    """The state and the reason are the documented ones, and an accepted file's pixels equal the reference's."""
+    """State and reason are the documented ones, and the pixels of an accepted file equal the reference."""
     Image.new("RGB", (9, 9)).save(tmp_path / "ordinary.png")
     (tmp_path / name).write_bytes(data)
     rows = {row.path: row for row in build_index(
@@ -241,13 +241,13 @@ def test_every_odd_file_has_its_state_and_its_pixels(
         found = np.asarray(decode(data, MAX_PIXELS).image)
         assert (rows[name].height, rows[name].width) == found.shape[:2]
         if pixels is not None:
-            # The reference of a lossy file is what was written.
+            # The reference of a lossy file is the picture before it was encoded.
             tolerance = {"arithmetic.jpg": 2, "adobe cmyk.jpg": 1}.get(name, 0)
             assert np.abs(found.astype(int) - pixels).max() <= tolerance
 
 
 def test_a_picture_in_memory_is_left_alone() -> None:
-    """A picture that was opened but not loaded is shown as its file is, and keeps its transparent colour as it was."""
+    """A picture that is open but not loaded gives the pixels of its file, and keeps its transparent colour."""
     data = png((4, 1), 4, 0, [b"\x01\x23"], (1,))
     image = Image.open(io.BytesIO(data))
 
@@ -256,22 +256,22 @@ def test_a_picture_in_memory_is_left_alone() -> None:
 
 
 def a_folder(path: Path) -> None:
-    """A directory that looks like a file."""
+    """Make a folder with the name of an image."""
     path.mkdir()
 
 
 def a_broken_link(path: Path) -> None:
-    """A link to nothing."""
+    """Make a link to nothing."""
     path.symlink_to("nowhere")
 
 
 def a_looping_link(path: Path) -> None:
-    """A link to itself."""
+    """Make a link to itself."""
     path.symlink_to(path.name)
 
 
 def an_unreadable_file(path: Path) -> None:
-    """A file that its owner may not read; root may, so there it must be used."""
+    """Make a file without read permission. Root can read it anyway, so for root it must be used."""
     Image.new("RGB", (7, 7)).save(path)
     path.chmod(0)
 
@@ -289,7 +289,7 @@ def an_unreadable_file(path: Path) -> None:
 def test_what_is_no_ordinary_file_has_its_state(
     tmp_path: Path, make: Callable[[Path], None], state: str | None, reason: str
 ) -> None:
-    """Folders are none, links are followed, a pipe is not opened, which would wait for ever."""
+    """Folders are not files, links are followed, and a pipe is not opened, because that would wait for ever."""
     Image.new("RGB", (9, 9)).save(tmp_path / "ordinary.png")
     make(tmp_path / "x.jpg")
     listing = list_files(tmp_path)

@@ -1,4 +1,4 @@
-"""The map of the embeddings keeps what is alike together, and is the same in every run."""
+"""The projection keeps similar embeddings together, and is the same in every run."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from headstart.artifacts.features import open_features
 from headstart.base.errors import FeatureFileError
 from headstart.tables.projection import ProjectedImage
 from stages.projection.params import ProjectionParams
-from stages.projection.project import project
+from stages.projection.projection import project
 from tests.support.head_data import digests_of, write_features
 
 
@@ -40,7 +40,7 @@ def test_neighbours_stay_neighbours(tmp_path: Path) -> None:
 
 
 def test_the_same_embeddings_give_the_same_map(tmp_path: Path) -> None:
-    """To the last bit, run after run."""
+    """Two runs on the same embeddings agree to the last bit."""
     x = np.random.default_rng(1).normal(size=(60, 200))
     first, second = (projected(tmp_path, x)[0] for _ in range(2))
 
@@ -49,7 +49,7 @@ def test_the_same_embeddings_give_the_same_map(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num", [1, 2, 4, 5, 7])
 def test_few_images_are_laid_out_too(tmp_path: Path, num: int) -> None:
-    """Also where t-SNE has too few neighbours, and where all images are the same."""
+    """Data sets too small for t-SNE, and data sets of identical images, get finite places too."""
     _, places = projected(tmp_path, np.random.default_rng(0).normal(size=(num, 6)))
     _, same = projected(tmp_path, np.ones((num, 6)))
 
@@ -59,7 +59,7 @@ def test_few_images_are_laid_out_too(tmp_path: Path, num: int) -> None:
 
 
 def test_of_many_images_some_are_drawn(tmp_path: Path) -> None:
-    """So many as are asked for, each at most once, not only the first ones."""
+    """A sample has the requested number of images, each once, and is not just the first ones."""
     rows, _ = projected(tmp_path, np.random.default_rng(0).normal(size=(80, 5)), num_images=20)
     drawn = [row.digest for row in rows]
 
@@ -69,7 +69,7 @@ def test_of_many_images_some_are_drawn(tmp_path: Path) -> None:
 
 
 def test_an_embedding_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    """By the image's digest."""
+    """The error names the image by its digest."""
     x = np.ones((12, 5))
     x[7, 2] = np.inf
     with pytest.raises(FeatureFileError, match=digests_of(12)[7]):

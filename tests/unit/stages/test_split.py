@@ -1,4 +1,4 @@
-"""Labels and splits: what folders or a table say is kept, what is drawn is stratified, whole by group, and stable."""
+"""Labels and splits: given ones are kept; drawn ones are stratified and stable, and never divide a group."""
 
 import hashlib
 import itertools
@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow, LabelRow
 from headstart.tables.split import SplitRow
+from stages.split import layout as layout_module
 from stages.split import results
 from stages.split.fixes import Fix, apply_fixes, read_fixes
-from stages.split.layout import read_layout
+from stages.split.layout import Folders, LabelledImage, Layout, read_layout
 from stages.split.params import SplitParams
 from stages.split.partition import Partition, partition
 
@@ -44,14 +45,14 @@ def split_params(**changes: Any) -> SplitParams:
 def divide(
     rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[Fix] = (), **changes: Any
 ) -> Partition:
-    """Do what the stage does with an index, a table, label fixes and changed params."""
+    """Return the partition that the stage makes of an index, a table, label fixes and changed params."""
     params = split_params(**changes)
     layout = read_layout(rows, table, params)
     return partition(apply_fixes(layout.images, rows, fixes).images, layout.source, params)
 
 
 def index(*paths: str, status: str = "ok") -> list[IndexRow]:
-    """Return index rows whose digests follow from their paths' last parts."""
+    """Return index rows of paths. Files with the same name have the same digest."""
     return [
         IndexRow(path, hashlib.sha256(path.split("/")[-1].encode()).hexdigest(), "PNG", 8, 8, status, "")
         for path in paths
@@ -59,12 +60,12 @@ def index(*paths: str, status: str = "ok") -> list[IndexRow]:
 
 
 def classes(counts: dict[str, int], prefix: str = "") -> list[IndexRow]:
-    """Return index rows of class folders with so many images each."""
+    """Return index rows of class folders with a number of images each."""
     return index(*(f"{prefix}{name}/{name}{prefix[:2]}{i}.png" for name, count in counts.items() for i in range(count)))
 
 
 def grouped(counts: Sequence[tuple[str, int, str]]) -> tuple[list[IndexRow], list[LabelRow]]:
-    """Return an index and a table of so many images of a class in a group."""
+    """Return an index and a table, from (class, number of images, group)."""
     table = [
         LabelRow(f"{group}-{label}-{i}.png", label, "", group) for label, count, group in counts for i in range(count)
     ]
@@ -72,7 +73,7 @@ def grouped(counts: Sequence[tuple[str, int, str]]) -> tuple[list[IndexRow], lis
 
 
 def splits(rows: Sequence[SplitRow]) -> dict[str, Counter[str]]:
-    """Count the labels of every split."""
+    """Return the number of images of each label, by split."""
     return {split: Counter(row.label for row in rows if row.split == split) for split in {row.split for row in rows}}
 
 
@@ -95,7 +96,7 @@ groupings = st.lists(
 
 @given(several_classes, st.floats(0.01, 0.99), st.floats(0.01, 0.98), st.integers(0, 99))
 def test_a_drawn_split_is_stratified(counts: dict[str, int], test: float, val: float, seed: int) -> None:
-    """Every image is in one split, each class divided within an image of exact, never all or none on one side."""
+    """Every image is in one split; each class is within one image of its fractions and has images in every split."""
     val = 0.0 if test + val >= 1 else val
     rows = divide(classes(counts), test_fraction=test, val_fraction=val, seed=seed).rows
     found = splits(rows)
@@ -107,13 +108,13 @@ def test_a_drawn_split_is_stratified(counts: dict[str, int], test: float, val: f
             if fraction:
                 assert found[split][name] >= 1
                 within = abs(found[split][name] - count * fraction) <= 1
-                assert within or found["train"][name] == 1 or found["val"][name] == 1  # the others need one too
+                assert within or found["train"][name] == 1 or found["val"][name] == 1  # every split needs one
         assert found["train"][name] >= 1
 
 
 @given(groupings, st.sampled_from(["stratified", "hash"]), st.sampled_from([0.0, 0.2]), st.integers(0, 9))
 def test_a_group_is_never_divided(counts: list[tuple[str, int, str]], method: str, val: float, seed: int) -> None:
-    """Whatever the groups, all images of one are on one side, no image is lost, and every class is trained on."""
+    """All images of a group are in one split, no image is lost, and every class has training images."""
     rows, table = grouped(counts)
     try:
         found = divide(rows, table, method=method, val_fraction=val, seed=seed).rows
@@ -128,7 +129,7 @@ def test_a_group_is_never_divided(counts: list[tuple[str, int, str]], method: st
 
 
 def test_groups_come_near_the_fractions() -> None:
-    """With many groups every class has its share within a few images."""
+    """With many groups, every class is within a few images of its fractions."""
     counts = [("abc"[number % 3], 1 + number % 5, f"g{number}") for number in range(120)]
     found = splits(divide(*grouped(counts), method="stratified", val_fraction=0.1).rows)
     totals = Counter[str]()
@@ -140,8 +141,8 @@ def test_groups_come_near_the_fractions() -> None:
         assert abs(found["val"][label] - 0.1 * total) <= 3
 
 
-def test_a_group_that_serves_several_classes_is_held_back_first() -> None:
-    """No more than is needed: one group that gives each class its image, rather than one for each class."""
+def test_a_group_with_several_classes_is_held_back_first() -> None:
+    """One group with images of every class is held back rather than one group for each class."""
     of = {"g0": (1, 2), "g1": (3, 0), "g2": (2, 1)}
     counts = [(label, of[group][place], group) for group in of for place, label in enumerate("ab") if of[group][place]]
     for seed in range(8):
@@ -149,8 +150,8 @@ def test_a_group_that_serves_several_classes_is_held_back_first() -> None:
         assert len({row.group for row in rows if row.split == "test"}) == 1
 
 
-def test_groups_are_kept_for_the_splits_that_come() -> None:
-    """However large the first split is to be, each class keeps a group for every other."""
+def test_groups_are_kept_for_later_splits() -> None:
+    """A large first split leaves each class a group for every other split."""
     counts = [(label, 1, f"g{number}") for number in range(3) for label in "ab"]
     for seed in range(8):
         rows = divide(*grouped(counts), test_fraction=0.6, val_fraction=0.2, seed=seed).rows
@@ -161,7 +162,7 @@ def test_groups_are_kept_for_the_splits_that_come() -> None:
 
 @given(st.lists(st.sampled_from([("a",), ("b",), ("a", "b")]), min_size=2, max_size=6), st.integers(0, 3))
 def test_groups_that_can_be_divided_are(groups: list[tuple[str, ...]], seed: int) -> None:
-    """With a reported split alone nothing is refused that some choice of groups could do."""
+    """Without a `val` split, groups are divided whenever some choice of groups has every class on both sides."""
     counts = [(label, 1, f"g{number}") for number, labels in enumerate(groups) for label in labels]
 
     def covers(chosen: tuple[bool, ...]) -> bool:
@@ -177,7 +178,7 @@ def test_groups_that_can_be_divided_are(groups: list[tuple[str, ...]], seed: int
 
 @given(st.sets(st.integers(0, 999), min_size=40, max_size=60), st.sets(st.integers(1000, 1999), max_size=20))
 def test_by_hash_added_groups_move_no_others(old: set[int], new: set[int]) -> None:
-    """Every old group keeps its split when others come, and images without groups likewise."""
+    """Old groups, and old images without groups, keep their splits when new ones are added."""
     before = divide(*grouped([("ab"[n % 2], 2, f"g{n}") for n in sorted(old)]), method="hash").rows
     after = divide(*grouped([("ab"[n % 2], 2, f"g{n}") for n in sorted(old | new)]), method="hash").rows
     assert set(before) <= set(after)
@@ -188,7 +189,7 @@ def test_by_hash_added_groups_move_no_others(old: set[int], new: set[int]) -> No
 
 
 def test_by_hash_the_fractions_hold_on_average() -> None:
-    """Of many images about the fractions, and another seed gives others."""
+    """Many images come near the fractions, and another seed holds back other images."""
     rows = divide(classes({"a": 2000, "b": 2000}), method="hash", test_fraction=0.3, val_fraction=0.1).rows
     counts = Counter(row.split for row in rows)
 
@@ -199,13 +200,13 @@ def test_by_hash_the_fractions_hold_on_average() -> None:
 
 @given(st.permutations(classes({"a": 8, "b": 8})), st.sampled_from(["auto", "stratified", "hash"]))
 def test_the_order_of_the_index_changes_nothing(rows: list[IndexRow], method: str) -> None:
-    """The draw depends on bytes and labels, not on the file system's order."""
+    """The draw depends on bytes and labels, not on the order of the index."""
     assert divide(rows, method=method) == divide(classes({"a": 8, "b": 8}), method=method)
 
 
 @pytest.mark.parametrize("method", ["stratified", "hash"])
 def test_names_of_files_change_nothing(method: str) -> None:
-    """After renaming files within their classes the same images, by their bytes, are reported on."""
+    """If files are renamed within their classes, the test set has the same images, by their bytes."""
     rows = classes({"a": 8, "b": 8})
     renamed = [replace(row, path=f"{row.path[0]}/{row.digest[::-1]}.png") for row in rows]
     before, after = divide(rows, method=method).rows, divide(renamed, method=method).rows
@@ -214,7 +215,7 @@ def test_names_of_files_change_nothing(method: str) -> None:
 
 
 def test_the_seed_decides() -> None:
-    """The same seed draws the same images, another seed others, of groups too."""
+    """The same seed draws the same images or groups, another seed draws others."""
     rows = classes({"a": 30, "b": 30})
     groups = grouped([("ab"[number % 2], 2, f"g{number}") for number in range(40)])
 
@@ -224,7 +225,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_given_folders_are_kept() -> None:
-    """With train, val and test folders, test is reported and the others are for training and selection."""
+    """With train, val and test folders, each folder is its split."""
     parted = divide(
         classes({"a": 3, "b": 3}, "train/") + classes({"a": 2, "b": 2}, "valid/") + classes({"a": 1, "b": 1}, "Test/"),
     )
@@ -233,8 +234,8 @@ def test_given_folders_are_kept() -> None:
     assert parted.origin == "given by the folders; the test set is `test`"
 
 
-def test_val_is_reported_where_there_is_no_test() -> None:
-    """With train and val only, val is the reported split, and that is said; it may be declared too."""
+def test_val_is_the_test_set_if_there_is_no_test() -> None:
+    """With train and val only, val becomes the test set, and the output says so; `split.reported: val` agrees."""
     rows = classes({"a": 3, "b": 3}, "train/") + classes({"a": 2, "b": 2}, "val/")
     parted = divide(rows)
 
@@ -245,8 +246,8 @@ def test_val_is_reported_where_there_is_no_test() -> None:
     assert declared.origin == "given by the folders; the test set is `val`"
 
 
-def test_a_reported_split_without_a_usable_image_is_told() -> None:
-    """A test folder of damaged files alone must not be replaced by val, or become no split folder, in silence."""
+def test_a_test_folder_without_a_usable_image_is_refused() -> None:
+    """A test folder with only damaged files is an error: val does not silently replace it. It stays a split folder."""
     bad = index("test/a/bad.png", "test/b/bad.png", status="quarantined")
     rows = [*classes({"a": 3, "b": 3}, "train/"), *classes({"a": 3, "b": 3}, "val/"), *bad]
     with pytest.raises(DataError, match="the split folder `test` has files but no usable image"):
@@ -257,23 +258,43 @@ def test_a_reported_split_without_a_usable_image_is_told() -> None:
     assert {row.label for row in divide(rows, method="stratified").rows} == {"a", "b"}
 
 
-def test_given_splits_can_be_drawn_anew() -> None:
-    """A method that is named draws from all images, whatever folders they lie in."""
+def test_given_splits_can_be_ignored() -> None:
+    """With `split.method: stratified`, images are drawn from all split folders."""
     rows = classes({"a": 6, "b": 6}, "train/") + classes({"a": 2, "b": 2}, "val/")
 
     assert splits(divide(rows, method="stratified").rows) == {"train": {"a": 6, "b": 6}, "test": {"a": 2, "b": 2}}
 
 
+def test_another_layout_of_folders_is_one_function_and_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is put first in the registry labels its folders, and leaves those of other layouts to the rest."""
+
+    def read_flat(folders: Folders, _: SplitParams) -> Layout | None:
+        """Read `<class>_<number>.png`, without folders."""
+        if folders.tops:
+            return None
+        images = [LabelledImage(row, row.path.split("_")[0], None, None) for row in folders.rows]
+        return Layout(images, "names", [])
+
+    rows = index("cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png")
+    with pytest.raises(DataError, match="are in no class folder"):
+        divide(rows)
+    before = divide(classes({"a": 8, "b": 8})).rows
+    monkeypatch.setattr(layout_module, "FOLDER_LAYOUTS", (read_flat, *layout_module.FOLDER_LAYOUTS))
+
+    assert splits(divide(rows).rows) == {"train": {"cat": 1, "dog": 1}, "test": {"cat": 1, "dog": 1}}
+    assert divide(classes({"a": 8, "b": 8})).rows == before
+
+
 def test_a_class_may_be_called_train() -> None:
-    """A folder of trains beside other vehicles is a class."""
+    """A folder `train` beside other class folders is a class of trains."""
     assert {row.label for row in divide(classes({"train": 8, "bus": 8})).rows} == {"bus", "train"}
 
 
 @pytest.mark.parametrize(
     ("depth", "expected"), [(1, {"animal", "thing"}), (2, {"animal/cat", "animal/dog", "thing/cup"}), ("all", None)]
 )
-def test_nested_folders_are_classes_as_deep_as_asked(depth: int | str, expected: set[str] | None) -> None:
-    """One folder names the class, or several, or all above the image; that images lie deeper is told."""
+def test_class_depth_says_which_folders_make_the_class(depth: int | str, expected: set[str] | None) -> None:
+    """One folder, several or all folders above the image make the class; a note counts images in deeper folders."""
     rows = index(
         *(f"{folder}/{folder[-3:]}{i}.png" for folder in ("animal/cat", "animal/dog", "thing/cup") for i in range(4)),
         *(f"thing/cup/red/{i}.png" for i in range(4)),
@@ -290,7 +311,7 @@ def test_nested_folders_are_classes_as_deep_as_asked(depth: int | str, expected:
 
 
 def test_classes_are_ordered_by_text_or_by_number() -> None:
-    """10 comes after 2 only if that is asked; numbers may have any length."""
+    """10 comes after 2 only in the natural order, where numbers may have any length."""
     long = [replace(row, label=label) for row in divide(classes({"a": 2, "b": 2})).rows for label in ("1" * 5000, "2")]
     assert results.order_classes(long, "natural") == ["2", "1" * 5000]
     rows = divide(classes({"2": 4, "10": 4, "1": 4, "01": 4, "x9y": 4, "x10y": 4, "ab": 4})).rows
@@ -300,10 +321,10 @@ def test_classes_are_ordered_by_text_or_by_number() -> None:
 
 
 @pytest.mark.parametrize("reported", ["val", "Val", "test"])
-def test_of_copies_across_given_splits_the_reported_one_counts(reported: str) -> None:
-    """A photo that is in train and in the reported folder is reported, not trained on, whatever the folders' names."""
+def test_of_copies_across_given_splits_the_one_in_the_test_set_counts(reported: str) -> None:
+    """A photo in train and in the test set is tested, not trained on, for any name of the split folder."""
     rows = classes({"a": 3, "b": 3}, "train/") + index(f"{reported}/a/atr0.png", f"{reported}/b/new.png")
-    rows += index("train/a/more/atr1.png", status="duplicate")  # on one side, so not counted
+    rows += index("train/a/more/atr1.png", status="duplicate")  # both copies are in train, so it is not counted
     marked = [replace(row, status="duplicate") if row.path == "train/a/atr0.png" else row for row in rows]
     for index_rows in (rows, marked):
         found = divide(index_rows)
@@ -314,8 +335,8 @@ def test_of_copies_across_given_splits_the_reported_one_counts(reported: str) ->
         assert "1 images have copies in more than one split" in found.origin
 
 
-def test_only_usable_files_take_part() -> None:
-    """Quarantined and skipped files get no row, and of copies only one does."""
+def test_only_usable_files_are_split() -> None:
+    """Quarantined and skipped files have no row, and of several copies one has."""
     odd = [row for status in ("quarantined", "skipped") for row in index(f"a/{status}.png", status=status)]
     copy = replace(classes({"a": 1})[0], path="a/copy.png", status="duplicate")
 
@@ -323,7 +344,7 @@ def test_only_usable_files_take_part() -> None:
 
 
 def test_conflicting_copies_can_be_dropped() -> None:
-    """The same bytes under two labels, or in two groups, are used under none; the error says what helps."""
+    """Copies with two labels or two groups are an error that says what to do, or are all dropped."""
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate")
     found = divide(rows, conflicts="drop")
     assert len(found.rows) == 15
@@ -338,8 +359,8 @@ def test_conflicting_copies_can_be_dropped() -> None:
     assert len(divide(rows, table, conflicts="drop").rows) == 39
 
 
-def test_a_table_says_what_folders_would() -> None:
-    """The same labels and splits from a table give identical rows; what is not in it has no part, and is told."""
+def test_a_table_gives_the_same_splits_as_folders() -> None:
+    """The same labels and splits from a table give identical rows; a note counts images that are not in the table."""
     rows = classes({"a": 3, "b": 3}, "train/") + classes({"a": 2, "b": 2}, "val/")
     table = [LabelRow(row.path, row.path.split("/")[1], row.path.split("/")[0], "") for row in rows]
 
@@ -354,7 +375,7 @@ def test_a_table_says_what_folders_would() -> None:
 
 
 def test_groups_are_found_in_paths() -> None:
-    """By a regular expression with one part in parentheses, in folders and in tables, in place of the column."""
+    """The part of the path in parentheses is the group, with folders and with tables, where it replaces the column."""
     rows = index(*(f"{'ab'[n % 2]}/patient{n // 4}_{n}.png" for n in range(40)))
     found = divide(rows, group=r"/(patient\d+)_").rows
     assert {row.group for row in found} == {f"patient{number}" for number in range(10)}
@@ -367,7 +388,7 @@ def test_groups_are_found_in_paths() -> None:
 
 
 def test_each_image_is_a_group_of_its_own_without_groups() -> None:
-    """So that whoever reads the table need not know whether there are any."""
+    """Without groups, the group of an image is its digest, so a reader of the table need not treat this case."""
     assert all(row.group == row.digest for row in divide(classes({"a": 8, "b": 8})).rows)
 
 
@@ -377,7 +398,7 @@ def fix(image: str, label: str) -> Fix:
 
 
 def test_label_fixes_are_applied_by_path_or_digest() -> None:
-    """An image gets another label or is dropped, its copies too; what contradicts itself is settled by a fix."""
+    """A fix relabels or drops an image and its copies, and settles the label of copies that contradict each other."""
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", "a/more/a1.png", status="duplicate")
     layout = read_layout(rows, [], split_params())
     fixes = [fix("a/a1.png", "b"), fix(rows[0].digest, "drop"), fix("b/b0.png", "a"), fix("b/b1.png", "b")]
@@ -393,7 +414,7 @@ def test_label_fixes_are_applied_by_path_or_digest() -> None:
 
 
 def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
-    """With a spreadsheet's mark and empty lines; without an image or a label, or with other columns, it is an error."""
+    """A byte order mark and empty lines are accepted; a missing image or label and other columns are errors."""
     path = tmp_path / "fixes.csv"
     path.write_bytes(b'\xef\xbb\xbfimage,label,who,why\r\n"a,b.png",cat,,\r\n\r\nc.png,drop,me,"not, sharp"\r\n')
     assert [(one.image, one.label) for one in read_fixes(path)] == [("a,b.png", "cat"), ("c.png", "drop")]
@@ -421,7 +442,7 @@ def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_fixes_are_refused(wrong: list[Fix], words: str) -> None:
-    """A fix of nothing, to no class, twice, or of a file that is not used is an error that names its row."""
+    """A fix of an unknown or unused image, to an unknown class, or a second fix is an error that names its row."""
     rows = classes({"a": 8, "b": 8}) + index("a/bad.png", status="quarantined")
 
     with pytest.raises(DataError, match=words):
@@ -429,13 +450,13 @@ def test_wrong_fixes_are_refused(wrong: list[Fix], words: str) -> None:
 
 
 def test_a_fix_of_a_class_called_drop_is_refused() -> None:
-    """It could mean two things."""
+    """If a class is called `drop`, a fix with that label is ambiguous, so it is an error."""
     with pytest.raises(DataError, match="a class is called 'drop' too"):
         divide(classes({"a": 8, "drop": 8}), fixes=[fix("a/a1.png", "drop")])
 
 
-def test_the_numbers_are_the_tables() -> None:
-    """Files by state, images by split and by class in the order of the classes, fixes and conflicts, all counted."""
+def test_the_numbers_agree_with_the_tables() -> None:
+    """Files by state, images by split and by class in the classes' order, fixes and conflicts are counted."""
     rows = [
         *classes({"a": 8, "b": 4}),
         *index("b/a1.png", "b/again.png", status="duplicate"),
@@ -474,8 +495,8 @@ def test_the_numbers_are_the_tables() -> None:
     assert "WARNING: 2 images are left out: their copies contradict each other" in told
 
 
-def test_a_folder_of_nothing_usable_is_told() -> None:
-    """A class whose files are all bad would vanish without a word."""
+def test_a_folder_without_a_usable_image_is_reported() -> None:
+    """A class whose files are all bad has no images, so a warning names its folder."""
     rows = [*classes({"a": 8, "b": 8}), *index("c/x.png", status="quarantined")]
     layout = read_layout(rows, [], split_params())
     fixed = apply_fixes(layout.images, rows, [])
@@ -544,13 +565,13 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
     ],
 )
 def test_what_cannot_be_split_is_refused(rows: list[IndexRow], changes: dict[str, Any], words: str) -> None:
-    """Every impossible request is an error that says which class, group or file, and what would work."""
+    """Every split that cannot be made is an error that names the class, group or file, and says what would work."""
     with pytest.raises(DataError, match=words):
         divide(rows, **changes)
 
 
 def test_a_table_with_some_splits_is_refused() -> None:
-    """All rows have one or none does."""
+    """Either all rows of a table have a split or none has."""
     table = [replace(row, split="train") if number else row for number, row in enumerate(TABLE)]
 
     with pytest.raises(DataError, match="gives a split to 15 of 16 images"):
@@ -566,6 +587,6 @@ def test_a_table_with_some_splits_is_refused() -> None:
     ],
 )
 def test_params_that_cannot_be_meant_are_refused(changes: dict[str, Any], words: str) -> None:
-    """Before anything is read."""
+    """Params that contradict themselves are errors before anything is read."""
     with pytest.raises(ValidationError, match=words):
         split_params(**changes)

@@ -1,4 +1,4 @@
-"""The seed of an empty store: rows of a features file in DVC's cache, so that a pulled result is not computed again."""
+"""The warm start of an empty store: it takes rows of a features file in DVC's cache, which are not computed again."""
 
 import hashlib
 import subprocess
@@ -43,7 +43,7 @@ def shared_layers(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
     return [layer for layer in layers if fingerprint(layer_spec(one, layer)) == fingerprint(layer_spec(other, layer))]
 
 
-def seed(features: Features, layer: str, folder: Path, canary: str) -> None:
+def copy_rows(features: Features, layer: str, folder: Path, canary: str) -> None:
     """Copy the rows of a layer of a features file into its store.
 
     Args:

@@ -1,4 +1,4 @@
-"""Projecting: embeddings to two dimensions, by principal components and by t-SNE."""
+"""The projection of the embeddings to two dimensions, by principal components and by t-SNE."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,26 @@ from headstart.artifacts.features import Features, check_finite
 from headstart.tables.projection import ProjectedImage
 from stages.projection.params import ProjectionParams
 
-# t-SNE's neighbours are sought among so many principal components, as its authors do.
+# t-SNE looks for neighbours in this many principal components, as its authors do.
 _NUM_COMPONENTS = 50
-_FEWEST = 5  # images that t-SNE makes sense of
+_MIN_TSNE_IMAGES = 5  # with fewer, t-SNE makes no sense
 _BLOCK_BYTES = 2**24
 
 
 def project(features: Features, digests: Sequence[str], params: ProjectionParams) -> list[ProjectedImage]:
-    """Project the deepest layer's embeddings (mean over the views) of all images, or of so many drawn from them.
+    """Project the embeddings of the last layer, averaged over the views. Large data sets are sampled.
 
     Args:
         features: Open features file.
-        digests: Digests of all images of the file, ascending.
-        params: How many, and of t-SNE.
+        digests: sha256 of every image of the file, ascending.
+        params: The section `projection`: the largest number of images, the perplexity of t-SNE and the seed.
 
     Returns:
-        By digest. Of fewer than five images, both projections are the principal components.
+        One row for each image, by digest. For fewer than five images, the places of t-SNE are the principal
+        components.
 
     Raises:
-        FeatureFileError: An embedding that is not finite.
+        FeatureFileError: An embedding has a value that is not finite.
     """
     order = np.random.default_rng(params.seed).permutation(len(digests))
     chosen = [digests[row] for row in np.sort(order[: params.num_images])]
@@ -39,10 +40,10 @@ def project(features: Features, digests: Sequence[str], params: ProjectionParams
     for positions, views in features.pieces(layer, features.rows(chosen), _BLOCK_BYTES):
         check_finite([chosen[position] for position in positions], layer, views)
         pieces.append(views.mean(axis=1, dtype=np.float64))
-    # One thread: sums over several would show in the bits.
+    # With several threads, sums are added in another order and the last bits differ.
     with threadpool_limits(limits=1):
         components = _principal(np.concatenate(pieces))
-        tsne = _tsne(components, params) if len(chosen) >= _FEWEST else components[:, :2]
+        tsne = _tsne(components, params) if len(chosen) >= _MIN_TSNE_IMAGES else components[:, :2]
     return [
         ProjectedImage(digest, *(float(value) for value in (*pca, *place)))
         for digest, pca, place in zip(chosen, components[:, :2], tsne, strict=True)
@@ -60,5 +61,5 @@ def _principal(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
 def _tsne(components: NDArray[np.float64], params: ProjectionParams) -> NDArray[np.float64]:
     perplexity = min(params.perplexity, (len(components) - 1) / 3)
     spread = components[:, 0].std() or 1.0
-    start = components[:, :2] / spread * 1e-4  # what init="pca" does, for constant embeddings too
+    start = components[:, :2] / spread * 1e-4  # as init="pca", but also for constant embeddings
     return TSNE(perplexity=perplexity, init=start, random_state=params.seed).fit_transform(components)
