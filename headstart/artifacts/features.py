@@ -1,12 +1,12 @@
-"""Features: the HDF5 file of embeddings, written so that equal content is equal bytes, read without guessing.
+"""Features: the HDF5 file of embeddings. Equal content gives equal bytes, and every file is checked when it is opened.
 
 Layout, schema `headstart.features/2`:
 
     /digest        (N,)             S64       sha256 of each image's bytes, ascending, unique
     /layers/<name>   (N, views, dim)  float32   embeddings of one layer (float16 if the spec says so)
-    attributes     fingerprint, schema, spec  the spec is what the rows depend on besides the bytes, as JSON
+    attributes     fingerprint, schema, spec  the spec: all that the rows depend on besides the images, as JSON
 
-No labels, no paths, no versions, no dates: a relabel or a renamed file changes nothing here.
+It holds no labels, paths, versions or dates: relabelling or renaming an image does not change it.
 """
 
 import json
@@ -29,20 +29,20 @@ Rows = NDArray[np.floating[Any]]  # float32 or float16
 
 
 def fingerprint(spec: Mapping[str, Any]) -> str:
-    """Return the sha256 of a spec's canonical JSON, 64 hex digits: the key of all rows made by one spec."""
+    """Return the sha256 of the canonical JSON of a spec, 64 hex digits: the key of all rows of that spec."""
     return sha256_json(spec)
 
 
 def check_finite(digests: Sequence[str], layer: str, rows: Rows) -> None:
-    """Refuse embeddings that are no numbers.
+    """Raise if an embedding is not finite.
 
     Args:
-        digests: (B,) the images.
-        layer: For the message.
+        digests: (B,) digests of the images.
+        layer: Name of the layer, for the message.
         rows: (B, views, dim).
 
     Raises:
-        FeatureFileError: A value is not finite (the precision's range was exceeded, or the weights are damaged).
+        FeatureFileError: A value is not finite: it exceeds the range of the precision, or the weights are damaged.
     """
     finite = np.isfinite(rows).all(axis=(1, 2))
     if not finite.all():
@@ -54,7 +54,7 @@ def check_finite(digests: Sequence[str], layer: str, rows: Rows) -> None:
 
 
 class FeatureWriter:
-    """Fills the layers of a new features file, each from its first row to its last; get one from `create_features`.
+    """Writes the rows of a new features file, layer by layer, in order. `create_features` gives one.
 
     Args:
         layers: The datasets to fill, each (N, views, dim).
@@ -71,7 +71,7 @@ class FeatureWriter:
         self._num_written[layer] = start + len(rows)
 
     def check_complete(self, path: Path, num_rows: int) -> None:
-        """Refuse a file with a layer that has not all rows."""
+        """Raise if a layer lacks rows."""
         for layer, num_written in self._num_written.items():
             if num_written != num_rows:
                 raise FeatureFileError(f"{path}: layer {layer!r}: {num_written} of {num_rows} rows were written")
@@ -81,26 +81,26 @@ class FeatureWriter:
 def create_features(
     path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int]
 ) -> Iterator[FeatureWriter]:
-    """Create a features file; it appears at `path` only when all rows are written and it opens again.
+    """Create a features file. It appears at `path` only when all rows are written and it can be opened.
 
-    Memory does not grow with N: rows go to disk as they come.
+    Memory does not grow with N: rows are written as they come.
 
     Args:
-        path: The file.
+        path: Path of the file.
         digests: (N,) ascending, unique.
-        spec: What the rows depend on, for JSON.
+        spec: The spec, ready for JSON.
         dims: Width of each of the spec's layers.
 
     Raises:
-        FeatureFileError: Digests out of order, or the block ended before every row was written.
+        FeatureFileError: The digests are not ascending, or the block ended before every row was written.
     """
     packed = np.array(digests, dtype=DIGEST_DTYPE)
     if not (packed[1:] > packed[:-1]).all():
         raise FeatureFileError(f"{path}: digests must be ascending and unique")
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
-        leftover.unlink()  # of a run that was killed; DVC lets one writer at a time at this file
+        leftover.unlink()  # a killed run left it; DVC allows only one writer of this file at a time
     with atomic_path(path) as temporary:
-        # Contiguous datasets in a fixed order, default libver, sorted attributes: the bytes depend on nothing else.
+        # Contiguous datasets, fixed order, default libver, sorted attributes: the bytes depend on nothing else.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=packed)
             group = file.create_group("layers")
@@ -119,10 +119,10 @@ def create_features(
 
 
 class Features:
-    """An open features file; get one from `open_features`.
+    """An open features file. `open_features` gives one.
 
     Attributes:
-        spec: The spec of the rows.
+        spec: Spec of the rows.
         digests: (N,) S64, ascending.
     """
 
@@ -132,13 +132,13 @@ class Features:
         self.digests: NDArray[np.bytes_] = file["digest"][:]
 
     def read(self, layer: str, digests: Sequence[str]) -> NDArray[np.float32]:
-        """Return the embeddings of some images, float32 (len(digests), views, dim), in the order asked for.
+        """Return the embeddings of some images, float32 (len(digests), views, dim), in the order of `digests`.
 
         Raises:
-            FeatureFileError: No such layer, or an image has no row.
+            FeatureFileError: The file lacks the layer, or an image has no row.
         """
         dataset, rows = self._dataset(layer), self.rows(digests)
-        ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows in ascending order only
+        ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows only in ascending order
         selected: NDArray[np.float32] = dataset[ascending].astype(np.float32, copy=False)
         return selected[position]
 
@@ -153,12 +153,12 @@ class Features:
     def pieces(
         self, layer: str, rows: NDArray[np.intp], num_bytes: int
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """Give the embeddings of many images, a piece of the file at a time, in constant memory.
+        """Give the embeddings of many images, one piece of the file at a time, in constant memory.
 
         Args:
-            layer: Which layer.
-            rows: (N,) of the file, ascending (see `rows`).
-            num_bytes: About what a piece of the file may take; at least one row.
+            layer: Name of the layer.
+            rows: (N,) row numbers in the file, ascending (see `rows`).
+            num_bytes: Approximate size of a piece; it has at least one row.
 
         Yields:
             Positions (B,) in `rows`, and float32 (B, views, dim).
@@ -175,7 +175,7 @@ class Features:
                 yield np.arange(first, last), piece[rows[first:last] - start]
 
     def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
-        """Return where in the file some images are, (len(digests),).
+        """Return the row numbers of some images, (len(digests),).
 
         Raises:
             FeatureFileError: An image has no row.
@@ -192,7 +192,7 @@ class Features:
         return rows
 
     def blocks(self, layer: str, num_bytes: int) -> Iterator[Rows]:
-        """Give all rows of a layer in order, as many at a time as `num_bytes` hold, at least one."""
+        """Give all rows of a layer in order, as many at a time as fit into `num_bytes`, at least one."""
         dataset = self._file["layers"][layer]
         _, num_views, dim = dataset.shape
         step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
@@ -210,12 +210,12 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
     """Open a features file for reading and check that it is whole.
 
     Args:
-        path: The file.
-        expected: The spec that this run would have written, where the caller knows it.
+        path: Path of the file.
+        expected: The spec that the file must have, if the caller knows it.
 
     Raises:
-        FeatureFileError: Missing, damaged, of another schema, or made by another spec than `expected`; the message
-            names the first key that differs, with both values.
+        FeatureFileError: The file is missing, damaged, of another schema, or has another spec than `expected`. The
+            message names the first key that differs, with both values.
     """
     try:
         file = h5py.File(path, "r")

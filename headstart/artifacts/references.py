@@ -1,4 +1,4 @@
-"""References: training images that a new one is compared with, and how held-out ones fared: when to say `unknown`."""
+"""References: training images to compare new images with, and held-out scores for when to answer `unknown`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-# Of more training images so many are kept, chance chooses them: 25 MB at 1,280 numbers per image.
+# Largest number of references; of more training images a random part is kept. 25 MB at 1,280 values for each image.
 MOST_REFERENCES = 10_000
-# The standard error of a fraction of 0.95 is then a third of a percent.
+# With this many, the standard error of a fraction of 0.95 is a third of a percent.
 MOST_HELD_OUT = 4_000
 _BLOCK_ROWS = 512
 _NUL = "\0"
@@ -26,8 +26,8 @@ class References:
         paths: (M,) as in the index.
         labels: (M,) by name.
         embeddings: float16 (M, dim), mean over the views, of unit length.
-        held_out: float32 (Q, 2): of training images, as a model sees them that was not trained on them, the calibrated
-            confidence and the cosine similarity to the nearest reference.
+        held_out: float32 (Q, 2): calibrated confidence, and cosine similarity to the nearest reference, of training
+            images by a model that was not trained on them.
     """
 
     digests: Sequence[str]
@@ -38,7 +38,7 @@ class References:
 
     @classmethod
     def none(cls, dim: int) -> "References":
-        """Return no references, for a bundle in the making."""
+        """Return an empty set of references, for a bundle that is not finished."""
         return cls([], [], [], np.empty((0, dim), dtype=np.float16), np.empty((0, 2), dtype=np.float32))
 
     def nearest(self, embeddings: NDArray[np.floating[Any]], num: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -46,10 +46,10 @@ class References:
 
         Args:
             embeddings: (N, views, dim).
-            num: At most as many as there are.
+            num: Number of references to return, at most all of them.
         """
         similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32)) @ self._columns
-        if num == 1:  # all that coverage takes
+        if num == 1:  # the common case: coverage needs only the nearest
             order = similarity.argmax(axis=1)[:, None]
         else:
             order = np.argsort(-similarity, axis=1, kind="stable")[:, :num]
@@ -60,12 +60,12 @@ class References:
         return np.ascontiguousarray(self.embeddings.T.astype(np.float32))
 
     def thresholds(self, coverage: float) -> tuple[float, float]:
-        """Return the least confidence and the least similarity with which an image is answered.
+        """Return the smallest confidence and the smallest similarity with which an image is answered.
 
-        Both are the same quantile of the held-out images, the highest for which so many of these pass both.
+        Both are the same quantile of the held-out images: the highest at which the fraction `coverage` passes both.
 
         Args:
-            coverage: Fraction of images like the training images that shall be answered, above 0, up to 1.
+            coverage: Fraction of images like the training images to answer, above 0 and at most 1.
         """
         ascending = np.sort(self.held_out, axis=0)
 
@@ -86,7 +86,7 @@ def make_references(
     embeddings: NDArray[np.float32],
     held_out: NDArray[np.float32],
 ) -> References:
-    """Put references together: the first by digest, which is a draw by chance.
+    """Make references of the first images by digest, which is a random draw.
 
     Args:
         digests: (N,) ascending.
@@ -109,10 +109,11 @@ def nearest_similarity(
     Args:
         queries: (Q, dim).
         references: (M, dim).
-        folds: Of the queries and of the references: those of a query's own fold are passed over. -1 where none is left.
+        folds: Folds of the queries and of the references. References in the fold of the query are ignored; the
+            similarity is -1 if none is left.
     """
     theirs, found = unit_length(references), np.empty(len(queries), dtype=np.float32)
-    with threadpool_limits(limits=1, user_api="blas"):  # the same bits with any number of cores
+    with threadpool_limits(limits=1, user_api="blas"):  # so that the bits do not depend on the number of cores
         for start in range(0, len(queries), _BLOCK_ROWS):
             part = slice(start, start + _BLOCK_ROWS)
             similarity = unit_length(queries[part]) @ theirs.T
@@ -123,16 +124,16 @@ def nearest_similarity(
 
 
 def unit_length(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return rows (N, dim) divided by their lengths; a row of zeros stays."""
+    """Return rows (N, dim) divided by their lengths. A row of zeros does not change."""
     largest = np.abs(x).max(axis=1, keepdims=True)
-    scaled = x / np.where(largest > 0, largest, 1)  # squares of very large or small numbers have no float32
+    scaled = x / np.where(largest > 0, largest, 1)  # squares of very large or very small numbers do not fit float32
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     normalised: NDArray[np.float32] = (scaled / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
     return normalised
 
 
 def to_tensors(references: References) -> dict[str, NDArray[Any]]:
-    """Return references as tensors, for a file; text as UTF-8 divided by NUL, which no path has."""
+    """Return references as tensors, for a file. Texts are UTF-8, separated by NUL, which no path contains."""
     texts = {"digest": references.digests, "path": references.paths, "label": references.labels}
     packed = {
         name: np.frombuffer(_NUL.join(values).encode("utf-8", "surrogateescape"), dtype=np.uint8)
@@ -145,7 +146,7 @@ def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> References:
     """Return what `to_tensors` packed.
 
     Raises:
-        KeyError, ValueError: It is something else.
+        KeyError, ValueError: The tensors are not references.
     """
     texts = [tensors[name].tobytes().decode("utf-8", "surrogateescape") for name in ("digest", "path", "label")]
     digests, paths, labels = (text.split(_NUL) if text else [] for text in texts)

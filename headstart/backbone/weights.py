@@ -1,4 +1,4 @@
-"""Weights: the one file that a backbone's parameters come from, and reading it without running code from it."""
+"""Weights: the file that the parameters of a backbone come from. Reading it never runs code from it."""
 
 import importlib.util
 import re
@@ -27,8 +27,8 @@ class WeightsFile:
     """A file of pretrained weights on this machine.
 
     Attributes:
-        path: Where it lies.
-        sha256: Of its bytes, 64 hex digits.
+        path: Path of the file.
+        sha256: Digest of its bytes, 64 hex digits.
     """
 
     path: Path
@@ -46,13 +46,13 @@ class WeightsFile:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
         except SafetensorError as error:
             raise BackboneError(f"{self.path}: is not a safetensors file ({error})") from error
-        except Exception as error:  # torch.load has no error class of its own
+        except Exception as error:  # torch.load raises many kinds of errors
             raise BackboneError(
                 f"{self.path}: cannot be read as plain tensors (torch.load, weights_only): "
                 f"{str(error).splitlines()[0]} "
                 "Expected a state dict; save one with torch.save(model.state_dict(), path) or as .safetensors."
             ) from error
-        for key in ("state_dict", "model"):  # how training scripts wrap it
+        for key in ("state_dict", "model"):  # training scripts wrap state dicts like this
             if isinstance(content, dict) and isinstance(content.get(key), dict):
                 content = content[key]
         if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -61,15 +61,15 @@ class WeightsFile:
 
 
 def cache_dir() -> Path:
-    """Return torch's own folder for downloaded weights ($TORCH_HOME/hub/checkpoints)."""
+    """Return the folder in which torch keeps downloaded weights ($TORCH_HOME/hub/checkpoints)."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def packaged_weights() -> WeightsFile:
-    """Return the file of EfficientNet-Lite0 that comes with the installation; needs no network.
+    """Return the file of EfficientNet-Lite0 that comes with the installation. This needs no network.
 
     Raises:
-        BackboneError: The package is missing, or its file is not the known one.
+        BackboneError: The package is missing, or its file has another digest.
     """
     package = importlib.util.find_spec(_PACKAGED_PACKAGE)
     if package is None or package.origin is None:
@@ -81,8 +81,8 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
     """Return the file that `backbone.weights` names, a path or a URL, checked against `backbone.weights_sha256`.
 
     Raises:
-        BackboneError: No such file, or its digest is another one.
-        DownloadError: A URL that gives no such file.
+        BackboneError: The file does not exist or has another digest.
+        DownloadError: The URL does not give the file.
     """
     sha256 = backbone.weights_sha256 or ""
     if "://" not in backbone.weights:
@@ -95,11 +95,12 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
 
 
 def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
-    """Return the file at `path`, fetched from `url` first if it is not there.
+    """Return the file at `path`. If it does not exist, fetch it from `url` first.
 
     Raises:
-        DownloadError: It cannot be fetched; says where to put it by hand and which backbone needs no download.
-        BackboneError: A file lies there already but is another one.
+        DownloadError: It cannot be fetched. The message says where to put it by hand and which backbone needs no
+            download.
+        BackboneError: A file with another digest is there already.
     """
     if not path.exists():
         download(
@@ -113,23 +114,23 @@ def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
 
 
 def torchvision_weights(url: str) -> WeightsFile:
-    """Return the file behind a torchvision weights enum member, where torchvision itself would keep it."""
+    """Return the file of published torchvision weights, in the folder in which torchvision itself keeps it."""
     name = Path(urlsplit(url).path).name
-    prefix = re.search(r"-([0-9a-f]{8,})\.", name)  # torchvision puts the first digits of the sha256 into the name
+    prefix = re.search(r"-([0-9a-f]{8,})\.", name)  # the name contains the first digits of the sha256
     return url_weights(url, cache_dir() / name, prefix[1] if prefix else "")
 
 
 def hub_weights(repo: str, filename: str = "model.safetensors") -> WeightsFile:
-    """Return a file of a Hugging Face repository, from its cache or the network.
+    """Return a file of a Hugging Face repository, from the local cache or the network.
 
     Raises:
-        DownloadError: It is not in the cache and cannot be fetched.
+        DownloadError: The file is not in the cache and cannot be fetched.
     """
     from huggingface_hub import hf_hub_download
 
     try:
         path = Path(hf_hub_download(repo, filename))
-    except Exception as error:  # the hub's client lets the errors of the HTTP library below it through
+    except Exception as error:  # the hub's client passes on errors of the HTTP library below it
         raise DownloadError(
             f"https://huggingface.co/{repo}/resolve/main/{filename}: cannot be fetched ({str(error).splitlines()[0]}). "
             "Fetch it by hand to any path, then set backbone.weights to that path and backbone.weights_sha256. "

@@ -1,4 +1,4 @@
-"""How a stage's `__main__` is run: mistakes of the user or of the set-up become one clear message.
+"""The entry of every stage and command: a mistake of the user or of the set-up becomes one clear message.
 
 Imports nothing outside the standard library, so that it can speak when the environment is the wrong one.
 """

@@ -1,4 +1,4 @@
-"""Files: digests, and writing so that a file is either whole or not there."""
+"""Files: digests, and writing such that a file is either whole or does not exist."""
 
 import hashlib
 import json
@@ -31,15 +31,15 @@ def code_digests(*places: str) -> dict[str, str]:
 
 
 def temporary_prefix(path: Path) -> str:
-    """Return how the names of temporary files for `path` begin; they end in `.tmp`, which git ignores."""
+    """Return the beginning of the names of temporary files for `path`. They end in `.tmp`, which git ignores."""
     return f".{path.name}."
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced to disk and takes `path`'s place.
+    """Give a temporary path beside `path`. On success the file is synced to disk and replaces `path`.
 
-    On any failure the temporary file is removed and `path` stays as it was. The parent folder is made if missing.
+    On any failure the temporary file is removed and `path` does not change. A missing parent folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=".tmp")
@@ -49,7 +49,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is as readable as any other file
+        temporary.chmod(
+            0o666 & ~_umask()
+        )  # mkstemp makes private files, but a result must be as readable as any other file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -62,7 +64,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_new_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; if one is there already, another process's for instance, that one stays."""
+    """Write a file whole or not at all. If it exists already, written by another process for example, keep that one."""
     scratch = path.with_name(f"{temporary_prefix(path)}{uuid4().hex}.tmp")
     try:
         write_bytes(scratch, data)
@@ -70,7 +72,7 @@ def write_new_bytes(path: Path, data: bytes) -> None:
             path.hardlink_to(scratch)
         except FileExistsError:
             pass
-        except OSError:  # a file system without hard links (exFAT, some network shares): nearly as good
+        except OSError:  # a file system without hard links (exFAT, some network shares): this is nearly as good
             if not path.exists():
                 scratch.replace(path)
     finally:
@@ -95,10 +97,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`, which takes its name on success and is removed on any failure.
+    """Give a temporary folder beside `folder`. On success it is renamed to `folder`; on any failure it is removed.
 
     Raises:
-        FileExistsError: `folder` is there already.
+        FileExistsError: `folder` exists already.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; move it away first")
@@ -113,6 +115,6 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    umask = os.umask(0)  # the only way to read it is to set it
+    umask = os.umask(0)  # reading it without setting it is not possible
     os.umask(umask)
     return umask

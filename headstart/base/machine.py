@@ -26,7 +26,7 @@ _PATIENCE_DAYS = 7  # for the slowest machine
 
 
 class RuntimeParams(Section):
-    """`runtime:` on what, and how fast. In no stage's `params:`: it never changes a result."""
+    """`runtime:` the machine and its speed. No stage tracks it, because it never changes a result."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
@@ -39,12 +39,12 @@ class RuntimeParams(Section):
 
     @property
     def batch_or_none(self) -> int | None:
-        """The batch, or None where the engine chooses."""
+        """The batch; None if the engine chooses."""
         return None if self.batch == "auto" else self.batch
 
     @property
     def num_workers(self) -> int:
-        """Number of threads: for `auto` one per core, shared with the processes that torchrun started beside this."""
+        """Number of threads. `auto` is one for each core, shared with the other processes that torchrun started."""
         if self.workers != "auto":
             return self.workers
         return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -72,14 +72,14 @@ def cache_folder() -> Path:
 
 
 def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
-    """Return the device to compute on, such as `cpu` or `cuda:0`: for `auto` the GPU if there is one, else the CPU.
+    """Return the device to compute on, such as `cpu` or `cuda:0`. `auto` is the GPU if there is one, else the CPU.
 
     Args:
-        wanted: As in `runtime.device`.
-        asked_by: For the message.
+        wanted: A device as in `runtime.device`.
+        asked_by: Name of the setting, for the message.
 
     Raises:
-        ParamsError: A device is asked for that this machine, or this build of torch, does not have.
+        ParamsError: This machine, or this build of torch, does not have the device.
     """
     if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
         return "cpu"
@@ -87,7 +87,7 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
 
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted == "cuda" and torch.cuda.is_available():  # of the processes that torchrun started, each takes its own
+    if wanted == "cuda" and torch.cuda.is_available():  # each process that torchrun started takes its own
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     try:
         device = torch.device(wanted)
@@ -99,24 +99,24 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
     if missing:
         raise ParamsError(
             f"{asked_by}: found {wanted!r}, which this machine does not have "
-            f"({torch.cuda.device_count()} CUDA devices); expected auto, cpu or a device that it has"
+            f"({torch.cuda.device_count()} CUDA devices); expected auto, cpu or a device of this machine"
         )
     return wanted
 
 
 def wait_asleep() -> None:
-    """Let the threads of torch on a CPU sleep while they wait for each other. Call it before torch is imported.
+    """Make the CPU threads of torch sleep while they wait for each other. Call this before torch is imported.
 
-    By default they spin, and beside any other work, such as decoding, each waits for one that has no core: with two
-    cores and another job, fine-tuning took twice to twenty times as long.
+    By default they spin. Beside other work, such as decoding, each then waits for one that has no core: with two cores
+    and another job, fine-tuning took 2 to 20 times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def make_repeatable() -> None:
-    """Ask torch on a GPU for the same bits at every run: no choice by timing, no atomic sums, full float32.
+    """Ask torch on a GPU for the same bits in every run: no choice by timing, no atomic sums, full float32.
 
-    An operation that has no such kernel warns and runs as it can.
+    An operation without such a kernel prints a warning and runs all the same.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     import torch
@@ -142,20 +142,20 @@ class Rank:
     """This process among those that torchrun started.
 
     Attributes:
-        rank: From 0.
-        num_ranks: All of them, on all machines.
+        rank: Number of this process, from 0.
+        num_ranks: Number of processes on all machines.
     """
 
     rank: int
     num_ranks: int
 
     def takes(self, digest: str) -> bool:
-        """Whether an image is this rank's: by its digest, so that no rank has to know what others have done."""
+        """Whether this rank takes an image. The digest decides, so that no rank has to know what others have done."""
         return int(digest[:8], 16) % self.num_ranks == self.rank
 
 
 def this_rank() -> Rank | None:
-    """Return this process's rank, or None if torchrun did not start it."""
+    """Return the rank of this process; None if torchrun did not start it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -164,8 +164,8 @@ def this_rank() -> Rank | None:
 def wait_for_others(rank: Rank) -> None:
     """Wait until the ranks of the other machines are done too.
 
-    torchrun starts a dead process again only together with the other machines, and a machine whose processes have all
-    ended no longer takes part: the dead one would wait for it in vain.
+    torchrun restarts a dead process only together with the other machines. A machine whose processes have all ended no
+    longer takes part, and the restarted process would wait for it forever.
     """
     if int(os.environ["GROUP_WORLD_SIZE"]) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return
@@ -179,14 +179,14 @@ def wait_for_others(rank: Rank) -> None:
 
 
 def num_processes(runtime: RuntimeParams) -> int:
-    """Return how many processes work on this machine: for `auto` one per GPU, one without any."""
+    """Return the number of processes on this machine. `auto` is one for each GPU, or one without a GPU."""
     return max(1, count_gpus(runtime)) if runtime.processes == "auto" else runtime.processes
 
 
 def run_processes(module: str, num: int) -> bool:
-    """Run a module by several processes on this machine and wait for them; return whether they did it.
+    """Run a module in several processes on this machine, wait for them, and return whether all succeeded.
 
-    torchrun starts all of them again when one dies, a few times.
+    If a process dies, torchrun restarts all of them, a few times.
     """
     options = ["--standalone", f"--nproc-per-node={num}", f"--max-restarts={_MAX_RESTARTS}"]
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module]

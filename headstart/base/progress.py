@@ -10,14 +10,14 @@ LOG_EVERY_SECONDS = 15.0
 
 
 class Progress:
-    """Count of finished units with rate and time left, on standard error.
+    """Shows the number of finished units, the rate and the time left, on standard error.
 
-    On a terminal a live bar; elsewhere one line at most every `LOG_EVERY_SECONDS`, so that logs stay short.
+    On a terminal it is a live bar. Elsewhere it prints at most one line every `LOG_EVERY_SECONDS`: logs stay short.
 
     Args:
-        stage: Who works; begins every line.
-        total: Number of units, or None when unknown.
-        unit: What is counted, such as `image`, or `B` for bytes (shown in KB, MB, ...).
+        stage: Name at the beginning of every line.
+        total: Number of units; None if unknown.
+        unit: Name of the unit, such as `image`, or `B` for bytes (shown in KB, MB, ...).
     """
 
     def __init__(self, stage: str, total: int | None, unit: str) -> None:
@@ -47,7 +47,7 @@ class Progress:
         self._bar.close()
 
     def advance(self, count: int) -> None:
-        """Say that `count` more units are done."""
+        """Add `count` finished units."""
         self._done += count
         self._bar.update(count)
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Parallel work: a function over many items in threads, results in order, few of them waiting."""
+"""Threads: a function over many items, computed by threads, with results in order and few of them waiting."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_held: list[threadpool_limits] = []  # the limit, once for each that is inside
+_held: list[threadpool_limits] = []  # the limit, once for each block that is entered
 
 
 def num_cores() -> int:
@@ -23,10 +23,10 @@ def num_cores() -> int:
 
 @contextmanager
 def one_blas_thread() -> Generator[None]:
-    """Hold BLAS to one thread, because our own fill the cores; behind the last that is inside the old number is back.
+    """Limit BLAS to one thread, because our own threads fill the cores. The last exit restores the previous limit.
 
-    For the main thread; in others it does nothing. The number is the process's, and OpenBLAS takes it from the main
-    thread alone: what another one sets back stays as it was.
+    It works in the main thread and does nothing in others. The limit belongs to the process, and OpenBLAS takes it from
+    the main thread only: another thread could set it but not restore it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,21 +45,21 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """Give `function(item)` for each item, in order, computed by threads.
 
-    An item is taken only when its turn is near, so that neither items nor results pile up in memory. An error comes
-    up where its result would have, after all results before it.
+    Items are taken only shortly before their turn, so that neither items nor results pile up in memory. An error is
+    raised in place of its result, after all results before it.
 
     Args:
         function: Called in threads.
-        items: Taken in the caller's thread.
-        num_threads: That work.
-        num_ahead: Least number of items that are worked on before their turn; 3 per thread are in any case.
+        items: Taken in the thread of the caller.
+        num_threads: Number of threads.
+        num_ahead: Smallest number of items that are computed before their turn; at least 3 for each thread.
     """
     rest, num_pending = iter(items), max(3 * num_threads, num_ahead)
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         try:
             while True:
-                # What is done early waits for what is before it.
+                # A result that is early waits for those before it.
                 pending.extend(pool.submit(function, item) for item in islice(rest, num_pending - len(pending)))
                 if not pending:
                     return

@@ -1,4 +1,4 @@
-"""The clock: how long each step of the work took, over all threads, which one holds the others up; and the memory."""
+"""The clock: seconds of each step over all threads, the bottleneck among the steps, and the peak memory."""
 
 import resource
 import sys
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Adds up seconds by step, from any thread.
+    """Adds up seconds by step. Thread-safe.
 
     Attributes:
-        seconds: For each step the sum over all threads.
+        seconds: Seconds of each step, summed over all threads.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Count the seconds of a block towards a step."""
+        """Add the seconds of a block to a step."""
         start = time.monotonic()
         try:
             yield
@@ -30,15 +30,15 @@ class Clock:
                 self.seconds[step] += time.monotonic() - start
 
     def bottleneck(self, num_parallel: Mapping[str, int]) -> str:
-        """Return the step that would take longest with the others for free.
+        """Return the step that would take longest if the others took no time.
 
         Args:
-            num_parallel: How many threads may be at a step at once; 1 where it says nothing.
+            num_parallel: Number of threads that may run a step at once; 1 for a step that is not named.
         """
         return max(self.seconds, key=lambda step: self.seconds[step] / num_parallel.get(step, 1))
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory that this process has had in RAM so far, libraries included."""
+    """Return the peak memory of this process in RAM so far, in bytes, libraries included."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,8 +1,8 @@
-"""Advice: which of the four cases of transfer learning this is, by measurement, and what to try next.
+"""The advice: which of the four cases of transfer learning this is, by measurement, and what to try next.
 
-The tutorials' rule of thumb (CS231n, "Transfer learning"): a small data set takes a linear head, a large one
-fine-tuning; one like ImageNet takes the last layer, another one an earlier layer. Size and likeness are measured here,
-and where the rule and the measurement disagree, both are said.
+The rule of thumb (CS231n, "Transfer learning"): a small data set takes a linear head, a large one fine-tuning. A data
+set like ImageNet takes the last layer, another one an earlier layer. Here size and similarity are measured. If the rule
+and the measurement disagree, the advice says both.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from headstart.tables.head import LayerScore
 from headstart.tables.names import LAST_LAYER
 from stages.compare.evidence import Evidence
 
-# Twice as many images are worth collecting if they add half a point.
+# Doubling the images is worth it if it adds half a point of accuracy.
 _WORTH = 0.005
 # The rule of thumb has no numbers; ImageNet has about 1,300 images of a class.
 _FEW_PER_CLASS, _MANY_PER_CLASS = 250, 1000
-# A rate below it hardly moves the network in the epochs that anybody runs.
+# A lower learning rate hardly changes the network in a usual number of epochs.
 _GENTLE_RATE = 1e-5
 CANNOT_TELL = "cannot tell"
 
 
 def advise(evidence: Evidence) -> Advice:
-    """Turn measurements into words.
+    """Return the advice for some measurements.
 
     Raises:
-        TableError: No layer is the chosen one.
+        TableError: No layer is marked as chosen.
     """
     size, similarity = judge_size(evidence), judge_similarity(evidence.layers)
     return Advice(
@@ -48,10 +48,10 @@ def summary(advice: Advice) -> str:
 
 
 def judge_size(evidence: Evidence) -> Verdict:
-    """Say whether the data set is small or large for what it shows.
+    """Return whether the data set is small or large.
 
-    Large: twice as many images would add less than half a point, or there are 1,000 of a class. Small: they would add
-    more, or there are fewer than 250 of a class.
+    Large: twice as many images would add less than half a point, or there are 1,000 images of a class. Small: they
+    would add more, or there are fewer than 250 images of a class.
     """
     low, high = evidence.doubling_gain_low, evidence.doubling_gain_high
     per_class = evidence.num_training / evidence.num_classes
@@ -70,7 +70,7 @@ def judge_size(evidence: Evidence) -> Verdict:
 
 
 def judge_similarity(layers: Sequence[LayerScore]) -> Verdict:
-    """Similar: no layer is more accurate than the last; different: an earlier one is, beyond both intervals."""
+    """Return `similar` if no layer is more accurate than the last, `different` if one is, beyond both intervals."""
     last = next((one for one in layers if one.layer == LAST_LAYER), None)
     if last is None or len(layers) < 2:
         return Verdict(CANNOT_TELL, "Both the last layer and an earlier one are needed (backbone.layers, head.layers).")
@@ -117,7 +117,7 @@ def _ship(evidence: Evidence) -> Verdict:
 
 def _rule(size: str, similarity: str, evidence: Evidence) -> str:
     if CANNOT_TELL in (size, similarity):
-        return "Which of the four cases this is cannot be told, so the rule of thumb has nothing to say."
+        return "It is not clear which of the four cases this is, so the rule of thumb does not apply."
     track = "head" if size == "small" else "finetune"
     layer = "the last layer" if similarity == "similar" else "an earlier layer"
     words = {"head": f"a linear head on {layer}", "finetune": "fine-tuning the network"}
@@ -138,7 +138,7 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
         found.append(
             Suggestion(
                 "",
-                f"Look at the suspected label errors ({evidence.num_suspects}): wrong labels cost both tracks.",
+                f"Look at the suspected label errors ({evidence.num_suspects}): wrong labels harm both tracks.",
             )
         )
     if evidence.doubling_gain_low > _WORTH:

@@ -1,4 +1,4 @@
-"""Costs: what the tracks took when they last ran. Only printed: they differ from run to run, and outputs must not."""
+"""The costs of both tracks when they last ran. Only printed: they differ from run to run, and outputs must not."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ from headstart.tables.metrics import read_metrics
 
 
 def describe_costs(folder: Path) -> str:
-    """Return the costs of both tracks in a line, from the timings of the last runs, so far as they are there.
+    """Return the costs of both tracks in a line, from the timings of the last runs, as far as they exist.
 
-    Timings are not outputs of a stage: where DVC restored a result, or nothing was left to embed, they are those
-    of an earlier run, perhaps with other data or on another machine. So the line says no more than that.
+    Timings are not outputs of a stage. If DVC restored a result, or nothing was left to embed, they are those of an
+    earlier run, perhaps with other data. So the line speaks of the last run only.
 
     Args:
         folder: Folder with the timings of each stage.

@@ -1,4 +1,4 @@
-"""Evidence: what the other stages measured, so far as the advice rests on it."""
+"""The evidence for the advice: what the other stages measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Evidence:
     Attributes:
         num_training: Training images.
         num_classes: Classes.
-        doubling_gain: About what twice as many training images would add to the head's accuracy.
-        doubling_gain_low: Lower end of its interval.
-        doubling_gain_high: Upper end.
-        layers: Each layer's cross-validated accuracy, by depth.
+        doubling_gain: Estimate of what twice as many training images would add to the accuracy of the head.
+        doubling_gain_low: Lower end of its 95 % interval.
+        doubling_gain_high: Upper end of its interval.
+        layers: Cross-validated accuracy of each layer, by depth.
         comparison: Comparison of both tracks.
         head_accuracy: Accuracy of the head on the test images.
         finetune_accuracy: Accuracy of the fine-tuned network on the test images.
@@ -52,7 +52,7 @@ class Evidence:
 
 
 def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictions) -> Evidence:
-    """Read it from the working directory.
+    """Read the evidence from the working directory.
 
     Args:
         comparison: Comparison of both tracks.
@@ -60,7 +60,7 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
         finetune: Predictions of the fine-tuned network.
 
     Raises:
-        TableError: A file is missing or not what its stage writes.
+        TableError: A file is missing or damaged.
     """
     data = read_metrics(Path("diagnostics/data.json"), "num_train", "num_val", "num_classes")
     extracted = read_metrics(Path("diagnostics/extract.json"), "num_views")

@@ -1,4 +1,4 @@
-"""Paired: the two tracks on the same images, and whether one is better by more than chance."""
+"""The paired comparison: both tracks on the same images, and whether one is significantly better."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,10 @@ class Comparison:
         num_only_head: Images that only the head got right.
         num_only_finetune: Images that only the fine-tuned network got right.
         difference: Accuracy of the fine-tuned network minus the head's.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        mcnemar_p: Probability of so uneven a split of the images on which they differ, or a more uneven one, if each
-            track were as likely to be the right one (exact McNemar test, two-sided).
+        low: Lower end of the 95 % interval of the difference.
+        high: Upper end of that interval.
+        mcnemar_p: Two-sided p of the exact McNemar test: the probability that the images on which the tracks differ are
+            divided at least as unevenly, if each track were equally likely to be right.
     """
 
     num_images: int
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def is_significant(self) -> bool:
-        """Whether so large a difference would be rarer than 1 in 20 by chance."""
+        """Whether the p-value is below 0.05."""
         return self.mcnemar_p < 1 - CONFIDENCE
 
     def metrics(self) -> dict[str, float | int | str]:
@@ -59,7 +59,7 @@ class Comparison:
 
     @property
     def ship(self) -> str:
-        """The track to use: the head, simpler and faster, unless fine-tuning is significantly better."""
+        """The recommended track: the head, which is simpler and faster, unless fine-tuning is significantly better."""
         return "finetune" if self.is_significant and self.difference > 0 else "head"
 
 
@@ -67,7 +67,7 @@ def compare(head: Predictions, finetune: Predictions) -> Comparison:
     """Compare both tracks image by image.
 
     Raises:
-        TableError: They do not predict the same images with the same labels.
+        TableError: The tracks do not have the same images with the same labels.
     """
     ours, theirs = (dict(zip(each.digests, each.labels, strict=True)) for each in (head, finetune))
     if ours != theirs:
@@ -94,18 +94,18 @@ def compare(head: Predictions, finetune: Predictions) -> Comparison:
 
 
 def mcnemar_p(num_first: int, num_second: int) -> float:
-    """Return the two-sided exact p-value, given on how many images only the first and only the second was right."""
+    """Return the two-sided exact p-value of the numbers of images that only one of the two got right."""
     return min(1.0, 2 * float(bdtr(min(num_first, num_second), num_first + num_second, 0.5)))
 
 
 def paired_interval(num: int, num_first: int, num_second: int) -> tuple[float, float]:
     """Return the 95 % interval of the second's accuracy minus the first's (Agresti & Min 2005).
 
-    Wald's, with half an image more in each of the four cells. A bootstrap would have no width where the two agree
-    everywhere.
+    It is Wald's interval with half an image added to each of the four cells. A bootstrap interval would have no width
+    if the two agreed on every image.
 
     Args:
-        num: Images.
+        num: Number of images.
         num_first: Images that only the first got right.
         num_second: Images that only the second got right.
     """

@@ -13,7 +13,7 @@ _MOST_POINTS = 200
 
 
 def reliability(outcomes: Outcomes) -> list[ReliabilityPoint]:
-    """Return every bin of confidence that has images."""
+    """Return a point for every bin of confidence that has images."""
     bins = bins_of(outcomes.confidence)
     points = []
     for number in range(NUM_BINS):
@@ -29,7 +29,7 @@ def reliability(outcomes: Outcomes) -> list[ReliabilityPoint]:
 def coverage(outcomes: Outcomes) -> list[CoveragePoint]:
     """Return the accuracy on the most confident part of the images, as that part grows to all.
 
-    Images of equal confidence come in together. El-Yaniv & Wiener 2010 (risk against coverage).
+    Images of equal confidence are added together. See El-Yaniv & Wiener 2010 (risk against coverage).
     """
     order = np.argsort(-outcomes.confidence, kind="stable")
     confidence = outcomes.confidence[order]
@@ -44,12 +44,12 @@ def roc_and_precision_recall(
 ) -> tuple[list[RocPoint], list[PrecisionRecallPoint], dict[str, float]]:
     """Return the ROC curve, the precision-recall curve, and the areas `roc_auc` and `average_precision`.
 
-    Of two classes the second one is to be found. Of more, each in turn is to be found among the others, and all these
-    questions are pooled (one against the rest, micro average).
+    Of two classes the second is the positive one. Of more classes each is the positive one in turn, and all cases are
+    pooled (one against the rest, micro average).
 
     Returns:
-        The first from (0, 0) to (1, 1), the second by growing recall; all empty where the images are of one kind, so
-        that there is nothing to tell apart.
+        The first goes from (0, 0) to (1, 1), the second by growing recall. All are empty if the images are of one class
+        only.
     """
     probabilities = softmax(predictions.logits, axis=1)
     truth = np.array(predictions.labels)[:, None] == np.array(predictions.classes)
@@ -77,7 +77,7 @@ def roc_and_precision_recall(
 
 
 def _thinned(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave out rows on the straight line between their neighbours, then so many that a plot still shows no gap."""
+    """Leave out rows on the straight line between their neighbours, then thin out as far as a plot shows no gap."""
     steps = np.diff(rows[:, :2], axis=0)
     bends = steps[1:, 0] * steps[:-1, 1] != steps[1:, 1] * steps[:-1, 0]
     kept = rows[np.concatenate([[True], bends, [True]])] if len(rows) > 2 else rows

@@ -1,4 +1,4 @@
-"""Scores: how good one track is on the test images, each with its interval."""
+"""The scores of one track on the test images, each with its interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -22,12 +22,12 @@ _TOP_MEANS_SOMETHING = 11
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the scores need to know of each test image.
+    """What the scores need to know about each test image.
 
     Attributes:
         target: (N,) number of the true class.
-        predicted: (N,) number of the class with the largest logit (of equal ones the first).
-        rank: (N,) how many classes are more probable than the true one.
+        predicted: (N,) number of the class with the largest logit (the first of equal ones).
+        rank: (N,) number of classes that are more probable than the true one.
         confidence: (N,) probability of the predicted class.
         log_loss: (N,) minus log of the true class's probability, in nats.
         brier: (N,) squared distance of the probabilities from the truth, 0 to 2.
@@ -42,7 +42,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, predictions: Predictions) -> "Outcomes":
-        """Work out the outcomes of predictions; their logits are calibrated already."""
+        """Return the outcomes of predictions, whose logits are calibrated."""
         target = class_numbers(predictions.labels, predictions.classes)
         rows = np.arange(len(target))
         log_probabilities = log_softmax(predictions.logits, axis=1)
@@ -73,8 +73,8 @@ class Score(NamedTuple):
 
     Attributes:
         value: The score on all rows.
-        low: Lower end; None where there is no interval.
-        high: Upper end.
+        low: Lower end of the interval; None if there is none.
+        high: Upper end of the interval; None if there is none.
     """
 
     value: float
@@ -88,10 +88,10 @@ def score(outcomes: Outcomes, num_classes: int, num_resamples: int, seed: int) -
     accuracy: fraction right, with Wilson's interval; top5_accuracy (of more than ten classes): fraction whose class is
     among the five most probable ones. balanced_accuracy: mean over the classes that occur of the fraction found.
     macro_f1: mean F1 over the classes that occur or are predicted. log_loss, in nats, and brier (Brier 1950), 0 to 2,
-    are means. Their intervals are bootstrapped within each class; there are none where a class that occurs has fewer
-    than five images, because draws among so few differ too little. calibration_error: mean distance between
-    confidence and accuracy over 15 bins of confidence (ECE; Guo et al. 2017); it has no interval, because draws with
-    replacement add noise that it takes for miscalibration.
+    are means. Their intervals are bootstrapped within each class. They have none if a class has fewer than five test
+    images, because draws among so few differ too little. calibration_error: mean distance between confidence and
+    accuracy over 15 bins of confidence (ECE; Guo et al. 2017). It has no interval, because draws with replacement add
+    noise that it would count as miscalibration.
 
     Args:
         outcomes: Outcomes of at least one image.
@@ -113,18 +113,18 @@ def score(outcomes: Outcomes, num_classes: int, num_resamples: int, seed: int) -
 
 
 def calibration_error(outcomes: Outcomes) -> float:
-    """Return the mean over the images of their bin's distance between mean confidence and accuracy."""
+    """Return the distance between mean confidence and accuracy of each bin, averaged over the images."""
     gaps = np.bincount(bins_of(outcomes.confidence), outcomes.confidence - outcomes.is_right, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(outcomes.target))
 
 
 def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of each confidence's bin; bins are equally wide and hold their upper edge."""
+    """Return the number of the bin of each confidence. Bins are equally wide and include their upper edge."""
     return np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], confidence)
 
 
 def class_scores(outcomes: Outcomes, classes: Sequence[str]) -> list[ClassScore]:
-    """Return the scores of every class, also of those without images."""
+    """Return the scores of every class, including classes without images."""
     confusion = confusion_matrix(outcomes, len(classes))
     rows = []
     for number, name in enumerate(classes):
@@ -147,13 +147,13 @@ def class_scores(outcomes: Outcomes, classes: Sequence[str]) -> list[ClassScore]
 
 
 def confusion_matrix(outcomes: Outcomes, num_classes: int) -> NDArray[np.int64]:
-    """Return how many images of each class (rows) were taken for each class (columns), (C, C)."""
+    """Return the number of images of each class (rows) that were predicted as each class (columns), (C, C)."""
     cells = outcomes.target * num_classes + outcomes.predicted
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def _scores(outcomes: Outcomes, num_classes: int, counts: NDArray[np.int64]) -> dict[str, float]:
-    """Count each row so often. Not by scikit-learn's metrics: a thousand draws of them would take a minute."""
+    """Return the scores with each row counted so often. scikit-learn's metrics would take a minute for 1,000 draws."""
     right = counts * outcomes.is_right
     actual = np.bincount(outcomes.target, counts, minlength=num_classes)
     guessed = np.bincount(outcomes.predicted, counts, minlength=num_classes)

@@ -1,4 +1,4 @@
-"""Gallery: which predictions the page shows, and what it says of each."""
+"""The gallery: the predictions that the page shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 
 from stages.report.content import Track
 
-# Below it a prediction is called unsure.
+# A right prediction with less confidence is called unsure.
 UNSURE = 0.8
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What one track says of an image.
+    """The prediction of one track for an image.
 
     Attributes:
         track: Name of the track.
@@ -30,13 +30,13 @@ class Guess:
 
 @dataclass(frozen=True)
 class Card:
-    """A test image and what the tracks say of it.
+    """A test image and the predictions of both tracks.
 
     Attributes:
         digest: sha256 of the file.
         path: As in the index.
         label: True class.
-        guesses: One per track, that of the track to ship first.
+        guesses: One for each track; the recommended track comes first.
     """
 
     digest: str
@@ -46,7 +46,7 @@ class Card:
 
     @property
     def outcome(self) -> str:
-        """`wrong`, `unsure` or `right`, of the track to ship."""
+        """`wrong`, `unsure` or `right`: the outcome of the recommended track."""
         first = self.guesses[0]
         return "wrong" if not first.is_right else "unsure" if first.confidence < UNSURE else "right"
 

@@ -166,7 +166,7 @@ def test_the_rule_of_thumb_stands_beside_the_measurement() -> None:
     assert "disagrees: fine-tuning is significantly better" in advice(comparison=BETTER).rule
     large = advice(num_training=4000)
     assert "fine-tuning the network. The measurement disagrees: fine-tuning is not significantly better" in large.rule
-    assert "cannot be told" in advice(layers=[layer(1, "last", 0.95)]).rule
+    assert "not clear" in advice(layers=[layer(1, "last", 0.95)]).rule
     assert advice(comparison=BETTER).ship.verdict == "finetune"
     assert "20 images only fine-tuning gets right, 0 only the head" in advice(comparison=BETTER).ship.why
 

@@ -29,6 +29,7 @@ from headstart.base.files import sha256_file, write_json
 from headstart.base.machine import RuntimeParams
 from headstart.imaging import decode as images
 from headstart.imaging import reader
+from headstart.imaging.formats import format_names
 from headstart.imaging.transform import Transform
 from headstart.store import canary, shards
 from headstart.store.location import alone, in_use, store_root
@@ -671,3 +672,10 @@ def test_stores_of_an_earlier_version_are_told_and_pruned(
     assert not old.exists()
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     assert "earlier version" not in capsys.readouterr().out
+
+
+def test_the_canary_has_a_picture_of_every_format() -> None:
+    """A decoder that changes for one format shows: each format that is read is among the canary's pictures."""
+    formats = {images.decode(data, 10**6).format for data in canary._make_pictures()}
+
+    assert formats == set(format_names())
