@@ -23,7 +23,7 @@ _BYTES_PER_RESIZED_PIXEL = 7
 
 
 class MemoryBudget:
-    """Lets threads hold memory up to a sum; what is larger than the whole is let in alone.
+    """Lets threads hold memory up to a sum. A request for more than the sum waits until it is alone.
 
     Args:
         num_bytes: The sum.
@@ -35,7 +35,7 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
-        """Wait until there is room, and hold it for the block."""
+        """Wait until the sum allows it, and hold the memory for the block."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= self._num_bytes)
             self._held += num_bytes

@@ -155,8 +155,8 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
         write_bytes(path, data)
     except OSError as error:
         raise StoreError(
-            f"{folder}: cannot be written to ({error.strerror}). What is there stays. Make room, or name another "
-            "folder in runtime.store or HEADSTART_STORE, and run again."
+            f"{folder}: cannot be written to ({error.strerror}). Finished shards are kept. Free some space, or set "
+            "another folder in runtime.store or HEADSTART_STORE, and run again."
         ) from error
     return path
 

@@ -10,13 +10,13 @@ from headstart.tables.rows import Row
 
 @dataclass(frozen=True)
 class SplitRow(Row):
-    """One image that is trained on or reported on.
+    """One image of the training, validation or test set.
 
     Attributes:
         digest: sha256 of the file's bytes; unique in the table.
         path: As in the index.
         label: The class by name.
-        split: `train` or `val` (training and selection) or `test` (reported).
+        split: `train` or `val` (training and selection) or `test` (the test set).
         group: Images of one group are never divided between splits.
     """
 

@@ -4,4 +4,4 @@ from stages.params import StageParams
 
 
 class Params(StageParams):
-    """The sections of this room."""
+    """The sections of this stage: none."""

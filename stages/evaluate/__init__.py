@@ -1,1 +1,1 @@
-"""Stage `evaluate`: the reported numbers of one track, from its predictions alone."""
+"""Stage `evaluate`: the scores of one track, from its predictions alone."""

@@ -9,7 +9,7 @@ from stages.params import StageParams
 
 
 class IntervalParams(Section):
-    """`intervals:` how certain a reported number is."""
+    """`intervals:` the intervals of scores."""
 
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]

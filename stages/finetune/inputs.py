@@ -70,7 +70,7 @@ class Pictures:
 class Activations:
     """Activations of the frozen prefix, computed once and cached in files.
 
-    The system keeps the files in memory while there is room.
+    The system keeps the files in memory as long as it can.
 
     Args:
         pictures: Inputs of the frozen prefix, without augmentation.

@@ -19,7 +19,7 @@ class ReportParams(Section):
 
 
 class Params(StageParams):
-    """The sections of this room; of the others it only shows what stands there."""
+    """The sections that this stage acts on. It shows the others as they are."""
 
     data: DataParams
     report: ReportParams
