@@ -1,4 +1,4 @@
-"""Images: the one way in which bytes become pixels, for every stage."""
+"""Decoding: the one way in which bytes become pixels, for every stage."""
 
 import io
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from headstart.imaging.formats import format_names
 # Part of every spec: change it whenever the pixels that `decode` gives for some file change.
 DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
 
-# Resizing the short side of a strip to a network's input would make a picture of gigabytes from a file of bytes.
+# A thin strip, resized so that its short side fits a network, would become a picture of gigabytes.
 MAX_ASPECT_RATIO = 100
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0102, 0x0106, 1  # tags of a TIFF, and the second's usual value
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0102, 0x0106, 1  # tags of a TIFF, and the usual value of the second
 _PLANAR, _IN_PLANES = 0x011C, 2
 _EXIF_ORIENTATION = 0x0112
-# Pillow spreads the grays of a PNG of 2 or 4 bits over 8 by these factors, but not the one that is transparent.
+# Pillow scales the grays of a PNG of 2 or 4 bits to 8 bits by these factors, but not the transparent gray.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
 _BACKGROUND = (255, 255, 255)
 
 
 class ImageError(Exception):
-    """These bytes give no picture; the message is the reason, in a few words."""
+    """These bytes cannot be decoded. The message is the reason, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Picture:
     Attributes:
         image: Mode RGB, 8 bits a channel, upright.
         format: Name of one of `formats.FORMATS`.
-        repairs: What had to be done beyond reading it, in words; empty for an ordinary file.
+        repairs: What was repaired, in words; empty for an ordinary file.
     """
 
     image: Image.Image
@@ -43,45 +43,45 @@ class Picture:
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode a whole image file to upright 8-bit RGB.
 
-    A file that ends before its last row is an error, never filled up. Two limits: a JPEG whose data is cut but closed
-    by a proper end marker decodes with a warning that Pillow does not pass on, and is accepted; so are bytes altered in
-    the middle of any format without a checksum (all but PNG and deflated TIFF), as far as they still decode.
+    A file that ends before its last row is an error and is never filled up. Two limits: a JPEG whose data is cut but
+    has a proper end marker decodes with a warning that Pillow does not pass on, and is accepted. Altered bytes in the
+    middle of a format without a checksum (all but PNG and deflated TIFF) are accepted if they still decode.
 
     Args:
         data: The file's bytes.
-        max_pixels: Largest width x height that is decoded; larger pictures are refused before any pixel is.
+        max_pixels: Largest width x height that is decoded. A larger picture is an error before any pixel is decoded.
 
     Raises:
-        ImageError: Not an image of a known format, damaged, too large, too thin, or of a kind with no agreed meaning as
-            RGB.
+        ImageError: The file is not an image of a known format, is damaged, too large, too thin, or of a kind without an
+            agreed meaning as RGB.
     """
     image = _open(data, max_pixels)
     try:
         return _upright_rgb(image, _what_is_left_out(image, data))
     except ImageError:
         raise
-    except Exception as error:  # decoders raise nearly anything on damaged data
+    except Exception as error:  # decoders raise almost any error on damaged data
         raise ImageError(f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})") from error
 
 
 def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Return width and height of an image file as it lies, by its header alone.
+    """Return width and height of an image file, before any repair, from its header alone.
 
     Args:
         data: The file's bytes.
         max_pixels: As for `decode`.
 
     Raises:
-        ImageError: `decode` would refuse it by its header.
+        ImageError: The header shows that `decode` would fail.
     """
     return _open(data, max_pixels).size
 
 
 def upright_rgb(image: Image.Image) -> Picture:
-    """Return what `decode` would give for a file with this picture in it.
+    """Return what `decode` would return for a file with this picture.
 
     Raises:
-        ImageError: It is damaged, empty, too thin, or of a kind with no agreed meaning as RGB.
+        ImageError: The picture is damaged, empty, too thin, or of a kind without an agreed meaning as RGB.
     """
     _refuse_size(image)
     try:
@@ -95,11 +95,11 @@ def upright_rgb(image: Image.Image) -> Picture:
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError("zero bytes")
-    # Pillow's own limit is a global that warns from some thread; ours is checked below, on the header alone.
+    # Pillow's own limit is a global variable that warns in some thread. Ours is checked below, on the header alone.
     Image.MAX_IMAGE_PIXELS = None
     try:
         image = Image.open(io.BytesIO(data), formats=format_names())
-    except Exception as error:  # a hostile header may raise anything
+    except Exception as error:  # a hostile header may raise any error
         raise ImageError(f"not an image of a known format ({', '.join(format_names())})") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
@@ -115,8 +115,8 @@ def _refuse_size(image: Image.Image) -> None:
 
 
 def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
-    """Say what of the file is not in the picture, before it is decoded."""
-    if image.format in ("GIF", "TIFF"):  # looking for more frames would disturb the first
+    """Return what of the file will not be in the picture. Call it before decoding."""
+    if image.format in ("GIF", "TIFF"):  # looking for more frames changes the state of the opened image
         probe = Image.open(io.BytesIO(data), formats=format_names())
         try:
             probe.seek(1)
@@ -132,32 +132,32 @@ def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """Return how the pixels lie in the file, in Pillow's words; empty once they are loaded."""
+    """Return the layout of the pixels in the file, in Pillow's words; empty once they are loaded."""
     return " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _refuse_misread(image: Image.Image) -> None:
-    """Refuse what Pillow would decode to wrong pixels without a word."""
+    """Raise for images that Pillow would silently decode to wrong pixels."""
     tags = getattr(image, "tag_v2", None)
     if tags is not None and image.mode.startswith("I;16"):
         bits = tags[_BITS_PER_SAMPLE][0]
-        if bits != 16:  # Pillow gives them as 16-bit gray, but leaves them as small as they are
+        if bits != 16:  # Pillow returns them as 16-bit gray but does not scale them
             raise ImageError(f"{bits}-bit gray is not supported")
-        if tags.get(_PHOTOMETRIC) != _BLACK_IS_ZERO:  # Pillow inverts other depths, but not this one
+        if tags.get(_PHOTOMETRIC) != _BLACK_IS_ZERO:  # Pillow inverts other depths but not this one
             raise ImageError("16-bit gray whose tags do not say that zero is black")
     if tags is not None and tags.get(_PLANAR) == _IN_PLANES and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
-        raise ImageError("deep colour in planes is not supported")  # Pillow reads planes of 8 bits
+        raise ImageError("deep colour in planes is not supported")  # Pillow reads only planes of 8 bits
     # Pillow compares all 16 bits of the transparent colour with the 8 bits that it keeps of each pixel.
     if "transparency" in image.info and "RGB;16" in _raw_modes(image):
         raise ImageError("16-bit colour with one transparent colour is not supported")
 
 
 def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
-    """Load the pixels and turn them into what `decode` promises."""
+    """Load the pixels and return them as upright 8-bit RGB."""
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with a preview behind it
     _refuse_misread(image)
     gray_step = _GRAY_STEPS.get(_raw_modes(image), 1)
-    # Pillow turns a TIFF upright when it loads it, and forgets that; a PNG may say it behind its pixels.
+    # Pillow turns a TIFF upright on loading and forgets the orientation. A PNG may have it after its pixels.
     orientation = image.getexif().get(_EXIF_ORIENTATION) if image.format == "TIFF" else None
     image.load()
     orientation = orientation or image.getexif().get(_EXIF_ORIENTATION)
@@ -170,10 +170,10 @@ def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
         repairs.append("16-bit gray")
         values, hole = np.asarray(image), image.info.get("transparency")
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-        if hole is not None:  # of the 257 values that become one gray, one is transparent
+        if hole is not None:  # one of the 257 values that become the same gray is transparent
             image.putalpha(Image.fromarray(np.where(values == hole, 0, 255).astype(np.uint8)))
     elif gray_step > 1 and "transparency" in image.info:
-        image = image.copy()  # with notes of its own: whoever gave the picture keeps theirs
+        image = image.copy()  # a copy, so that the caller's picture keeps its own information
         image.info["transparency"] *= gray_step
     elif image.mode == "CMYK":
         repairs.append("CMYK")

@@ -1,4 +1,4 @@
-"""The reader: an image file to the pixels of its views, verified, with a bound on what is decoded at once."""
+"""The reader: from an image file to the verified pixels of its views, with a bound on what is decoded at once."""
 
 import hashlib
 import threading
@@ -26,7 +26,7 @@ class MemoryBudget:
     """Lets threads hold memory up to a sum. A request for more than the sum waits until it is alone.
 
     Args:
-        num_bytes: The sum.
+        num_bytes: Largest sum, in bytes.
     """
 
     def __init__(self, num_bytes: int) -> None:
@@ -48,14 +48,14 @@ class MemoryBudget:
 
 
 class Reader:
-    """Reads the images of one data set. Safe in threads.
+    """Reads the images of one data set. Thread-safe.
 
     Args:
-        folder: The data set's.
-        transform: Applied to every view.
-        views: How to look at each image.
-        budget: For what is decoded.
-        clock: Counts the seconds of reading and of decoding.
+        folder: Folder of the data set.
+        transform: Transform of every view.
+        views: Views of each image.
+        budget: Memory for decoding.
+        clock: Clock that counts the seconds of reading and decoding.
     """
 
     def __init__(
@@ -65,37 +65,37 @@ class Reader:
         self._budget, self._clock = budget, clock
 
     def missing(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
-        """Return the rows whose file is not there."""
+        """Return the rows whose file is missing."""
         return [row for row in rows if not (self._folder / row.path).is_file()]
 
     def check_present(self, rows: Sequence[IndexRow]) -> None:
-        """Refuse rows whose file is not there, before any work.
+        """Raise if the file of a row is missing, before any work.
 
         Raises:
-            DataError: Says how many, and the first.
+            DataError: Files are missing. The message says how many, and names the first.
         """
         missing = self.missing(rows)
         if missing:
             raise DataError(
-                f"{self._folder}: {len(missing)} of the {len(rows)} images that are needed are not there, the first "
-                f" {missing[0].path}, but data/index.csv lists them. Bring the images, or run: dvc repro"
+                f"{self._folder}: {len(missing)} of the {len(rows)} images that are needed are missing, the "
+                f"first {missing[0].path}, but data/index.csv lists them. Copy the images here, or run: dvc repro"
             )
 
     def pixels(self, row: IndexRow) -> NDArray[np.uint8]:
         """Return an image's views, uint8 (views, px, px, 3).
 
         Raises:
-            DataError: The file is missing, or its bytes are not the ones that were indexed.
+            DataError: The file is missing, or has changed since it was indexed.
         """
         with self.picture(row) as image:
             return self._views_of(image)
 
     @contextmanager
     def picture(self, row: IndexRow) -> Iterator[Image.Image]:
-        """Give an image, upright RGB. Others wait while it is held, if memory is short.
+        """Give an image as upright RGB. Other threads wait if memory is short.
 
         Raises:
-            DataError: As `pixels`.
+            DataError: The file is missing, or has changed since it was indexed.
         """
         path = self._folder / row.path
         with self._budget.hold(self._cost(row.width, row.height)):
@@ -122,20 +122,20 @@ class Reader:
                 yield image
 
     def views_of(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Return the views of an image file's bytes, uint8 (views, px, px, 3), and what was repaired.
+        """Return the views of an image file given as bytes, uint8 (views, px, px, 3), and what was repaired.
 
         Raises:
-            ImageError: The file gives no picture.
+            ImageError: The file cannot be decoded.
         """
         with self._budget.hold(self._cost(*measure(data, max_pixels))), self._clock("decode"):
             picture = decode(data, max_pixels)
             return self._views_of(picture.image), picture.repairs
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Return the views of a picture in memory, as `views_of` does.
+        """Return the views of a picture in memory, and what was repaired, as `views_of` does.
 
         Raises:
-            ImageError: It cannot be shown as RGB.
+            ImageError: The picture cannot be converted to RGB.
         """
         picture = upright_rgb(image)
         return self._views_of(picture.image), picture.repairs

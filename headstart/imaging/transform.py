@@ -12,7 +12,7 @@ from PIL import Image
 MAX_ENLARGEMENT = 8
 
 
-# Networks halve the picture about five times: a side that is no multiple of 32 wastes its border, less leaves nothing.
+# Networks halve the picture about five times. A side that is not a multiple of 32 wastes its border.
 PX_STEP = 32
 
 
@@ -33,7 +33,7 @@ _ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize, centre crop, scale to [0, 1] and normalise: what the weights were trained to see.
+    """Resize, centre crop, scale to [0, 1] and normalise: the input that the weights were trained on.
 
     The pixels are those of torchvision's presets, bit for bit, but for some thin or squashed pictures with Pillow from
     13 on: it shrinks the rows first where that is less work, here columns are always first, as before, so that no
@@ -41,12 +41,12 @@ class Transform:
     the first layer (`backbone.normalise`).
 
     Attributes:
-        resize_px: Length of the shorter side after resizing.
-        crop_px: Side of the centre square that the network gets; at most `resize_px`.
-        squash: Resize both sides to `resize_px`, not keeping the aspect ratio (some timm weights want it).
+        resize_px: Length of the shorter side after resizing, in pixels.
+        crop_px: Side of the centre square that the network gets, in pixels; at most `resize_px`.
+        squash: Whether both sides are resized to `resize_px`, without keeping the aspect ratio (for some timm weights).
         interpolation: Filter of the antialiased resize.
-        mean: Subtracted from each channel in [0, 1].
-        std: Divides each channel then.
+        mean: Mean of each channel in [0, 1], which is subtracted.
+        std: Standard deviation of each channel, which divides the result.
     """
 
     resize_px: int
@@ -61,7 +61,7 @@ class Transform:
         width, height = self.resized(*image.size)
         left, top = round((width - self.crop_px) / 2.0), round((height - self.crop_px) / 2.0)
         filter_ = _FILTERS[self.interpolation]
-        # Columns first, then rows. Cropping in between spares a third of the second pass and changes no bit.
+        # Columns first, then rows. Cropping in between saves a third of the second pass and changes no bit.
         columns = image.resize((width, image.height), filter_).crop((left, 0, left + self.crop_px, image.height))
         square = columns.resize((self.crop_px, height), filter_).crop((0, top, self.crop_px, top + self.crop_px))
         return np.asarray(square)
@@ -87,15 +87,16 @@ class Transform:
         return (self.resize_px, resized_long) if width <= height else (resized_long, self.resize_px)
 
     def at(self, crop_px: int) -> "Transform":
-        """Return this transform for another input side, showing the same part of the picture."""
+        """Return this transform for another input side. It shows the same part of the picture."""
         return replace(self, crop_px=crop_px, resize_px=round(crop_px * self.resize_px / self.crop_px))
 
 
 def choose_px(native_px: int, min_px: int, median_short_side_px: float) -> int:
     """Return the input side for `transform.px: auto`.
 
-    The weights' own, but the median image is enlarged at most `MAX_ENLARGEMENT`-fold: beyond that the network only
-    sees blur, at a higher cost. Measured on 8-pixel digits, best layer: accuracy 0.982 at 64 px, 0.971 at 128 px.
+    It is the side of the weights, but the median image is enlarged at most `MAX_ENLARGEMENT`-fold: beyond that the
+    network only sees blur, at a higher cost. Measured on 8-pixel digits, best layer: accuracy 0.982 at 64 px, 0.971 at
+    128 px.
 
     Args:
         native_px: The side that the weights were trained or evaluated at.
@@ -108,11 +109,11 @@ def choose_px(native_px: int, min_px: int, median_short_side_px: float) -> int:
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a picture.
+    """A fixed way to look at a picture.
 
     Attributes:
-        box: Left, top, right and bottom of a crop, as fractions of the picture; None for the transform's own centre.
-        mirror: Whether left and right are exchanged.
+        box: Left, top, right and bottom of a crop, as fractions of the picture; None for the centre crop.
+        mirror: Whether the picture is mirrored left to right.
     """
 
     box: tuple[float, float, float, float] | None
@@ -136,11 +137,11 @@ def view_of(spec: Mapping[str, Any]) -> View:
 def make_views(num_views: int, seed: int) -> tuple[View, ...]:
     """Return the centre, its mirror image, then crops drawn once by the seed, every second one mirrored.
 
-    More views begin with the same ones: the first two of 5 are those of 2.
+    The first views are always the same: the first two of 5 are those of 2.
 
     Args:
-        num_views: At least 1.
-        seed: Of the crops.
+        num_views: Number of views, at least 1.
+        seed: Seed of the crops.
     """
     random = np.random.default_rng(seed)
     views = [View(None, mirror=False), View(None, mirror=True)][:num_views]

@@ -553,7 +553,7 @@ def test_missing_images_are_reported_before_the_network_is_built(tune: Tune, pro
     """On a machine that has the features but not the photos, the error says at once how many are missing."""
     (project / "photos" / "red" / "3.png").unlink()
 
-    with pytest.raises(DataError, match="1 of the 24 images that are needed are not there"):
+    with pytest.raises(DataError, match="1 of the 24 images that are needed are missing"):
         tune()
 
 

@@ -627,7 +627,7 @@ def test_a_result_that_this_machine_would_not_give_seeds_nothing(
     if kind == "no photos":
         rows, params = index_of(photos), extract_params(photos, tiny_backbone)
         photos.rename(tmp_path / "away")
-        with pytest.raises(DataError, match="12 of the 12 images that are needed are not there"):
+        with pytest.raises(DataError, match="12 of the 12 images that are needed are missing"):
             extract(rows, params, tmp_path / "f.h5", tmp_path / "store")
         assert "is not used: none of its images is here to compare with" in capsys.readouterr().out
         return
