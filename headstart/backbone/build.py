@@ -34,9 +34,9 @@ class Backbone:
     """A frozen network that turns pictures into embeddings.
 
     Attributes:
-        facts: What is to know about it without its tensors.
-        network: In eval mode, no parameter wants a gradient; float32 (B, 3, px, px) to float32 (B, dim), the vector
-            that the classifier would have read.
+        facts: What is known about it without its tensors.
+        network: Network in eval mode without gradients. It turns float32 (B, 3, px, px) into float32 (B, dim), the
+            input of its former classifier.
     """
 
     facts: BackboneFacts
@@ -44,11 +44,11 @@ class Backbone:
 
 
 def build_backbone(params: BackboneParams) -> Backbone:
-    """Find the weights, build the network around them, take its classifier off and freeze it. On the CPU.
+    """Find the weights, build the network, remove its classifier and freeze it. On the CPU.
 
     Raises:
-        BackboneError: Unknown name, or weights that do not fit.
-        DownloadError: Weights that cannot be fetched.
+        BackboneError: The name is unknown, or the weights do not fit.
+        DownloadError: The weights cannot be fetched.
     """
     if params.name == PACKAGED:
         backbone = _build_packaged(params)
@@ -63,15 +63,15 @@ def build_backbone(params: BackboneParams) -> Backbone:
 def build_embedding_network(
     params: BackboneParams, px: int | str, median_short_side_px: float
 ) -> tuple[BackboneFacts, EmbeddingNetwork]:
-    """Build a backbone and read its layers, on the CPU.
+    """Build a backbone that returns the embeddings of its layers, on the CPU.
 
     Args:
-        params: The backbone.
-        px: As in `transform.px`.
-        median_short_side_px: Median over the images of the shorter side.
+        params: The section `backbone`.
+        px: Side as in `transform.px`.
+        median_short_side_px: Median of the shorter sides of all images.
 
     Raises:
-        BackboneError, DownloadError: It cannot be built as asked.
+        BackboneError, DownloadError: The backbone cannot be built.
     """
     backbone = build_backbone(params)
     transform = backbone.facts.transform_for(px, median_short_side_px)
@@ -79,17 +79,17 @@ def build_embedding_network(
 
 
 def build_bare(name: str, px: int) -> nn.Module:
-    """Build a backbone's layers, without its classifier and with random weights, for those of a bundle.
+    """Build a backbone without its classifier and with random weights, to be replaced by those of a bundle.
 
     Args:
-        name: As in params.yaml.
-        px: Side of its pictures.
+        name: Name as in params.yaml.
+        px: Side of its pictures, in pixels.
 
     Returns:
-        As `Backbone.network`, on the CPU.
+        A network as `Backbone.network`, on the CPU.
 
     Raises:
-        BackboneError: Unknown name.
+        BackboneError: The name is unknown.
     """
     if name == PACKAGED or name.startswith(TIMM_PREFIX):
         import timm
@@ -114,7 +114,7 @@ def _build_packaged(params: BackboneParams) -> Backbone:
 
     network: Any = timm.create_model(f"tf_{PACKAGED}", pretrained=False)
     own, theirs = network.state_dict(), weights.read()
-    # The same tensors in the same order under other names; the file is pinned by digest, this only guards timm's side.
+    # The same tensors in the same order under other names. The file is pinned by digest; this checks timm's side.
     if [name.rsplit(".")[-1] for name in own] != [name.rsplit(".")[-1] for name in theirs]:
         raise BackboneError(
             f"timm {timm.__version__}: tf_{PACKAGED} no longer has the packaged weights' order of tensors"
@@ -144,7 +144,7 @@ def _build_timm(params: BackboneParams) -> Backbone:
             "Other published weights are part of timm's names, such as timm/resnet50.a1_in1k"
         )
     try:
-        # timm's own loader, given the tensors: it drops the classifier and translates old layouts.
+        # timm's own loader, with our tensors: it drops the classifier and translates old layouts.
         network: Any = timm.create_model(
             architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay={"state_dict": weights.read()}
         )
@@ -180,7 +180,7 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
     _check_torchvision_name(params.name)
     published = torchvision.models.get_model_weights(params.name)
     if params.weights_is_file or params.weights == "auto":
-        member = published.DEFAULT  # a file brings no transform of its own
+        member = published.DEFAULT  # a file has no transform of its own
     elif params.weights in published.__members__:
         member = published[params.weights]
     else:
@@ -195,7 +195,7 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
         raise BackboneError(f"{params.name}: {member} wants {preset.crop_size[0]} px but needs {min_px} px")
     network, removed = _torchvision_network(params.name, min_px)
     tensors = {
-        # torchvision's DenseNet files are older than its code, and it renames the same way.
+        # torchvision's DenseNet files are older than its code; torchvision renames them like this too.
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): tensor
         for name, tensor in weights.read().items()
         if not name.startswith((removed, "AuxLogits.", "aux1.", "aux2."))
@@ -214,11 +214,11 @@ def _build_torchvision(params: BackboneParams) -> Backbone:
 
 
 def _torchvision_network(name: str, px: int) -> tuple[nn.Module, str]:
-    """Return a network without its classifier, with random weights, and how the names of what was taken off begin."""
+    """Return a network without its classifier, with random weights, and the prefix of the removed tensors' names."""
     import torchvision
 
     _check_torchvision_name(name)
-    # Flags that are not in the state dict but were set when the published weights were trained (pytorch/vision#1709).
+    # The published weights were trained with these flags, which are not in the state dict (pytorch/vision#1709).
     flags: dict[str, Any] = {}
     if name in ("inception_v3", "googlenet"):
         flags = {"transform_input": True, "aux_logits": False, "init_weights": False}
@@ -237,11 +237,11 @@ def _check_torchvision_name(name: str) -> None:
 
 
 def _remove_classifier(network: nn.Module) -> str:
-    """Take off the last layer that has weights, so that the network returns that layer's input; return its name."""
+    """Remove the last layer with weights, so that the network returns its input. Return the prefix of its tensors."""
     name, layer = [item for item in network.named_modules() if isinstance(item[1], nn.Linear | nn.Conv2d)][-1]
     if isinstance(layer, nn.Linear):
         network.set_submodule(name, nn.Identity())
-    else:  # SqueezeNet classifies every place of the map and averages then: average the map itself
+    else:  # SqueezeNet classifies every place of the map, then averages: average the map instead
         network.set_submodule(name.rsplit(".", 1)[0], nn.AdaptiveAvgPool2d(1))
     return f"{name}."
 

@@ -1,4 +1,4 @@
-"""Specs: all that an embedding depends on besides the image's bytes. No torch: known without building the network."""
+"""The spec: all that an embedding depends on besides the bytes of the image. It needs no torch and no network."""
 
 import json
 import math
@@ -16,14 +16,14 @@ from headstart.imaging.transform import Transform, View, choose_px
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What is to know about a backbone without its tensors.
+    """What is known about a backbone without its tensors.
 
     Attributes:
-        name: As in params.yaml.
-        weights_sha256: Of the file that the parameters came from.
-        transform: What these weights want to see, at the side that they were trained or evaluated at.
-        min_px: Smallest side that the network takes.
-        fixed_px: Whether it takes no other side than the transform's.
+        name: Name as in params.yaml.
+        weights_sha256: Digest of the file that the parameters came from.
+        transform: Transform that these weights expect, at the side that they were trained or evaluated at.
+        min_px: Smallest side that the network takes, in pixels.
+        fixed_px: Whether the network takes only the side of the transform.
     """
 
     name: str
@@ -33,14 +33,14 @@ class BackboneFacts:
     fixed_px: bool
 
     def transform_for(self, px: int | str, median_short_side_px: float) -> Transform:
-        """Return the transform at the side that `transform.px` asks for.
+        """Return the transform at the side given by `transform.px`.
 
         Args:
-            px: A number, or `auto` (see `choose_px`).
-            median_short_side_px: Median over the images of the shorter side.
+            px: Side in pixels, or `auto` (see `choose_px`).
+            median_short_side_px: Median of the shorter sides of all images.
 
         Raises:
-            BackboneError: The network does not take this side.
+            BackboneError: The network does not take pictures of this side.
         """
         native_px = self.transform.crop_px
         if px == "auto":
@@ -59,7 +59,7 @@ class BackboneFacts:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "BackboneFacts":
-        """Return the facts that `to_json` wrote down."""
+        """Return the facts from what `to_json` returned."""
         return cls(**{**content, "transform": transform_of(content)})
 
 
@@ -72,14 +72,14 @@ def make_spec(
     views: Sequence[View],
     precision: str,
 ) -> dict[str, Any]:
-    """Return the spec, ready for JSON. Device, engine, batch and workers are not in it.
+    """Return the spec, ready for JSON. Device, engine, batch and workers are not part of it.
 
     Args:
-        facts: The backbone.
-        transform: Resolved.
-        layers: Resolved, in the network's order.
-        pooling: How maps and tokens become one vector.
-        views: How each image is looked at.
+        facts: Facts of the backbone.
+        transform: The resolved transform.
+        layers: The resolved layers, in the order of the network.
+        pooling: Name of the pooling of maps and tokens.
+        views: Views of each image.
         precision: `float32` or `float16`.
     """
     return {
@@ -95,7 +95,7 @@ def make_spec(
 
 
 def find_problem(spec: Mapping[str, Any]) -> str:
-    """Return what is wrong with a spec from a file that somebody may have edited; empty if nothing is."""
+    """Return what is wrong with a spec from a file, which may have been edited. Empty if nothing is wrong."""
     try:
         transform = _Spec.model_validate_json(json.dumps(spec)).transform
     except ValidationError as error:
@@ -121,7 +121,7 @@ class _Spec(BaseModel):
 
 
 def transform_of(spec: Mapping[str, Any]) -> Transform:
-    """Return the transform that a spec writes down."""
+    """Return the transform of a spec."""
     content = spec["transform"]
     return Transform(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
 

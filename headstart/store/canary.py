@@ -1,8 +1,8 @@
-"""The canary: stored embeddings are only reused while this machine still gives the same ones, within a tolerance.
+"""The canary: stored embeddings are reused only while this machine gives the same embeddings, within a tolerance.
 
-The spec's fingerprint covers what we know to matter. A library, a decoder, a weights file or our own code may change
-behind it; then the pictures kept here, of every format and kind that we decode, or a sample of the rows to be reused,
-come out differently. A change that shows in neither (a decoder's quirk with one odd file, say) is not noticed.
+The fingerprint of the spec covers what is known to matter. A library, a decoder, a weights file or our own code may
+still change. Then the embeddings of the pictures kept here (of every format and kind that is decoded), or of a sample
+of the stored rows, differ. A change that shows in neither, such as a decoder's quirk with one odd file, is not noticed.
 """
 
 import hashlib
@@ -31,19 +31,19 @@ Embed = Callable[[Sequence[bytes]], dict[str, Rows]]
 
 
 def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> dict[str, str]:
-    """Embed the kept pictures again and compare; in a new folder, make and keep them.
+    """Embed the kept pictures again and compare. In a new folder, make the pictures first.
 
     Args:
-        folders: Of each layer's store.
-        embed: Files' bytes to (N, views, dim) for each layer, by the code and libraries of this run.
-        precision: Of the spec.
+        folders: Folder of the store of each layer.
+        embed: Turns image files, given as bytes, into embeddings (N, views, dim) for each layer, in this run.
+        precision: Precision of the spec.
 
     Returns:
-        For each layer the canary's sha256, which every shard made under it carries.
+        The sha256 of the canary of each layer. Every shard made under it carries it.
 
     Raises:
-        StoreError: A canary is damaged, or its pictures come out differently; says which packages changed and the two
-            ways out.
+        StoreError: A canary is damaged, or the embeddings differ. The message says which packages changed, and what to
+            do.
         FeatureFileError: An embedding is not finite.
     """
     embedded: dict[tuple[bytes, ...], dict[str, Rows]] = {}
@@ -69,20 +69,20 @@ def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> d
 
 
 def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> None:
-    """Refuse the stored rows if two sets of embeddings of the same pictures are not the same within the tolerance.
+    """Raise if two sets of embeddings of the same pictures differ by more than the tolerance.
 
     Args:
         path: The canary of the store that `kept` comes from.
-        what: Which pictures, for the message.
-        kept: (N, views, dim).
-        now: Likewise, by this run.
-        precision: Of the spec.
+        what: Name of the pictures, for the message.
+        kept: Stored embeddings (N, views, dim).
+        now: Embeddings by this run, of the same shape.
+        precision: Precision of the spec.
 
     Raises:
         StoreError: They differ.
     """
     difference = relative_difference(kept, now)
-    if not difference <= TOLERANCES[precision]:  # also when it is no number
+    if not difference <= TOLERANCES[precision]:  # also if it is not a number
         _, then = _load(path)
         changed = [f"{name} {then[name]} -> {version(name)}" for name in then if then[name] != version(name)]
         raise StoreError(
@@ -94,7 +94,7 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a canary is as it was written."""
+    """Return whether a canary file is undamaged."""
     try:
         _load(path)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
@@ -135,7 +135,7 @@ def _sha256(tensors: dict[str, NDArray[Any]]) -> str:
 
 
 def _make_pictures() -> list[bytes]:
-    """Small files that take every branch of `images.decode` and every format of `formats.FORMATS`."""
+    """Return small files that take every branch of `images.decode` and every format of `formats.FORMATS`."""
     random = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6

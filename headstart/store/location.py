@@ -1,4 +1,4 @@
-"""Where the store lies, and who may change it when."""
+"""The location of the store, and the lock that protects it."""
 
 import fcntl
 import os
@@ -23,34 +23,34 @@ def store_root(runtime: RuntimeParams) -> Path:
 
 @contextmanager
 def in_use(root: Path) -> Iterator[None]:
-    """Keep others from deleting rows while this run reads and adds some. Any number of runs may, at once.
+    """Keep others from deleting rows while this run reads and adds rows. Any number of runs may do that at once.
 
-    A lock of the file system: it ends with its process, however that ends. Between machines it holds where the shared
-    disk passes locks on (NFS 4, SMB). A store that cannot be written to needs none.
+    It is a lock of the file system, which ends with its process. Between machines it works if the shared disk passes
+    locks on (NFS 4, SMB). A read-only store needs no lock.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / _LOCK_NAME
     with suppress(OSError):
         path.touch()
-    if not path.is_file():  # and nobody can make one: nobody can delete either
+    if not path.is_file():  # nobody can write here, so nobody can delete rows
         yield
         return
-    file = path.open()  # to read: another user's lock may be held too
+    file = path.open()  # for reading, so that the lock file of another user works too
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"extract: waits for {root}, which is being tidied up", flush=True)
+            print(f"extract: waiting for {root}, which another process is cleaning up", flush=True)
             fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Have the store for oneself.
+    """Lock the store for this process alone.
 
     Raises:
-        StoreError: There is none, or a run is using it.
+        StoreError: There is no store, or a run is using it.
     """
     if not root.is_dir():
         raise StoreError(f"{root}: there is no store (runtime.store, HEADSTART_STORE)")

@@ -1,15 +1,15 @@
-"""Shards: the embeddings of one layer by one spec, by image digest, in immutable files.
+"""Shards: the embeddings of one layer and one spec, by image digest, in immutable files.
 
-They lie outside every DVC output, because DVC deletes outputs before a run. Deleting them costs time; the embeddings
-made anew are the same, within the canary's tolerance if something changed meanwhile.
+They are outside every DVC output, because DVC deletes outputs before a run. Deleting them costs only time: the images
+are embedded again, with the same result (within the canary's tolerance if something changed meanwhile).
 
     <store>/<fingerprint>/<sha256 of the file>.safetensors    a shard: digest (n, 32), embedding (n, views, dim), canary
     <store>/<fingerprint>/spec.json                           the spec, with this layer alone; touched when used
     <store>/<fingerprint>/canary.safetensors                  see `headstart.store.canary`
 
-A shard is written under a temporary name, synced and renamed, and never changed after: a killed run loses at most the
-shard that it was filling. Its name is its digest, so a damaged one is noticed. Any number of processes may write at
-once. Each layer has a folder of its own, so that another choice of layers re-embeds only what is missing.
+A shard is written under a temporary name, synced, renamed, and never changed. A killed run loses at most the shard that
+it was filling. Its name is its digest, so damage is noticed. Any number of processes may write at once. Each layer has
+its own folder, so that another choice of layers embeds only what is missing.
 """
 
 import hashlib
@@ -28,8 +28,7 @@ from headstart.artifacts.features import DIGEST_DTYPE, Rows, check_finite
 from headstart.base.errors import StoreError
 from headstart.base.files import write_bytes, write_json
 
-# A shard is what a kill can lose and a block what assembly holds in memory: small enough for both, large enough to be
-# few.
+# A kill loses a shard, and assembly holds a block in memory: both are small enough for that and large enough to be few.
 SHARD_BYTES = 2**23
 SHARD_SECONDS = 60
 BLOCK_BYTES = 2**25
@@ -39,24 +38,24 @@ SHARD_PATTERN = "[0-9a-f]" * 64 + ".safetensors"
 
 
 class Store:
-    """The rows of one layer.
+    """The stored rows of one layer.
 
     Args:
-        folder: Of this layer and spec alone.
-        spec: The spec with this layer alone.
-        canary: sha256 of the canary that this run agrees with; shards made under another one are not used.
-        wanted: (N,) S64 digests of this run's images, ascending; the store's other rows take no memory.
+        folder: Folder of this layer and spec.
+        spec: The spec with this layer only.
+        canary: sha256 of the canary that this run agrees with. Shards made under another canary are not used.
+        wanted: (N,) S64 digests of the images of this run, ascending. Other rows of the store take no memory.
     """
 
     def __init__(self, folder: Path, spec: Mapping[str, Any], canary: str, wanted: NDArray[np.bytes_]) -> None:
         self._folder, self._layer, self._wanted = folder, spec["layers"][0], wanted
         self._canary = np.frombuffer(bytes.fromhex(canary), dtype=np.uint8)
         self._paths: list[Path] = []
-        self._shard = np.full(len(wanted), -1, dtype=np.int32)  # which of the paths has a wanted row, and where in it
+        self._shard = np.full(len(wanted), -1, dtype=np.int32)  # the path that has a wanted row, and the row in it
         self._row = np.zeros(len(wanted), dtype=np.int32)
         self._pending: dict[str, Rows] = {}
         self._last_flush = time.monotonic()
-        with suppress(OSError):  # a store that is only read may be used all the same
+        with suppress(OSError):  # a read-only store may be used too
             if not (folder / SPEC_NAME).exists():
                 write_json(folder / SPEC_NAME, dict(spec))
             (folder / SPEC_NAME).touch()
@@ -67,14 +66,14 @@ class Store:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Which of the wanted rows are not on disk, bool (N,)."""
+        """Whether each wanted row is missing on disk, bool (N,)."""
         return self._shard < 0
 
     def add(self, digests: Sequence[str], rows: Rows) -> None:
-        """Take new rows; they are on disk once a shard is full, or after `flush`.
+        """Add rows. They are on disk when a shard is full, or after `flush`.
 
         Args:
-            digests: (B,) the images.
+            digests: (B,) digests of the images.
             rows: (B, views, dim).
 
         Raises:
@@ -87,7 +86,7 @@ class Store:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows taken since the last shard as a new one."""
+        """Write the rows added since the last shard as a new shard."""
         self._last_flush = time.monotonic()
         if self._pending:
             digests = sorted(self._pending)
@@ -100,7 +99,7 @@ class Store:
         """Return wanted rows that are on disk, (len(positions), views, dim).
 
         Raises:
-            StoreError: A shard has been removed since the store was opened.
+            StoreError: A shard was removed after the store was opened.
         """
         shards = self._shard[positions]
         rows: Rows | None = None
@@ -120,7 +119,7 @@ class Store:
         return rows
 
     def blocks(self) -> Iterator[Rows]:
-        """Give all wanted rows in order, a block at a time, so that memory holds one block and parts of shards."""
+        """Give all wanted rows in order, a block at a time. Memory holds one block and parts of shards."""
         row_bytes = self.read(np.zeros(1, dtype=np.intp)).nbytes
         step = max(1, BLOCK_BYTES // row_bytes)
         for start in range(0, len(self._wanted), step):
@@ -131,7 +130,7 @@ class Store:
         places = np.searchsorted(self._wanted, digests)
         found = places < len(self._wanted)
         found[found] = self._wanted[places[found]] == digests[found]
-        found[found] = self._shard[places[found]] < 0  # of equal rows the first stays
+        found[found] = self._shard[places[found]] < 0  # of equal rows the first is used
         self._shard[places[found]] = len(self._paths)
         self._row[places[found]] = np.flatnonzero(found)
         self._paths.append(path)
@@ -141,13 +140,13 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
     """Write a shard and return its path.
 
     Args:
-        folder: Of the layer.
-        packed: (n, 32) digests, ascending.
+        folder: Folder of the layer.
+        packed: (n, 32) digests as bytes, ascending.
         rows: (n, views, dim).
-        canary: (32,) sha256 of the canary that they were made under.
+        canary: (32,) sha256 of the canary under which they were made.
 
     Raises:
-        StoreError: The disk is full, or only reads.
+        StoreError: The disk is full or read-only.
     """
     data = save({"digest": packed, "embedding": rows, "canary": canary})
     path = folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
@@ -162,7 +161,7 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
 
 
 def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return a shard's tensors; None for one that is damaged, and set aside now or by another process."""
+    """Return the tensors of a shard. A damaged shard is set aside, and the result is None."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == path.stem:
@@ -170,7 +169,7 @@ def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
         aside = path.rename(path.with_suffix(".damaged"))
     except FileNotFoundError:
         return None
-    except OSError as error:  # a disk that only reads
+    except OSError as error:  # a read-only disk
         print(f"extract: WARNING: {path} is damaged and cannot be set aside ({error.strerror})")
         return None
     print(f"extract: WARNING: a damaged shard is set aside and its images embedded anew: {aside}")
@@ -178,10 +177,10 @@ def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def unpack(packed: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Return packed digests (n, 32) as hex digits, (n,) S64."""
+    """Return digests given as bytes (n, 32) as hex digits, (n,) S64."""
     return np.frombuffer(packed.tobytes().hex().encode(), dtype=DIGEST_DTYPE)
 
 
 def layer_spec(spec: Mapping[str, Any], layer: str) -> dict[str, Any]:
-    """Return a spec with one of its layers alone, the key of that layer's store."""
+    """Return a spec with only one of its layers: the key of that layer's store."""
     return {**spec, "layers": [layer]}

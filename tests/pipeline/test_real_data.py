@@ -43,7 +43,7 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     assert set(stages_run(output)[3:]) == {
         *("head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "projection", "report")
     }
-    assert "reported on `val` (there is no test): 244 train, 153 test" in output
+    assert "the test set is `val` (there is no test): 244 train, 153 test" in output
     assert "train/ants/imageNotFound.gif" in output
     assert numbers(project, "metrics/head")["num_images"] == 153
     assert numbers(project, "metrics/head")["accuracy"] >= 0.93
