@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.base.errors import DataError
-from headstart.imaging.clock import Clock
+from headstart.imaging.clock import Clock, peak_memory_bytes
 from headstart.imaging.decode import ImageError, decode, measure, upright_rgb
 from headstart.imaging.transform import Transform, View
 from headstart.tables.index import IndexRow
@@ -45,6 +45,19 @@ class MemoryBudget:
             with self._changed:
                 self._held -= num_bytes
                 self._changed.notify_all()
+
+
+def memory_for_decoding(num_bytes: int, device: str) -> MemoryBudget:
+    """Return the part of `runtime.memory` that is left for decoding.
+
+    On a CPU the libraries count. On a GPU they do not: CUDA's take more than the default of 1 GiB, and images would then
+    be decoded one at a time.
+
+    Args:
+        num_bytes: `runtime.memory`.
+        device: Device of the run, such as `cpu` or `cuda:0`.
+    """
+    return MemoryBudget(num_bytes - peak_memory_bytes() if device == "cpu" else num_bytes)
 
 
 class Reader:

@@ -14,8 +14,8 @@ from headstart.backbone.spec import transform_of
 from headstart.base.errors import DataError, FeatureFileError, StoreError
 from headstart.base.machine import Rank
 from headstart.base.progress import Progress
-from headstart.imaging.clock import Clock, peak_memory_bytes
-from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.clock import Clock
+from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import view_of
 from headstart.store.canary import NAME, check_canary, compare
 from headstart.store.shards import Store, layer_spec
@@ -65,7 +65,7 @@ class Extractor:
             Path(params.data.path),
             transform_of(spec),
             [view_of(view) for view in spec["views"]],
-            MemoryBudget(params.runtime.memory - peak_memory_bytes()),
+            memory_for_decoding(params.runtime.memory, self.embedder.device),
             self.clock,
         )
         self._digests: NDArray[np.bytes_] = np.array([row.digest for row in self.rows], dtype=DIGEST_DTYPE)

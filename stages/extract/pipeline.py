@@ -1,8 +1,10 @@
 """The pipeline: threads read, decode and embed the images of the index; embeddings come back in order."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.artifacts.features import Rows
 from headstart.base.threads import in_order
@@ -18,19 +20,25 @@ def embed_rows(
 ) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
     """Give the embeddings of all rows in order, a few rows at a time: (n, views, dim) for each layer.
 
-    Each thread takes a few images all the way from the file to the embeddings. So reading, decoding and forward passes
-    overlap, every core has work until the end, and memory holds at most as many pictures as there are threads.
+    Where several calls of the engine may run at once, each thread takes a few images all the way from the file to the
+    embeddings, so that every core has work until the end. Elsewhere, on a GPU, the threads read and decode image by
+    image, and one more thread runs the engine: a batch is ready soon, and the next one is decoded meanwhile.
 
     Raises:
         DataError: A file is missing or differs from the index. All rows before it are given first.
     """
     step = max(1, engine.batch // num_views)
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    if engine.num_parallel > 1:
+        return in_order(lambda part: _embed(part, map(reader.pixels, part), engine, num_views), parts, num_workers)
+    decoded = in_order(reader.pixels, rows, num_workers, num_ahead=step)
+    return in_order(lambda part: _embed(part, islice(decoded, len(part)), engine, num_views), parts, num_threads=1)
 
-    def embed(part: Sequence[IndexRow]) -> tuple[Sequence[IndexRow], Embeddings]:
-        pixels = np.concatenate([reader.pixels(row) for row in part])
-        return part, split_views(engine.embed(pixels), num_views)
 
-    return in_order(embed, (rows[start : start + step] for start in range(0, len(rows), step)), num_workers)
+def _embed(
+    rows: Sequence[IndexRow], pixels: Iterable[NDArray[np.uint8]], engine: Engine, num_views: int
+) -> tuple[Sequence[IndexRow], Embeddings]:
+    return rows, split_views(engine.embed(np.concatenate(list(pixels))), num_views)
 
 
 def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:

@@ -17,9 +17,9 @@ from headstart.backbone.layers import blocks_of
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import FeatureFileError, TrainingError
 from headstart.base.machine import Rank, choose_device, make_repeatable, num_processes, run_processes, this_rank
-from headstart.imaging.clock import Clock, peak_memory_bytes
+from headstart.imaging.clock import Clock
 from headstart.imaging.decode import DECODE_POLICY
-from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import view_of
 from headstart.linear.targets import Targets, make_targets
 from headstart.tables.classes import class_numbers
@@ -194,7 +194,7 @@ class FinetuneRun:
             Path(self._params.data.path),
             self._transform,
             [view_of(view) for view in self._spec["views"]],
-            MemoryBudget(runtime.memory - peak_memory_bytes()),
+            memory_for_decoding(runtime.memory, self._device.type),
             Clock(),
         )
         reader.check_present([image.row for image in [*subsets.training, *subsets.validation, *subsets.test]])

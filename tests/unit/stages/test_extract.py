@@ -231,11 +231,10 @@ class MeanEngine:
     """An engine whose embedding is the mean colour of the picture."""
 
     name = "mean"
-    num_parallel = 1
     dims = {"last": 3}  # noqa: RUF012
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    def __init__(self, batch: int, num_parallel: int = 1) -> None:
+        self.batch, self.num_parallel = batch, num_parallel
 
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return (B, 3)."""
@@ -243,16 +242,16 @@ class MeanEngine:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 10**6), st.booleans())
+@given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 10**6), st.booleans(), st.sampled_from([1, 4]))
 @pytest.mark.slow
 def test_the_pipeline_keeps_order_and_loses_nothing(
-    photos: Path, batch: int, num_workers: int, memory: int, mirrored: bool
+    photos: Path, batch: int, num_workers: int, memory: int, mirrored: bool, num_parallel: int
 ) -> None:
-    """For any batch, threads, memory and views, the rows come in order, each once, with their own embeddings."""
+    """For any batch, threads, memory, views and engine, rows come in order, each once, with their own embeddings."""
     rows = index_of(photos)
     views = [CENTER, View(None, mirror=True)] if mirrored else [CENTER]
     reader = Reader(photos, SMALL, views, MemoryBudget(memory), Clock())
-    parts = list(embed_rows(rows, reader, MeanEngine(batch), len(views), num_workers))
+    parts = list(embed_rows(rows, reader, MeanEngine(batch, num_parallel), len(views), num_workers))
     found = np.concatenate([embeddings["last"] for _, embeddings in parts])
 
     assert [row for part, _ in parts for row in part] == rows
@@ -260,6 +259,20 @@ def test_the_pipeline_keeps_order_and_loses_nothing(
     for row, means in zip(rows, found, strict=True):
         pixels = SMALL.pixels(decode((photos / row.path).read_bytes(), 10**7).image)
         assert np.allclose(means, pixels.mean((0, 1)))
+
+
+@pytest.mark.parametrize("num_parallel", [1, 4])
+def test_rows_before_a_changed_file_are_given_first(photos: Path, num_parallel: int) -> None:
+    """A file that has changed ends the pipeline with an error, after the embeddings of all batches before it."""
+    rows = index_of(photos)
+    rows[7] = replace(rows[7], digest="0" * 64)
+    reader = Reader(photos, SMALL, [CENTER], MemoryBudget(2**30), Clock())
+    embedded = embed_rows(rows, reader, MeanEngine(3, num_parallel), 1, num_workers=2)
+    given = []
+    with pytest.raises(DataError, match=rf"{rows[7].path}: has changed"):
+        for part, _ in embedded:
+            given.extend(part)
+    assert given == rows[:6]
 
 
 def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
