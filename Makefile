@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-extract bench-finetune bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -111,6 +111,12 @@ bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second g
 
 bench-serve: env  ## the server over loopback against the model itself: requests/s, latency, memory over 10,000 requests
 	python -W ignore -m benchmarks.serve
+
+bench-gpu: env  ## check and measure everything that runs on a GPU; at most nine minutes
+	python -m benchmarks.gpu
+
+test-gpu: env  ## the checks of bench-gpu alone
+	python -m benchmarks.gpu --checks-only
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
