@@ -1,10 +1,12 @@
 """Outputs: predictions as a table for people, or as CSV, JSON lines or Parquet."""
 
+import importlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,23 @@ from headstart.base.files import atomic_path
 from headstart.predict.inputs import InputImage
 from headstart.predict.prediction import UNKNOWN, Prediction, utf8_text
 
-FORMATS = ("table", "csv", "jsonl", "parquet")
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of the output.
+
+    Attributes:
+        lines: Gives records as lines of text, one by one; takes the records and the number of most probable classes.
+            None for a format that is no text.
+        write: Writes a format that is no text to a file; takes the path and the same. None for text.
+        package: Package that the format needs beyond the library's own.
+    """
+
+    lines: Callable[[Iterable[Record], int], Iterator[str]] | None = None
+    write: Callable[[Path, Sequence[Record], int], None] | None = None
+    package: str | None = None
 
 
 def make_record(prediction: Prediction, num_top: int) -> Record:
@@ -40,25 +57,20 @@ def format_lines(records: Iterable[Record], format_name: str, num_top: int) -> I
 
     Args:
         records: Rows from `make_record`.
-        format_name: `table`, `csv` or `jsonl`.
+        format_name: A text format of `FORMATS`.
         num_top: As for `make_record`.
     """
-    if format_name == "jsonl":
-        yield from (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    elif format_name == "csv":
-        header = ["path", "status", "reason", *_columns(num_top)]
-        yield f"{csv_line(header)}\n"
-        yield from (f"{csv_line(record[column] for column in header)}\n" for record in records)
-    else:
-        for record in records:
-            yield _table_line(record, num_top)
+    lines = FORMATS[format_name].lines
+    assert lines is not None, "the command line refuses to print a format that is no text"
+    return lines(records, num_top)
 
 
 def write_records(path: Path, records: Sequence[Record], format_name: str, num_top: int) -> None:
     """Write records to a file in one of `FORMATS`, whole or not at all."""
+    chosen = FORMATS[format_name]
     with atomic_path(path) as temporary:
-        if format_name == "parquet":
-            _write_parquet(temporary, records, num_top)
+        if chosen.write is not None:
+            chosen.write(temporary, records, num_top)
         else:
             with temporary.open("w", encoding="utf-8", newline="") as file:
                 file.writelines(format_lines(records, format_name, num_top))
@@ -96,8 +108,9 @@ def check_format(format_name: str) -> None:
     Raises:
         ModuleNotFoundError: The package is not installed.
     """
-    if format_name == "parquet":
-        import pyarrow as pa  # noqa: F401
+    package = FORMATS[format_name].package
+    if package is not None:
+        importlib.import_module(package)
 
 
 def _ranked(num_top: int) -> list[tuple[str, str]]:
@@ -107,6 +120,20 @@ def _ranked(num_top: int) -> list[tuple[str, str]]:
 
 def _columns(num_top: int) -> list[str]:
     return ["predicted", "confidence", *(name for names in _ranked(num_top) for name in names)]
+
+
+def _json_lines(records: Iterable[Record], _: int) -> Iterator[str]:
+    return (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _csv_lines(records: Iterable[Record], num_top: int) -> Iterator[str]:
+    header = ["path", "status", "reason", *_columns(num_top)]
+    yield f"{csv_line(header)}\n"
+    yield from (f"{csv_line(record[column] for column in header)}\n" for record in records)
+
+
+def _table_lines(records: Iterable[Record], num_top: int) -> Iterator[str]:
+    return (_table_line(record, num_top) for record in records)
 
 
 def _table_line(record: Record, num_top: int) -> str:
@@ -129,3 +156,12 @@ def _write_parquet(path: Path, records: Sequence[Record], num_top: int) -> None:
     types = {"path": pa.string(), "status": pa.string(), "reason": pa.string()}
     types |= {name: pa.string() if name.startswith("predicted") else pa.float64() for name in _columns(num_top)}
     parquet.write_table(pa.Table.from_pylist(list(records), pa.schema(list(types.items()))), path)
+
+
+# The suffix of `--output` chooses the format by its name.
+FORMATS = {
+    "table": Format(lines=_table_lines),
+    "csv": Format(lines=_csv_lines),
+    "jsonl": Format(lines=_json_lines),
+    "parquet": Format(write=_write_parquet, package="pyarrow"),
+}

@@ -87,13 +87,14 @@ def parse(words: Sequence[str]) -> PredictOptions:
     given = parser.parse_args(words)
     given.format = given.format or (given.output.suffix[1:].lower() if given.output else "table")
     if given.format not in FORMATS:
-        parser.error(f"--output {given.output}: its suffix is no format; expected .csv, .jsonl, .parquet or --format")
+        suffixes = ", ".join(f".{name}" for name in FORMATS if name != "table")
+        parser.error(f"--output {given.output}: its suffix is no format; expected one of {suffixes}, or --format")
     if given.explain is not None and given.output is not None:
         parser.error("--output cannot be used with --explain, which writes a page and prints the rows")
     if given.explain is None and given.photos is not None:
         parser.error("--photos can only be used with --explain")
-    if given.format == "parquet" and given.output is None:
-        parser.error("--format parquet needs --output FILE")
+    if FORMATS[given.format].lines is None and given.output is None:
+        parser.error(f"--format {given.format} needs --output FILE")
     return PredictOptions(**vars(given))
 
 
