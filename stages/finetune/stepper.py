@@ -55,9 +55,9 @@ class Stepper:
         self._module, self._images, self._params = module, images, params
         self._dtype, self._device, self._ranks = dtype, device, ranks
         self._classes = torch.from_numpy(targets.classes).to(device)
-        self._weights = targets.weights
+        self._sample_weights = targets.sample_weights
         weights_C = np.ones(targets.num_classes, dtype=np.float32)
-        weights_C[targets.classes] = targets.weights
+        weights_C[targets.classes] = targets.sample_weights
         self._weights_C = torch.from_numpy(weights_C).to(device)
         alpha = params.augmentation.mixup
         self._mixup = v2.MixUp(alpha=alpha, num_classes=targets.num_classes) if alpha else None
@@ -74,7 +74,7 @@ class Stepper:
         Raises:
             TrainingError: The loss is not finite, or the device has too little memory.
         """
-        total = float(self._weights[batch].sum())
+        total = float(self._sample_weights[batch].sum())
         # The number is the same on every rank, because synchronised BatchNorm makes the ranks meet in every part.
         num_parts = max(1, min(self._params.accumulate, len(batch) // self._ranks.rank.num_ranks // 2))
         parts = np.array_split(np.arange(len(share)), num_parts)

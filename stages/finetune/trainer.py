@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headstart.base.errors import ParamsError, TrainingError
 from headstart.base.progress import Progress
-from headstart.linear.calibration import calibrate, log_losses
+from headstart.linear.calibration import fit_temperature, log_losses
 from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.classifier import Classifier
 from stages.finetune.inputs import Inputs
@@ -189,7 +189,7 @@ class Trainer:
                 f"epoch {number}: the logits of the inner validation are not finite. Lower "
                 "finetune.optimizer.backbone_rate and head_rate"
             )
-        temperature = calibrate(logits, self._validation_classes)
+        temperature = fit_temperature(logits, self._validation_classes)
         losses = log_losses(logits, self._validation_classes, temperature)
         if self._start_losses is None:
             self._start_losses = losses

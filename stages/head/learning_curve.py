@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from headstart.linear.designs import Designs
-from headstart.linear.moments import Array
-from headstart.linear.rows import Mask
+from headstart.linear.design import DesignMatrices
+from headstart.linear.layer_rows import Mask
+from headstart.linear.model import Float64Array
 from headstart.tables.head import LearningPoint
 from headstart.tables.intervals import CONFIDENCE, wilson_interval
 
@@ -38,7 +38,7 @@ class LearningCurve:
     doubling_gain_high: float
 
 
-def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
+def learning_curve(designs: DesignMatrices, c: float, seed: int) -> LearningCurve:
     """Return the accuracy at several numbers of training images, each a fixed multiple of the one before.
 
     For every fold, the rows of the other folds are put in a random order. Every beginning of this order has its share
@@ -46,8 +46,8 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     covers both draws: the images that were trained on and the images that were scored.
 
     Args:
-        designs: Training rows of the layer.
-        c: Strength of ridge regression.
+        designs: Design matrices of the layer.
+        c: Inverse regularisation strength of ridge regression.
         seed: Seed of the random orders.
     """
     rows, targets = designs.rows, designs.targets
@@ -59,24 +59,24 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
         order = _stratified_order(rows.folds != fold, targets.classes, np.random.default_rng([seed, fold]))
         accuracies = []
         for size in sizes:
-            chosen = np.zeros(rows.num, dtype=bool)
-            chosen[order[:size]] = True
-            design = designs.without(fold) if size == num_all else designs.of(chosen)
-            fit = design.on_embeddings(design.ridge.fit(c))
+            mask = np.zeros(rows.num_rows, dtype=bool)
+            mask[order[:size]] = True
+            design = designs.without_fold(fold) if size == num_all else designs.subset(mask)
+            model = design.to_embedding_columns(design.normal_equations.solve(c))
             right = [
-                fit.logits(block.x).argmax(axis=1) == targets.classes[block.positions]
+                model.logits(block.x).argmax(axis=1) == targets.classes[block.positions]
                 for block in rows.blocks(rows.folds == fold)
             ]
             accuracies.append(float(np.concatenate(right).mean()))
         return accuracies
 
-    accuracies_FS = np.array(designs.each_fold(accuracies_of))
+    accuracies_FS = np.array(designs.map_folds(accuracies_of))
     mean_S = accuracies_FS.mean(axis=0)
     quantile = stdtrit(designs.num_folds - 1, (1 + CONFIDENCE) / 2)
     margin_S = quantile * accuracies_FS.std(axis=0, ddof=1) / np.sqrt(designs.num_folds)
-    gain, error = doubling_gain(sizes, accuracies_FS, rows.num)
+    gain, error = doubling_gain(sizes, accuracies_FS, rows.num_rows)
     # The gain cannot exceed the error rate. If no row is wrong, or the curve has too few sizes, nothing else is known.
-    most = 1 - wilson_interval(float(mean_S[-1]), rows.num)[0]
+    most = 1 - wilson_interval(float(mean_S[-1]), rows.num_rows)[0]
     is_known = len(sizes) >= _FEWEST_SIZES and mean_S[-1] < 1
     return LearningCurve(
         points=[
@@ -89,7 +89,7 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
     )
 
 
-def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -> tuple[float, float]:
+def doubling_gain(sizes: Sequence[int], accuracies_FS: Float64Array, num_images: int) -> tuple[float, float]:
     """Return what twice as many images would add to the accuracy, and the standard error of this gain.
 
     The error rate falls as a power of the number of images (Hestness et al. 2017). The power is fitted to the largest
@@ -104,7 +104,7 @@ def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -
     """
     log_sizes = np.log2(np.array(sizes[-_NUM_LARGEST_SIZES:], dtype=np.float64))
 
-    def gain_of(accuracies_FS: Array) -> float:
+    def gain_of(accuracies_FS: Float64Array) -> float:
         errors = np.maximum(1 - accuracies_FS.mean(axis=0), 0.5 / num_images)[-_NUM_LARGEST_SIZES:]
         if len(errors) < 2:
             return 0.0
@@ -117,9 +117,9 @@ def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -
     return gain_of(accuracies_FS), float(error)
 
 
-def _stratified_order(chosen: Mask, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.intp]:
-    """Return the chosen rows in a random order. Every beginning of this order has its share of each class."""
-    rows = random.permutation(np.flatnonzero(chosen))
+def _stratified_order(mask: Mask, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.intp]:
+    """Return the rows of the mask in a random order. Every beginning of this order has its share of each class."""
+    rows = random.permutation(np.flatnonzero(mask))
     place = np.empty(len(rows))
     for number in np.unique(classes[rows]):
         mine = np.flatnonzero(classes[rows] == number)

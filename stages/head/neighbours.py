@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.references import unit_length
 from headstart.base.threads import in_order
-from headstart.linear.designs import Designs
-from headstart.linear.rows import Block, Rows, merged
+from headstart.linear.design import DesignMatrices
+from headstart.linear.layer_rows import LayerRows, RowBlock, concatenate
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512
@@ -33,30 +33,30 @@ class SimilarPair:
     similarity: float
 
 
-def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
+def knn_accuracies(designs: DesignMatrices, seed: int) -> dict[int, float]:
     """Return the accuracy of k nearest neighbours on the training rows, for each k in `NUM_NEIGHBOURS`.
 
     Each row is compared with the rows of all other folds. A neighbour's vote weighs as much as it is similar. If there
     are more than 4,000 rows, 4,000 of them are drawn at random and classified.
 
     Args:
-        designs: Training rows of a layer.
+        designs: Design matrices of a layer, for their rows, targets and folds.
         seed: Seed of the draw.
     """
     rows, targets = designs.rows, designs.targets
     most = max(NUM_NEIGHBOURS)
-    queries = np.sort(np.random.default_rng(seed).permutation(rows.num)[:_MOST_QUERIES])
-    drawn = merged(rows.blocks(np.isin(np.arange(rows.num), queries)))
+    queries = np.sort(np.random.default_rng(seed).permutation(rows.num_rows)[:_MOST_QUERIES])
+    drawn = concatenate(rows.blocks(np.isin(np.arange(rows.num_rows), queries)))
     x, positions, folds = unit_length(drawn.x), drawn.positions, rows.folds[drawn.positions]
     best = np.full((len(x), most), -np.inf, dtype=np.float32)
     classes = np.zeros((len(x), most), dtype=np.int64)
 
-    def nearest_in(block: Block) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest_in(block: RowBlock) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         found = x @ unit_length(block.x).T
         found[folds[:, None] == rows.folds[block.positions]] = -np.inf
         return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), most)
 
-    for found, labels in in_order(nearest_in, _smaller(rows.blocks()), designs.machine.num_threads):
+    for found, labels in in_order(nearest_in, _smaller(rows.blocks()), designs.resources.num_threads):
         together, all_labels = np.concatenate([best, found], axis=1), np.concatenate([classes, labels], axis=1)
         best, classes = _largest(together, all_labels, most)
     accuracies = {}
@@ -69,12 +69,12 @@ def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
     return accuracies
 
 
-def _smaller(blocks: Iterable[Block]) -> Iterator[Block]:
+def _smaller(blocks: Iterable[RowBlock]) -> Iterator[RowBlock]:
     """Cut blocks into smaller ones: the similarities of a block to many rows take more memory than the block."""
     for block in blocks:
         for start in range(0, len(block.x), _BLOCK_ROWS):
             part = slice(start, start + _BLOCK_ROWS)
-            yield Block(block.positions[part], block.x[part])
+            yield RowBlock(block.positions[part], block.x[part])
 
 
 def _largest(
@@ -90,7 +90,7 @@ def _largest(
 
 def near_duplicates(
     test: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
-    rows: Rows,
+    rows: LayerRows,
     training: Sequence[str],
     similarity: float,
     num_threads: int,
@@ -113,7 +113,7 @@ def near_duplicates(
         best = np.full((len(x), _MOST_PAIRS), -np.inf, dtype=np.float32)
         places = np.zeros((len(x), _MOST_PAIRS), dtype=np.int64)
 
-        def nearest_in(block: Block, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        def nearest_in(block: RowBlock, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             found = x @ unit_length(block.x).T
             return _largest(found, np.broadcast_to(block.positions, found.shape), _MOST_PAIRS)
 

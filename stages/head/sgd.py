@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from headstart.linear.moments import Array, Linear, floored_scale
-from headstart.linear.rows import Mask, Rows, merged
+from headstart.linear.design import regularised_scale
+from headstart.linear.layer_rows import LayerRows, Mask, concatenate
+from headstart.linear.model import Float64Array, LinearModel
 from headstart.linear.targets import Targets
 from stages.head.params import SgdParams
 
@@ -28,12 +29,12 @@ class Optimizer:
         values: Values to start from, float64.
     """
 
-    def __init__(self, params: SgdParams, values: Array) -> None:
+    def __init__(self, params: SgdParams, values: Float64Array) -> None:
         self.values = values
         self._params = params
         self._velocity, self._square = np.zeros_like(values), np.zeros_like(values)
 
-    def step(self, gradient: Array, learning_rate: float) -> None:
+    def step(self, gradient: Float64Array, learning_rate: float) -> None:
         """Go one step against a gradient."""
         if self._params.optimizer == "rmsprop":
             self._square += (1 - _RMSPROP_DECAY) * (gradient**2 - self._square)
@@ -42,7 +43,7 @@ class Optimizer:
         self.values = self.values - learning_rate * self._velocity
 
 
-def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParams, seed: int) -> Linear:
+def fit_sgd(rows: LayerRows, targets: Targets, held_out: int | None, params: SgdParams, seed: int) -> LinearModel:
     """Train on standardised rows and return the weights of the best epoch, on embeddings.
 
     The rows of two folds are not trained on: those of the held-out fold and those of the inner validation. The inner
@@ -54,16 +55,16 @@ def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParam
         targets: Targets of these rows.
         held_out: Number of the held-out fold. None: no fold is held out.
         params: Settings of the recipe.
-        seed: Seed of the order of the rows, which are shuffled inside each stretch of the file.
+        seed: Seed of the order of the rows, which are shuffled inside each chunk of the file.
     """
     inner = 0 if held_out is None else (held_out + 1) % (int(rows.folds.max()) + 1)
     training = (rows.folds != inner) & (rows.folds != (-1 if held_out is None else held_out))
     mean, scale = _standardisation(rows, training)
 
-    def standardised(chosen: Mask) -> Iterator[tuple[Array, NDArray[np.intp]]]:
-        for stretch in rows.stretches():
-            block = merged(stretch)
-            block = block.of(chosen[block.positions])
+    def standardised(mask: Mask) -> Iterator[tuple[Float64Array, NDArray[np.intp]]]:
+        for chunk in rows.chunks():
+            block = concatenate(chunk)
+            block = block.select(mask[block.positions])
             yield (block.x - mean) / scale, block.positions
 
     random = np.random.default_rng(seed)
@@ -84,22 +85,22 @@ def fit_sgd(rows: Rows, targets: Targets, held_out: int | None, params: SgdParam
         if hits > best_hits:
             best, best_hits = optimizer.values, hits
     weight = best[:, :-1] / scale
-    return Linear(weight, best[:, -1] - weight @ mean)
+    return LinearModel(weight, best[:, -1] - weight @ mean)
 
 
-def _gradient(values: Array, x: Array, targets: Targets, positions: NDArray[np.intp]) -> Array:
+def _gradient(values: Float64Array, x: Float64Array, targets: Targets, positions: NDArray[np.intp]) -> Float64Array:
     """Return the gradient of the weighted mean log loss of a batch, (C, dim + 1); the last column is the biases'."""
-    weights = targets.weights[positions]
+    weights = targets.sample_weights[positions]
     residual = softmax(x @ values[:, :-1].T + values[:, -1], axis=1) - targets.one_hot(positions)
     residual *= (weights / weights.sum())[:, None]
     return np.concatenate([residual.T @ x, residual.sum(axis=0)[:, None]], axis=1)
 
 
-def _standardisation(rows: Rows, chosen: Mask) -> tuple[Array, Array]:
-    """Return mean (dim,) and scale (dim,) of the columns of the chosen rows."""
+def _standardisation(rows: LayerRows, mask: Mask) -> tuple[Float64Array, Float64Array]:
+    """Return mean (dim,) and scale (dim,) of the columns of the rows in the mask."""
     total, squares = np.zeros(rows.dim), np.zeros(rows.dim)
-    for block in rows.blocks(chosen):
+    for block in rows.blocks(mask):
         x = block.x - rows.shift
         total, squares = total + x.sum(axis=0), squares + (x**2).sum(axis=0)
-    mean = total / chosen.sum()
-    return mean + rows.shift, floored_scale(np.maximum(squares / chosen.sum() - mean**2, 0.0))
+    mean = total / mask.sum()
+    return mean + rows.shift, regularised_scale(np.maximum(squares / mask.sum() - mean**2, 0.0))

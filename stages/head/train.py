@@ -19,9 +19,9 @@ from headstart.artifacts.references import (
     nearest_similarity,
 )
 from headstart.base.errors import DataError
-from headstart.linear.moments import Array
-from headstart.linear.rows import ROWS_FRACTION, STRETCH_BYTES, Rows
-from headstart.linear.selection import held_out_logits
+from headstart.linear.layer_rows import CHUNK_BYTES, MEMORY_DIVISOR, LayerRows
+from headstart.linear.model import Float64Array
+from headstart.linear.selection import out_of_fold_logits
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
 from stages.head.fit import FittedHead, fit_head
@@ -88,23 +88,23 @@ def train_head(
         curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
         knn = knn_accuracies(fitted.designs, params.head.seed)
         pairs = _near_duplicates(features, fitted, training, test, params)
-    out_of_fold = held_out_logits(fitted.designs, fitted.fold_fits) / np.float64(fitted.scored.temperature)
+    out_of_fold = out_of_fold_logits(fitted.designs, fitted.fold_models) / np.float64(fitted.score.temperature)
     bundle = Bundle(
         track="head",
         classes=classes,
         spec=features.spec,
         layer=fitted.layer,
-        temperature=fitted.scored.temperature,
+        temperature=fitted.score.temperature,
         trained_on={
             "features": fingerprint(features.spec),
             "split_sha256": split_sha256,
             "num_images": len(training),
         },
-        weight=fitted.fit.weight.astype(np.float32),
-        bias=fitted.fit.bias.astype(np.float32),
+        weight=fitted.model.weight.astype(np.float32),
+        bias=fitted.model.bias.astype(np.float32),
         references=_references(features, fitted, training, out_of_fold),
     )
-    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), STRETCH_BYTES)
+    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), CHUNK_BYTES)
     logits = np.concatenate([_checked_logits(bundle, test, positions, views) for positions, views in pieces])
     return TrainedHead(
         bundle=bundle,
@@ -120,7 +120,7 @@ def train_head(
 
 def _checked_logits(
     bundle: Bundle, rows: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
-) -> Array:
+) -> Float64Array:
     check_finite([rows[position].digest for position in positions], bundle.layer, views)
     return bundle.logits(views)
 
@@ -132,16 +132,18 @@ def _near_duplicates(
     deepest, rows = features.spec["layers"][-1], fitted.designs.rows
     training_digests, test_digests = [row.digest for row in training], [row.digest for row in test]
     if fitted.layer != deepest:
-        rows = Rows(features, deepest, training_digests, rows.folds, params.runtime.memory // ROWS_FRACTION)
+        rows = LayerRows(features, deepest, training_digests, rows.folds, params.runtime.memory // MEMORY_DIVISOR)
     embeddings = (
         ([test_digests[position] for position in positions], views.mean(axis=1))
-        for positions, views in features.pieces(deepest, features.rows(test_digests), STRETCH_BYTES)
+        for positions, views in features.pieces(deepest, features.rows(test_digests), CHUNK_BYTES)
     )
     similarity, num_threads = params.head.duplicate_similarity, params.runtime.num_workers
     return near_duplicates(embeddings, rows, training_digests, similarity, num_threads)
 
 
-def _references(features: Features, fitted: FittedHead, training: Sequence[SplitRow], out_of_fold: Array) -> References:
+def _references(
+    features: Features, fitted: FittedHead, training: Sequence[SplitRow], out_of_fold: Float64Array
+) -> References:
     """Return training images as references.
 
     Each of them is also compared with the images of the other folds, as a new image is compared with all.
@@ -156,6 +158,6 @@ def _references(features: Features, fitted: FittedHead, training: Sequence[Split
     )
 
 
-def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Array) -> Predictions:
+def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Float64Array) -> Predictions:
     digests, paths, labels = (tuple(getattr(row, name) for row in rows) for name in ("digest", "path", "label"))
     return Predictions(digests, paths, labels, classes, logits)
