@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         return logits
 
     def set_head(self, model: LinearModel) -> None:
-        """Replace the weights and biases of the head."""
+        """Replace the weights (C, dim) and biases (C,) of the head."""
         with torch.no_grad():
             self.head.weight.copy_(torch.from_numpy(model.weight.astype(np.float32)))
             self.head.bias.copy_(torch.from_numpy(model.bias.astype(np.float32)))

@@ -1,6 +1,6 @@
 """The probe: the linear head that fine-tuning starts from, fitted on cached embeddings.
 
-A random head damages the pretrained layers before it has learnt anything (LP-FT: Kumar et al. 2022).
+A random head damages the pretrained layers before it has learnt anything (LP-FT: Kumar et al. 2022, section 3).
 """
 
 from collections import Counter
@@ -26,13 +26,16 @@ _MAX_ITER = 1000
 def fit_probe(
     features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params
 ) -> LinearModel:
-    """Fit logistic regression on the last layer of the training images. Folds choose its strength, as in the head.
+    """Fit logistic regression on the last layer of the training images. Cross-validation chooses c, as in the head.
 
     Args:
         features: Open features file.
         training: Training images by digest, without the inner validation.
         classes: (C,) names in the order of the logits.
         params: Params of the stage.
+
+    Returns:
+        The model on embeddings: weight float64 (C, dim), bias float64 (C,).
 
     Raises:
         DataError: There are too few images for the folds.

@@ -17,7 +17,7 @@ from stages.finetune.params import FinetuneParams
 from stages.finetune.ranks import Ranks
 from stages.finetune.subsets import LabelledImage
 
-_SHOWN = 5
+_MAX_PATHS = 5  # paths of images in an error message
 
 
 class Stepper:
@@ -63,7 +63,10 @@ class Stepper:
         self._mixup = v2.MixUp(alpha=alpha, num_classes=targets.num_classes) if alpha else None
 
     def step(self, share: Batch, batch: Batch, inputs: torch.Tensor, where: str) -> float:
-        """Take one step and return this rank's part of the mean loss of the batch.
+        """Take one step and return this rank's part of the loss of the batch.
+
+        The loss of a batch is sum(w L) / sum(w), with the sample weight w of each image and its cross-entropy L. Sums
+        over the ranks and over the accumulated parts give the same loss.
 
         Args:
             share: Positions of the images of the batch that this rank works on, at least one.
@@ -94,8 +97,8 @@ class Stepper:
                 "Raise finetune.accumulate (more parts, same result), or lower finetune.batch or transform.px"
             ) from error
         if not np.isfinite(loss):
-            shown = ", ".join(self._images[position].row.path for position in share[:_SHOWN])
-            rest = f" and {len(share) - _SHOWN} more" if len(share) > _SHOWN else ""
+            shown = ", ".join(self._images[position].row.path for position in share[:_MAX_PATHS])
+            rest = f" and {len(share) - _MAX_PATHS} more" if len(share) > _MAX_PATHS else ""
             raise TrainingError(
                 f"{where}: the loss is {loss}, on {shown}{rest}. Most often the learning rates are too high: lower "
                 "finetune.optimizer.backbone_rate and head_rate, or set finetune.optimizer.clip to 1.0"

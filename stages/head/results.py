@@ -1,4 +1,4 @@
-"""Tables and numbers that the stage writes, besides the bundle and the predictions."""
+"""The tables and numbers that the stage writes besides the bundle and the predictions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +43,7 @@ def label_suspects(out_of_fold: Predictions) -> list[LabelSuspect]:
     The image with the least probable label comes first (self-confidence; Northcutt et al. 2021).
 
     Args:
-        out_of_fold: Calibrated logits of every training image, by the fit that did not see it.
+        out_of_fold: Calibrated logits of every training image, by the model that did not see its fold.
     """
     probabilities = softmax(out_of_fold.logits, axis=1)
     best = probabilities.argmax(axis=1)
@@ -82,7 +82,7 @@ def named_pairs(pairs: Sequence[SimilarPair], split: Sequence[SplitRow]) -> list
 
 
 def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
-    """Return the numbers of the training: what was chosen, and its cross-validated scores."""
+    """Return the numbers of the training by name: what was chosen, and its cross-validation scores."""
     c = {} if trained.fitted.score.c is None else {"c": trained.fitted.score.c}
     return {
         "layer": trained.bundle.layer,

@@ -1,4 +1,4 @@
-"""The training recipe of the tutorials: stochastic gradient descent on a linear layer, StepLR, best epoch kept.
+"""The training recipe of the tutorials: stochastic gradient descent on a linear layer with StepLR, best epoch kept.
 
 It uses NumPy, because importing torch takes longer than training a head. A test compares the steps with torch's.
 """
@@ -15,18 +15,21 @@ from headstart.linear.model import Float64Array, LinearModel
 from headstart.linear.targets import Targets
 from stages.head.params import SgdParams
 
-_RMSPROP_DECAY, _RMSPROP_EPSILON = 0.99, 1e-8  # torch's
+_RMSPROP_DECAY, _RMSPROP_EPSILON = 0.99, 1e-8  # alpha and eps of torch.optim.RMSprop, its defaults
 
 
 class Optimizer:
     """SGD or RMSprop with momentum. It takes the same steps as torch.optim.
 
+    With gradient g, learning rate r and momentum m, a step of SGD is v = m v + g, values = values - r v. RMSprop first
+    divides g by the root of the running mean of its squares.
+
     Attributes:
-        values: Current values of the parameters, float64.
+        values: float64, any shape: current values of the parameters.
 
     Args:
-        params: Optimizer and momentum.
-        values: Values to start from, float64.
+        params: Kind of optimizer and momentum.
+        values: Values to start from.
     """
 
     def __init__(self, params: SgdParams, values: Float64Array) -> None:
@@ -35,7 +38,7 @@ class Optimizer:
         self._velocity, self._square = np.zeros_like(values), np.zeros_like(values)
 
     def step(self, gradient: Float64Array, learning_rate: float) -> None:
-        """Go one step against a gradient."""
+        """Take one step. The gradient, float64, has the shape of `values`."""
         if self._params.optimizer == "rmsprop":
             self._square += (1 - _RMSPROP_DECAY) * (gradient**2 - self._square)
             gradient = gradient / (np.sqrt(self._square) + _RMSPROP_EPSILON)
@@ -44,7 +47,7 @@ class Optimizer:
 
 
 def fit_sgd(rows: LayerRows, targets: Targets, held_out: int | None, params: SgdParams, seed: int) -> LinearModel:
-    """Train on standardised rows and return the weights of the best epoch, on embeddings.
+    """Train a linear layer on standardised rows by the log loss. Return the best epoch as a model on embeddings.
 
     The rows of two folds are not trained on: those of the held-out fold and those of the inner validation. The inner
     validation is the fold after the held-out one, or the first fold if none is held out. The best epoch is the first
@@ -53,9 +56,9 @@ def fit_sgd(rows: LayerRows, targets: Targets, held_out: int | None, params: Sgd
     Args:
         rows: Training rows of the layer.
         targets: Targets of these rows.
-        held_out: Number of the held-out fold. None: no fold is held out.
+        held_out: Number of the fold that is held out. None: no fold is held out.
         params: Settings of the recipe.
-        seed: Seed of the order of the rows, which are shuffled inside each chunk of the file.
+        seed: Seed of the shuffles. In every epoch the rows are shuffled within each chunk of the file.
     """
     inner = 0 if held_out is None else (held_out + 1) % (int(rows.folds.max()) + 1)
     training = (rows.folds != inner) & (rows.folds != (-1 if held_out is None else held_out))
@@ -89,7 +92,7 @@ def fit_sgd(rows: LayerRows, targets: Targets, held_out: int | None, params: Sgd
 
 
 def _gradient(values: Float64Array, x: Float64Array, targets: Targets, positions: NDArray[np.intp]) -> Float64Array:
-    """Return the gradient of the weighted mean log loss of a batch, (C, dim + 1); the last column is the biases'."""
+    """Return the gradient of the weighted mean log loss of a batch, (C, dim + 1); the last column is for biases."""
     weights = targets.sample_weights[positions]
     residual = softmax(x @ values[:, :-1].T + values[:, -1], axis=1) - targets.one_hot(positions)
     residual *= (weights / weights.sum())[:, None]

@@ -1,4 +1,4 @@
-"""Train the head: from cached embeddings and labels to a bundle, predictions, and what the folds show besides."""
+"""Train the head: from cached embeddings and labels to a bundle, predictions and diagnostics."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -36,13 +36,13 @@ class TrainedHead:
 
     Attributes:
         bundle: The classifier.
-        predictions: Calibrated logits for every test image.
-        out_of_fold: Calibrated logits for every training image, by the fit that did not see it.
+        predictions: Calibrated logits of every test image.
+        out_of_fold: Calibrated logits of every training image, by the model that did not see its fold.
         fitted: How the classifier was chosen.
         learning_curve: Learning curve of the chosen layer, by ridge regression.
         knn: Accuracy of nearest neighbours on the chosen layer, by the number of neighbours.
-        near_duplicates: Test images that look like training images to the deepest layer.
-        training_seconds: Seconds for choosing and fitting, without the by-products.
+        near_duplicates: Pairs of a test and a training image whose embeddings by the deepest layer are similar.
+        training_seconds: Seconds for choosing and fitting the head, without the diagnostics.
     """
 
     bundle: Bundle
@@ -128,7 +128,7 @@ def _checked_logits(
 def _near_duplicates(
     features: Features, fitted: FittedHead, training: Sequence[SplitRow], test: Sequence[SplitRow], params: Params
 ) -> list[SimilarPair]:
-    """Compare embeddings of the deepest layer: it tells best whether two photos show the same thing."""
+    """Compare embeddings of the deepest layer, which shows best whether two photos have the same subject."""
     deepest, rows = features.spec["layers"][-1], fitted.designs.rows
     training_digests, test_digests = [row.digest for row in training], [row.digest for row in test]
     if fitted.layer != deepest:
@@ -146,7 +146,8 @@ def _references(
 ) -> References:
     """Return training images as references.
 
-    Each of them is also compared with the images of the other folds, as a new image is compared with all.
+    Their held-out similarities compare each of them with the images of the other folds only, as a new image is compared
+    with images that the head was trained on.
     """
     digests, paths, labels = ([getattr(row, name) for row in training] for name in ("digest", "path", "label"))
     embeddings = features.read(fitted.layer, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)

@@ -468,8 +468,8 @@ def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
     assert [depth_of[f"{layer}{number}.self_attention.out_proj"] for number in range(3)] == [1, 2, 3]
 
 
-def test_a_prefix_that_is_no_chain_is_not_taken_off() -> None:
-    """If positions are added between the layers, the rest alone gives other outputs, so the whole network runs."""
+def test_a_prefix_that_is_no_chain_is_not_removed() -> None:
+    """If position embeddings are added between layers, the rest alone gives other outputs, so all layers run."""
     network: Any = timm.create_model("test_vit", num_classes=0, img_size=32)
     network.pos_embed.data.normal_(0, 1)
     classifier, order = Classifier(network, VIEW, 2, 0), layer_order(network, 32)
