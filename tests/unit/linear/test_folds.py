@@ -37,6 +37,14 @@ def test_groups_stay_whole(seed: int) -> None:
     assert set(folds) == set(range(FOLDS))
 
 
+def test_large_groups_are_placed_first() -> None:
+    """One group of six rows and four groups of three give three folds of six rows, because large groups go first."""
+    groups = ["large"] * 6 + [f"small {number // 3}" for number in range(12)]
+    folds = make_folds(["a"] * 18, groups, 3, 0, "head.folds")
+
+    assert np.bincount(folds).tolist() == [6, 6, 6]
+
+
 def test_too_few_groups_for_the_folds_are_refused() -> None:
     """The error says how many folds the param asks for, and how many groups there are."""
     with pytest.raises(DataError, match=r"head\.folds: found 3, but no class has more than 2 training images"):
