@@ -1,4 +1,4 @@
-"""Training the head: it chooses on training rows only, ignores the order of rows, and writes what the folds show."""
+"""Training the head: what it chooses, that the test rows and the order of rows play no part, and its diagnostics."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -257,8 +257,8 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
         head_params(kind="sgd", c=0.1)
 
 
-def test_what_the_folds_show_is_written(tmp_path: Path) -> None:
-    """Layer scores, learning curve, label suspects and near-duplicates are tables, and a wrong label comes first."""
+def test_the_diagnostics_are_tables(tmp_path: Path) -> None:
+    """Layer scores, learning curve, label suspects and near-duplicates are tables; a wrong label is suspect first."""
     layers, labels = blobs()
     surest = int(np.argmax(_own_probabilities(train(tmp_path, layers, labels))))
     wrong = labels.copy()
