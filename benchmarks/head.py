@@ -94,7 +94,7 @@ def ours(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
         truth = np.array([classes.index(row.label) for row in reported])
         pieces = features.pieces(fitted.layer, features.rows([row.digest for row in reported]), 2**24)
         return float(np.mean(np.concatenate(
-            [fitted.fit.logits(views[:, 0]).argmax(axis=1) == truth[places] for places, views in pieces]
+            [fitted.model.logits(views[:, 0]).argmax(axis=1) == truth[places] for places, views in pieces]
         )))  # fmt: skip
 
 

@@ -15,6 +15,8 @@ Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # DVC drops these names, at any depth, from its run-cache key and then restores stale outputs (treeverse/dvc#10296).
 FORBIDDEN_KEYS = frozenset({"size", "nfiles"})
+# Keys of an earlier edition of params.yaml, with their present names.
+RENAMED_KEYS = {"taps": "layers"}
 
 
 class Section(BaseModel):
@@ -108,7 +110,7 @@ def _explain(name: str, model: type[Section], raw: object, error: ValidationErro
             case "missing":
                 text, seen = "a value", "nothing"
             case "extra_forbidden":
-                text, seen = "no such key", f"{value!r}{_near(keys[-1], model.model_fields)}"
+                text, seen = "no such key", f"{value!r}{_hint(keys[-1], model.model_fields)}"
             case "value_error":  # of a whole section: what was found is not one value, but the error may name it
                 text, _, seen = str(item["ctx"]["error"]).partition("; found ")
                 seen = seen or (repr(value) if keys else "otherwise")
@@ -117,6 +119,12 @@ def _explain(name: str, model: type[Section], raw: object, error: ValidationErro
         expected.setdefault(place, []).append(text)
         found[place] = seen
     return [f"{place}: expected {' or '.join(texts)}; found {found[place]}" for place, texts in expected.items()]
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    if key in RENAMED_KEYS:
+        return f" (this key is now called {RENAMED_KEYS[key]!r}: rename it in the file)"
+    return _near(key, known)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Calibration: one temperature that logits are divided by, so that probabilities mean what they say."""
+"""Calibration: logits are divided by one temperature, so that the probabilities match the observed frequencies."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,23 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-_CHUNK = 8192
-_LARGEST = 1e3  # of the inverse
+_CHUNK_ROWS = 8192
+_MAX_INVERSE = 1e3  # the inverse temperature is searched between 1 / _MAX_INVERSE and _MAX_INVERSE
 
 
-def calibrate(logits_NC: NDArray[np.floating[Any]], classes_N: NDArray[np.int64]) -> float:
-    """Return the temperature that makes the mean log loss least (Guo et al. 2017), between 0.001 and 1000.
+def fit_temperature(logits_NC: NDArray[np.floating[Any]], classes_N: NDArray[np.int64]) -> float:
+    """Return the temperature T that minimises the mean log loss of softmax(logits / T) (Guo et al. 2017, section 4.2).
 
-    One row in N + 2 counts as of any class, much as in Platt (1999): where all rows are right, the loss would fall for
-    ever, and the probabilities of a small data set would become certainties. Newton's method on the inverse of the
-    temperature, in which the loss is convex.
+    The targets are smoothed: the true class counts 1 - e + e / C and every other class e / C, where e = 1 / (N + 2),
+    in the spirit of Platt (1999). Without smoothing, T falls towards 0 if all rows are classified correctly, and the
+    probabilities of a small data set become 0 and 1.
+
+    With z_n the logits and y_n the class of row n, the loss is a convex function of b = 1 / T, which Newton's method
+    minimises:
+
+        loss(b) = mean over n of: logsumexp(b z_n) - b ((1 - e) z_n[y_n] + e mean(z_n))
 
     Args:
-        logits_NC: Of rows that the logits were not fitted on.
-        classes_N: Number of each row's true class.
+        logits_NC: float32 or float64 (N, C) logits of rows that the model was not fitted on.
+        classes_N: int64 (N,) number of each row's true class.
+
+    Returns:
+        The temperature, between 0.001 and 1000.
     """
     smoothing = 1 / (len(logits_NC) + 2)
-    low, high, inverse = 1 / _LARGEST, _LARGEST, 1.0
+    low, high, inverse = 1 / _MAX_INVERSE, _MAX_INVERSE, 1.0
     for _ in range(100):
         slope = curvature = 0.0
         for rows in _chunks(len(logits_NC)):
@@ -35,19 +43,25 @@ def calibrate(logits_NC: NDArray[np.floating[Any]], classes_N: NDArray[np.int64]
             slope += float((mean - (1 - smoothing) * own - smoothing * logits.mean(axis=1)).sum())
             curvature += float((square - mean**2).sum())
         low, high = (low, inverse) if slope > 0 else (inverse, high)
-        wanted = inverse - slope / curvature if curvature > 0 else np.inf
-        if not low < wanted < high:  # too far for Newton: halve what is left
-            wanted = float(np.sqrt(low * high))
-        if abs(wanted - inverse) <= 1e-6 * inverse:
+        proposed = inverse - slope / curvature if curvature > 0 else np.inf
+        if not low < proposed < high:  # Newton's step leaves the interval: bisect it, on a logarithmic scale
+            proposed = float(np.sqrt(low * high))
+        if abs(proposed - inverse) <= 1e-6 * inverse:
             break
-        inverse = wanted
+        inverse = proposed
     return 1 / inverse
 
 
 def log_losses(
     logits_NC: NDArray[np.floating[Any]], classes_N: NDArray[np.int64], temperature: float
 ) -> NDArray[np.float64]:
-    """Return the log loss of each row with its logits divided by a temperature, (N,), in nats."""
+    """Return the log loss of each row, float64 (N,), in nats: -log softmax(logits / temperature)[true class].
+
+    Args:
+        logits_NC: float32 or float64 (N, C).
+        classes_N: int64 (N,) number of each row's true class.
+        temperature: Positive number that the logits are divided by.
+    """
     parts = []
     for rows in _chunks(len(logits_NC)):
         logits = logits_NC[rows].astype(np.float64) / temperature
@@ -55,6 +69,6 @@ def log_losses(
     return np.concatenate(parts)
 
 
-def _chunks(num: int) -> Iterator[slice]:
-    """Few rows at a time: what is made of them on the way takes several times their memory."""
-    return (slice(start, start + _CHUNK) for start in range(0, num, _CHUNK))
+def _chunks(num_rows: int) -> Iterator[slice]:
+    """Give the rows a chunk at a time, because the intermediate results take several times the memory of the logits."""
+    return (slice(start, start + _CHUNK_ROWS) for start in range(0, num_rows, _CHUNK_ROWS))

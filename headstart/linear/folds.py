@@ -1,4 +1,4 @@
-"""Folds: every training row is held out once, groups stay whole, and each fold has its share of every class."""
+"""Folds for cross-validation: groups stay whole, and every fold has its share of each class."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,20 +11,21 @@ from headstart.base.errors import DataError
 
 
 def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int, key: str) -> NDArray[np.int64]:
-    """Return the fold of every row, (N,) in [0, num_folds).
+    """Return the fold of every row, int64 (N,), in [0, num_folds).
 
-    Groups are shuffled and placed one by one, the largest first, each where its classes are fewest. So without groups
-    no two folds differ by more than one row of a class, and no fold depends on the names or the order of classes.
+    The groups are shuffled and sorted by size, the largest first. Then each group goes to the fold with the fewest rows
+    of the group's classes. Without groups, two folds differ by at most one row of any class. scikit-learn's
+    StratifiedGroupKFold does nearly the same, but here neither the names nor the order of the classes play a part.
 
     Args:
-        labels: (N,) class of every row, in the order of their digests.
-        groups: (N,) rows of one group are held out together.
-        num_folds: At least 2.
+        labels: (N,) name of every row's class, in the order of the rows' digests.
+        groups: (N,) name of every row's group. The rows of a group are in the same fold.
+        num_folds: Number of folds, at least 2.
         seed: Seed of the shuffle.
-        key: Name of the number of folds in params.yaml, for the message.
+        key: Name of the param `folds` in params.yaml, for the error message.
 
     Raises:
-        DataError: No class has rows in so many groups.
+        DataError: Every class has rows in fewer groups than there are folds.
     """
     by_group: dict[str, dict[str, int]] = {}
     for label, group in zip(labels, groups, strict=True):
@@ -42,11 +43,12 @@ def make_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int, see
     num_placed = [0] * num_folds
     fold_of: dict[str, int] = {}
     for group in sorted(shuffled, key=lambda name: -sum(by_group[name].values())):
-        crowded = [0.0] * num_folds
+        # For each fold: the fraction of each class that is there already, weighted by the group's rows of the class.
+        crowding = [0.0] * num_folds
         for label, count in by_group[group].items():
             total = totals[label]
-            crowded = [much + count * there / total for much, there in zip(crowded, placed[label], strict=True)]
-        rounded = [round(much, 9) for much in crowded]
+            crowding = [value + count * there / total for value, there in zip(crowding, placed[label], strict=True)]
+        rounded = [round(value, 9) for value in crowding]  # so that ties stay ties
         _, _, fold = min(zip(rounded, num_placed, range(num_folds), strict=True))
         fold_of[group] = fold
         for label, count in by_group[group].items():

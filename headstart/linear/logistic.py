@@ -1,7 +1,9 @@
-"""Logistic regression with many classes: the solution of scikit-learn's LogisticRegression, from blocks of rows.
+"""Multinomial logistic regression: the solution of scikit-learn's LogisticRegression, computed from blocks of rows.
 
-The problem is preconditioned by the second moments of the rows, which ridge regression has made already: where all
-classes are equally unsure they are the Hessian (Boehning 1992), so that L-BFGS needs tens of passes, not hundreds.
+L-BFGS minimises the loss in preconditioned unknowns. If all K classes are equally probable, each diagonal block of the
+Hessian is the Gram matrix of the rows times p (1 - p) / N, where p = 1 / K (the bound of Boehning 1992 has the same
+form). Ridge regression has this Gram matrix already. Multiplying the unknowns by its Cholesky factor makes the
+curvature about 1 in all directions, so that L-BFGS needs tens of passes through the rows instead of hundreds.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,87 +17,114 @@ from scipy.optimize import minimize, minimize_scalar
 
 from headstart.base.threads import in_order
 from headstart.linear.calibration import log_losses
-from headstart.linear.designs import Design, Machine
-from headstart.linear.moments import Array, Linear
-from headstart.linear.rows import Block, merged
-from headstart.linear.sums import Sums, sums_of
+from headstart.linear.design import DesignMatrix, Resources
+from headstart.linear.layer_rows import RowBlock, concatenate
+from headstart.linear.loss import LossSums, loss_sums
+from headstart.linear.model import Float64Array, LinearModel
 from headstart.linear.targets import Targets
 
-# Rounding in float32 hides smaller gradients.
-_SMALLEST_IN_FLOAT32 = 1e-4
-_LOG_FACTORS = (-2.0, 7.0)  # of a start
-_SMALL = 10**7  # multiplications in a pass, below which blocks and threads cost more than they give
+_SMALLEST_GRADIENT_IN_FLOAT32 = 1e-4  # rounding in float32 hides smaller gradients
+_LOG_FACTOR_BOUNDS = (-2.0, 7.0)  # natural logarithm of the factor that scales the start
+_SMALL = 10**7  # with fewer multiplications in a pass, several blocks and threads cost more than they save
 
 
 class LogisticFit(NamedTuple):
-    """A solution.
+    """The result of a fit.
 
     Attributes:
-        fit: A fit on the design's columns.
-        converged: Whether it was reached within the allowed number of iterations.
+        model: The model on the columns of the design matrix.
+        converged: Whether the tolerance was reached within the allowed number of iterations.
     """
 
-    fit: Linear
+    model: LinearModel
     converged: bool
 
 
 def fit_logistic(
-    design: Design, targets: Targets, c: float, start: Linear, max_iter: int, *, tol: float, machine: Machine
+    design: DesignMatrix,
+    targets: Targets,
+    c: float,
+    start: LinearModel,
+    max_iter: int,
+    *,
+    tol: float,
+    resources: Resources,
 ) -> LogisticFit:
-    """Minimise the rows' weighted log loss plus the squared weights of the standardised columns divided by 2 c.
+    """Minimise the weighted log loss of the rows with an L2 penalty (ESL, section 4.4).
 
-    For two classes c counts as in scikit-learn, which has one vector of weights for them. A class without rows gets
-    weights of zero and the bias that makes it at most 1 / (N + 1) as probable as all others, for every row.
+    With standardised rows s, sample weights w and classes y, the weights V and intercepts b minimise
+
+        sum over the rows of w (logsumexp(V s + b) - (V s + b)[y])  +  |V|^2 / (2 c)
+
+    as in scikit-learn's LogisticRegression with C = c. For two classes, the penalty is doubled: scikit-learn has one
+    weight vector v there, our two vectors are v / 2 and -v / 2, and their squares add up to half of |v|^2.
+
+    A class without rows gets weights of zero, and a bias that makes its probability at most 1 / (N + 1) for every row.
 
     Args:
-        design: The rows.
-        targets: Targets of all training rows.
-        c: Inverse strength of regularisation.
-        start: A fit on the design's columns to start from. A nearer one is faster; the solution is the same. It need
-            not be scaled.
-        max_iter: Most iterations.
-        tol: Largest gradient of the mean loss at which it ends, in unknowns in which its curvature is about 1.
-        machine: What computes; the result does not depend on its threads.
+        design: Design matrix of the rows to fit.
+        targets: Targets of all N training rows.
+        c: Inverse regularisation strength, positive.
+        start: Model on the columns of the design matrix to start from. The solution does not depend on it except by the
+            tolerance, but a near start saves iterations. Its scale does not matter: the fit first scales it best.
+        max_iter: Largest number of iterations.
+        tol: The fit ends when no component of the gradient of the mean loss, by the preconditioned unknowns, is larger.
+        resources: Threads and device. The result does not depend on the number of threads.
     """
-    problem = _Problem(design, targets, c, start, exact=tol < _SMALLEST_IN_FLOAT32, machine=machine)
-    if problem.is_trivial:
-        return LogisticFit(problem.solution(problem.start * 0), converged=True)
+    objective = _Objective(design, targets, c, start, exact=tol < _SMALLEST_GRADIENT_IN_FLOAT32, resources=resources)
+    if objective.is_trivial:
+        return LogisticFit(objective.model(objective.start * 0), converged=True)
     done = minimize(
-        problem.loss_and_gradient,
-        problem.start,
+        objective.loss_and_gradient,
+        objective.start,
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tol, "ftol": 0.0, "maxcor": 10},
     )
-    return LogisticFit(problem.solution(done.x), bool(done.nit < max_iter))
+    return LogisticFit(objective.model(done.x), bool(done.nit < max_iter))
 
 
-class _Problem:
-    """The mean loss as a function of U and b; U times the inverse factor of the expected Hessian are the weights."""
+class _Objective:
+    """The mean loss with its penalty, as a function of the preconditioned unknowns U (K, r) and a (K,).
+
+    The expected Hessian is L L^T (Cholesky). The weights on standardised columns are V = U L^-1, and the intercepts are
+    b = a / sqrt(p (1 - p)). K counts only the classes that have rows.
+    """
 
     def __init__(
-        self, design: Design, targets: Targets, c: float, start: Linear, *, exact: bool, machine: Machine
+        self,
+        design: DesignMatrix,
+        targets: Targets,
+        c: float,
+        start: LinearModel,
+        *,
+        exact: bool,
+        resources: Resources,
     ) -> None:
         self._targets = targets
-        self._mean, self._scale = design.ridge.mean, design.ridge.scale
-        self._num = design.ridge.weight
-        self._present = np.flatnonzero(design.ridge.target_mean > 0)
+        equations = design.normal_equations
+        self._mean, self._scale = equations.mean, equations.scale
+        self._sum_w = equations.sum_w
+        self._present = np.flatnonzero(equations.target_mean > 0)
         self._column = np.full(targets.num_classes, -1)
         self._column[self._present] = np.arange(len(self._present))
-        self._read = _reader(design, targets, self._column, exact=exact, machine=machine)
-        self._penalty = (2 if len(self._present) == 2 else 1) / (c * self._num)
-        start = self._stretched(start, next(design.blocks()))
+        self._pass = _pass_through_rows(design, targets, self._column, exact=exact, resources=resources)
+        self._penalty = (2 if len(self._present) == 2 else 1) / (c * self._sum_w)
+        start = self._best_scaled(start, next(design.blocks()))
         weight = start.weight[self._present] * self._scale
         bias = start.bias[self._present] + start.weight[self._present] @ self._mean
-        curvature = max(len(self._present) - 1, 1) / len(self._present) ** 2  # p (1 - p) where all are as probable
+        curvature = max(len(self._present) - 1, 1) / len(self._present) ** 2  # p (1 - p), where p = 1 / K
         self._root_curvature = np.sqrt(curvature)
-        hessian = np.multiply(design.ridge.gram, curvature / self._num, order="F")
+        hessian = np.multiply(equations.gram, curvature / self._sum_w, order="F")
         hessian[np.diag_indices_from(hessian)] += self._penalty
         self._factor = cholesky(hessian, lower=True, overwrite_a=True)
         self.start = np.concatenate([(weight @ self._factor).ravel(), bias * self._root_curvature])
 
-    def _stretched(self, start: Linear, block: Block) -> Linear:
-        """Return the start times the factor of least loss: the logits of ridge regression lie between 0 and 1."""
+    def _best_scaled(self, start: LinearModel, block: RowBlock) -> LinearModel:
+        """Multiply the start by the factor with the lowest loss on a block.
+
+        The logits of ridge regression lie between 0 and 1, which is far too small for logistic regression.
+        """
         logits, classes = start.logits(block.x), self._targets.classes[block.positions]
         penalty = self._penalty / 2 * float(((start.weight * self._scale) ** 2).sum())
 
@@ -103,76 +132,81 @@ class _Problem:
             factor = float(np.exp(log_factor))
             return float(log_losses(logits, classes, 1 / factor).mean()) + penalty * factor**2
 
-        factor = np.exp(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded", options={"xatol": 0.1}).x)
-        return Linear(start.weight * factor, start.bias * factor)
+        factor = np.exp(minimize_scalar(loss, bounds=_LOG_FACTOR_BOUNDS, method="bounded", options={"xatol": 0.1}).x)
+        return LinearModel(start.weight * factor, start.bias * factor)
 
     @property
     def is_trivial(self) -> bool:
-        """Whether there is one class only."""
+        """Whether only one class has rows."""
         return len(self._present) == 1
 
-    def solution(self, unknowns: Array) -> Linear:
-        """Return the weights on the design's columns, of all classes."""
+    def model(self, unknowns: Float64Array) -> LinearModel:
+        """Return the model of all classes on the columns of the design matrix."""
         weight, bias = self._weight_and_bias(unknowns)
         num_classes = self._targets.num_classes
-        full = Linear(np.zeros((num_classes, len(self._scale))), np.zeros(num_classes))
+        full = LinearModel(np.zeros((num_classes, len(self._scale))), np.zeros(num_classes))
         full.weight[self._present] = weight / self._scale
         full.bias[self._present] = bias - full.weight[self._present] @ self._mean
         if len(self._present) < num_classes:
-            full.bias[self._column < 0] = self._sums(weight, bias).lowest - np.log(len(self._targets.classes) + 1)
+            lowest = self._loss_sums(weight, bias).min_logsumexp
+            full.bias[self._column < 0] = lowest - np.log(len(self._targets.classes) + 1)
         return full
 
-    def loss_and_gradient(self, unknowns: Array) -> tuple[float, Array]:
-        """Return the mean loss with the penalty, and its gradient."""
+    def loss_and_gradient(self, unknowns: Float64Array) -> tuple[float, Float64Array]:
+        """Return the mean loss with the penalty, and its gradient by the unknowns."""
         weight, bias = self._weight_and_bias(unknowns)
-        sums = self._sums(weight, bias)
-        loss = sums.loss / self._num + self._penalty / 2 * float((weight**2).sum())
-        gradient = sums.weight / self._num + self._penalty * weight
+        sums = self._loss_sums(weight, bias)
+        loss = sums.loss / self._sum_w + self._penalty / 2 * float((weight**2).sum())
+        gradient = sums.weight_gradient / self._sum_w + self._penalty * weight
         by_unknowns = solve_triangular(self._factor, gradient.T, lower=True).T
-        return loss, np.concatenate([by_unknowns.ravel(), sums.bias / (self._num * self._root_curvature)])
+        return loss, np.concatenate([by_unknowns.ravel(), sums.bias_gradient / (self._sum_w * self._root_curvature)])
 
-    def _weight_and_bias(self, unknowns: Array) -> tuple[Array, Array]:
-        split = len(self._present) * len(self._scale)
-        scaled = unknowns[:split].reshape(len(self._present), -1)
-        weight = solve_triangular(self._factor, scaled.T, lower=True, trans="T").T
-        return weight, unknowns[split:] / self._root_curvature
+    def _weight_and_bias(self, unknowns: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Return weights (K, r) and biases (K,) on standardised columns."""
+        num_weights = len(self._present) * len(self._scale)
+        preconditioned = unknowns[:num_weights].reshape(len(self._present), -1)
+        weight = solve_triangular(self._factor, preconditioned.T, lower=True, trans="T").T
+        return weight, unknowns[num_weights:] / self._root_curvature
 
-    def _sums(self, weight: Array, bias: Array) -> Sums:
-        """Read the rows once: the sums, by the weights and biases of the standardised columns."""
-        scaled = weight / self._scale
-        parts = self._read(Linear(scaled, bias - scaled @ self._mean))
-        total = reduce(Sums.plus, parts)
-        by_weight = total.weight / self._scale - np.outer(total.bias, self._mean / self._scale)
-        return total._replace(weight=by_weight)
+    def _loss_sums(self, weight: Float64Array, bias: Float64Array) -> LossSums:
+        """Go through the rows once. Return the loss and its gradient by weights and biases on standardised columns."""
+        unscaled = weight / self._scale
+        parts = self._pass(LinearModel(unscaled, bias - unscaled @ self._mean))
+        total = reduce(LossSums.plus, parts)
+        gradient = total.weight_gradient / self._scale - np.outer(total.bias_gradient, self._mean / self._scale)
+        return total._replace(weight_gradient=gradient)
 
 
-def _reader(
-    design: Design, targets: Targets, column: NDArray[np.int64], *, exact: bool, machine: Machine
-) -> Callable[[Linear], Iterable[Sums]]:
-    """Return what goes through the rows, a block at a time, for weights on the design's columns.
+def _pass_through_rows(
+    design: DesignMatrix, targets: Targets, column: NDArray[np.int64], *, exact: bool, resources: Resources
+) -> Callable[[LinearModel], Iterable[LossSums]]:
+    """Return a function that goes through the rows once and gives the sums of each block, for a model on the columns.
 
-    Not a method: what a problem holds must not hold the problem, or its matrices stay until Python looks for cycles.
+    This is not a method: if the function held the objective, which holds the function, the objective's matrices would
+    stay in memory until Python collects reference cycles.
     """
 
-    def of_block(block: Block) -> tuple[NDArray[np.int64], Array]:
-        return column[targets.classes[block.positions]], targets.weights[block.positions]
+    def targets_of(block: RowBlock) -> tuple[NDArray[np.int64], Float64Array]:
+        return column[targets.classes[block.positions]], targets.sample_weights[block.positions]
 
     dtype: np.dtype[Any] = np.dtype(np.float64 if exact else np.float32)
 
-    def sums(block: Block, on_rows: Linear) -> Sums:
-        return sums_of(block.x.astype(dtype, copy=False), *of_block(block), on_rows)
+    def sums(block: RowBlock, model: LinearModel) -> LossSums:
+        return loss_sums(block.x.astype(dtype, copy=False), *targets_of(block), model)
 
-    def in_precision(on_rows: Linear) -> Linear:  # once for all blocks
-        return Linear(*(part.astype(dtype, copy=False) for part in on_rows))
+    def in_precision(model: LinearModel) -> LinearModel:  # converts the model once for all blocks
+        return LinearModel(*(part.astype(dtype, copy=False) for part in model))
 
-    if machine.device != "cpu":
-        from headstart.linear.gpu import GpuRows  # torch: seconds
+    if resources.device != "cpu":
+        from headstart.linear.loss_gpu import GpuBlock  # it imports torch, which takes seconds
 
-        blocks = [GpuRows(block, *of_block(block), device=machine.device, exact=exact) for block in design.blocks()]
-        return lambda on_rows: (rows.sums(on_rows) for rows in blocks)
-    if len(targets.classes) * len(design.ridge.scale) * targets.num_classes < _SMALL:
-        block = merged(design.blocks())
-        return lambda on_rows: [sums(block, on_rows)]
-    if machine.num_threads == 1:
-        return lambda on_rows: map(partial(sums, on_rows=in_precision(on_rows)), design.blocks())
-    return lambda on_rows: in_order(partial(sums, on_rows=in_precision(on_rows)), design.blocks(), machine.num_threads)
+        blocks = [
+            GpuBlock(block, *targets_of(block), device=resources.device, exact=exact) for block in design.blocks()
+        ]
+        return lambda model: (block.loss_sums(model) for block in blocks)
+    if len(targets.classes) * len(design.normal_equations.scale) * targets.num_classes < _SMALL:
+        whole = concatenate(design.blocks())
+        return lambda model: [sums(whole, model)]
+    if resources.num_threads == 1:
+        return lambda model: map(partial(sums, model=in_precision(model)), design.blocks())
+    return lambda model: in_order(partial(sums, model=in_precision(model)), design.blocks(), resources.num_threads)

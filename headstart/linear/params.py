@@ -1,4 +1,4 @@
-"""Params that every linear classifier has: strengths and weights of classes."""
+"""Params that every linear classifier has: the inverse regularisation strength and the weights of the classes."""
 
 from typing import Annotated, Literal
 
@@ -6,10 +6,11 @@ from pydantic import BeforeValidator, Field
 
 from headstart.base.params import Name
 
-# Beyond these, float64 does not tell the strengths or the classes apart.
-Strength = Annotated[float, Field(ge=1e-9, le=1e9)]
+# Scikit-learn's C: a smaller value regularises more. Outside these limits, rounding in float64 hides the effect of c.
+InverseStrength = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 
+# Outside these limits, rounding in float64 hides the classes with small weights.
 Weight = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 

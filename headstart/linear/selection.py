@@ -1,4 +1,4 @@
-"""Selection: which layer and which strength, by cross-validation on the training rows."""
+"""Model selection: cross-validation on the training rows chooses the layer and the regularisation strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,30 +7,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.base.threads import in_order
-from headstart.linear.calibration import calibrate, log_losses
-from headstart.linear.designs import Designs, are_many
+from headstart.linear.calibration import fit_temperature, log_losses
+from headstart.linear.design import DesignMatrices, is_large
+from headstart.linear.layer_rows import RowBlock
 from headstart.linear.logistic import fit_logistic
-from headstart.linear.moments import Array, Linear
-from headstart.linear.rows import Block
+from headstart.linear.model import Float64Array, LinearModel
 
-# Logistic regression's best strength in units of ridge regression's: the median of twelve layers of two data sets
-# (docs/explanation/decisions.md), on which it was 3 to 300.
-LOGISTIC_FACTOR = 10.0
-# Tolerances of logistic regression. Exact: probabilities are scikit-learn's to 1e-4. Where rows are many (`are_many`)
-# it stops early: on 50,000 x 1,280 x 100 that takes 5 passes in place of 60, and held-out rows liked it no less
-# (accuracy 0.973 both; log loss 0.082, exact 0.087).
-_EXACT, _EARLY = 1e-7, 1e-2
+# The best c of logistic regression divided by the best c of ridge regression: the median over twelve layers of two data
+# sets (docs/explanation/decisions.md), where it was 3 to 300.
+LOGISTIC_C_FACTOR = 10.0
+# Tolerances of logistic regression. With the exact one, probabilities equal scikit-learn's to 1e-4. Large problems
+# (`is_large`) stop early: 50,000 x 1,280 rows of 100 classes then take 5 passes instead of 60, and held-out rows are
+# predicted as well (accuracy 0.973 with both; log loss 0.082, exact 0.087).
+_EXACT_TOL, _EARLY_TOL = 1e-7, 1e-2
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A strength on a layer, judged by rows that were held out.
+class CrossValidationScore:
+    """A value of c on a layer, with its scores: each training row is scored by the model that did not see its fold.
 
     Attributes:
-        c: The strength; None for a kind of head that has none.
-        temperature: Calibrates the logits.
-        log_loss: Mean over the rows, calibrated.
-        accuracy: Fraction of the rows.
+        c: Inverse regularisation strength. None: this kind of head has none.
+        temperature: Temperature that calibrates the out-of-fold logits.
+        log_loss: Mean log loss over the rows after calibration, in nats.
+        accuracy: Fraction of the rows whose most probable class is the true one.
     """
 
     c: float | None
@@ -39,122 +39,138 @@ class Scored:
     accuracy: float
 
 
-def strongest_tie(scores_FS: Array) -> int:
-    """Return the number of the strength to take: the strongest that is not clearly worse than the best.
+def one_standard_error_choice(losses_FS: Float64Array) -> int:
+    """Return the position of the most regularised c that is not clearly worse than the best one.
 
-    Not clearly worse: its mean over the folds exceeds the best one's by at most one standard error of the difference
-    of the two over the folds (the one-standard-error rule of Breiman et al. 1984, on paired differences).
+    "Not clearly worse" means: its mean loss over the folds exceeds that of the best c by at most one standard error of
+    the difference. This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3; ESL, section 7.10.1), on
+    paired differences between the losses of the same fold.
 
     Args:
-        scores_FS: Losses by fold and strength, strengths from strong to weak.
+        losses_FS: float64 (F, S), the loss of each fold at each c, from the smallest c (most regularised) to the
+            largest.
     """
-    best = int(scores_FS.mean(axis=0).argmin())
-    excess_FS = scores_FS - scores_FS[:, [best]]
+    best = int(losses_FS.mean(axis=0).argmin())
+    excess_FS = losses_FS - losses_FS[:, [best]]
     error_S = excess_FS.std(axis=0, ddof=1) / np.sqrt(len(excess_FS))
     return int(np.argmax(excess_FS.mean(axis=0) <= error_S))
 
 
-def ridge_errors(designs: Designs, strengths: Sequence[float]) -> tuple[Array, list[list[Linear]]]:
-    """Fit all strengths without each fold, and return its exact mean squared errors (F, S), from moments alone.
+def ridge_errors(designs: DesignMatrices, c_grid: Sequence[float]) -> tuple[Float64Array, list[list[LinearModel]]]:
+    """Fit ridge regression without each fold at every c, and compute the mean squared error on the held-out fold.
+
+    The errors are exact, and they follow from the sufficient statistics of the folds without a pass through the rows.
 
     Args:
-        designs: Designs of a layer.
-        strengths: (S,) ascending.
+        designs: Design matrices of a layer.
+        c_grid: (S,) values of c, ascending.
 
     Returns:
-        The errors, and the fits on embeddings by fold and strength.
+        The errors, float64 (F, S), and the models on embeddings, by fold and c.
     """
 
-    def fit(fold: int) -> tuple[list[float], list[Linear]]:
-        design = designs.without(fold)
-        assert design.held is not None, "a fold is held out"
-        errors, fits = [], []
-        for c in strengths:
-            solution = design.ridge.fit(c)
-            errors.append(design.held.squared_error(solution) / design.held.weight)
-            fits.append(design.on_embeddings(solution))
-        return errors, fits
+    def fit(fold: int) -> tuple[list[float], list[LinearModel]]:
+        design = designs.without_fold(fold)
+        assert design.held_out is not None, "a fold is held out"
+        errors, models = [], []
+        for c in c_grid:
+            solution = design.normal_equations.solve(c)
+            errors.append(design.held_out.squared_error(solution) / design.held_out.sum_w)
+            models.append(design.to_embedding_columns(solution))
+        return errors, models
 
-    errors, fits = zip(*designs.each_fold(fit), strict=True)
-    return np.array(errors), list(fits)
-
-
-def score_ridge(designs: Designs, strengths: Sequence[float]) -> tuple[Scored, list[Linear]]:
-    """Choose the strength of ridge regression for a layer, and judge it by calibrated log loss.
-
-    Squared errors compare strengths, not layers: wide layers come nearer to targets of 0 and 1 without being right more
-    often (docs/explanation/decisions.md).
-
-    Returns:
-        The strength and its scores, and the fits on embeddings without each fold.
-    """
-    errors, fits = ridge_errors(designs, strengths)
-    chosen = strongest_tie(errors)
-    of_folds = [by_strength[chosen] for by_strength in fits]
-    return judge(designs, strengths[chosen], of_folds), of_folds
+    errors, models = zip(*designs.map_folds(fit), strict=True)
+    return np.array(errors), list(models)
 
 
-def score_logistic(
-    designs: Designs, c: float, starts: Sequence[Linear], max_iter: int, tol: float
-) -> tuple[Scored, list[Linear]]:
-    """Judge logistic regression of a strength on a layer.
+def cross_validate_ridge(
+    designs: DesignMatrices, c_grid: Sequence[float]
+) -> tuple[CrossValidationScore, list[LinearModel]]:
+    """Choose c of ridge regression on a layer by its squared errors, and score this c by the calibrated log loss.
+
+    The log loss, not the squared error, is for comparing layers: ridge regression on a wide layer comes closer to the
+    targets of 0 and 1 without being right more often (docs/explanation/decisions.md).
 
     Args:
-        designs: Designs of the layer.
-        c: The strength.
-        starts: (F,) where the fit without each fold starts; it must not know the fold.
+        designs: Design matrices of the layer.
+        c_grid: (S,) values of c, ascending.
+
+    Returns:
+        The chosen c with its scores, and the models on embeddings, (F,): each was fitted without its fold.
+    """
+    errors, models = ridge_errors(designs, c_grid)
+    chosen = one_standard_error_choice(errors)
+    fold_models = [by_c[chosen] for by_c in models]
+    return score_folds(designs, c_grid[chosen], fold_models), fold_models
+
+
+def cross_validate_logistic(
+    designs: DesignMatrices, c: float, starts: Sequence[LinearModel], max_iter: int, tol: float
+) -> tuple[CrossValidationScore, list[LinearModel]]:
+    """Score logistic regression with a given c on a layer.
+
+    Args:
+        designs: Design matrices of the layer.
+        c: Inverse regularisation strength.
+        starts: (F,) models on embeddings, from which the fits without each fold start. Each must come from a fit
+            without the same fold.
         max_iter: Largest number of iterations of one fit.
-        tol: Tolerance of one fit.
+        tol: Tolerance of one fit, as in `fit_logistic`.
 
     Returns:
-        As `score_ridge`.
+        The scores, and the models on embeddings, (F,): each was fitted without its fold.
     """
 
-    def fit(fold: int) -> Linear:
-        design = designs.without(fold)
-        start = design.from_embeddings(starts[fold])
-        done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, machine=designs.machine)
-        return design.on_embeddings(done.fit)
+    def fit(fold: int) -> LinearModel:
+        design = designs.without_fold(fold)
+        start = design.to_design_columns(starts[fold])
+        done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, resources=designs.resources)
+        return design.to_embedding_columns(done.model)
 
-    fits = [fit(fold) for fold in range(designs.num_folds)]  # one by one: each has all threads, and memory
-    return judge(designs, c, fits), fits
+    # One fold after the other: each fit uses all threads and much memory.
+    models = [fit(fold) for fold in range(designs.num_folds)]
+    return score_folds(designs, c, models), models
 
 
 def refit_logistic(
-    designs: Designs, c: float, of_folds: Sequence[Linear], max_iter: int, tol: float
-) -> tuple[Linear, bool]:
-    """Fit all rows by logistic regression of a strength; return the weights on embeddings, and whether it converged.
+    designs: DesignMatrices, c: float, fold_models: Sequence[LinearModel], max_iter: int, tol: float
+) -> tuple[LinearModel, bool]:
+    """Fit logistic regression to all rows.
 
     Args:
-        designs: Designs of the layer.
-        c: The strength.
-        of_folds: (F,) fits without each fold, near which it starts.
-        max_iter: Most iterations.
-        tol: Where it ends.
+        designs: Design matrices of the layer.
+        c: Inverse regularisation strength.
+        fold_models: (F,) models on embeddings, fitted without each fold. The fit starts from their mean.
+        max_iter: Largest number of iterations.
+        tol: Tolerance, as in `fit_logistic`.
+
+    Returns:
+        The model on embeddings, and whether the fit converged.
     """
-    design = designs.without(None)
-    start = design.from_embeddings(Linear(*(np.mean(parts, axis=0) for parts in zip(*of_folds, strict=True))))
-    done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, machine=designs.machine)
-    return design.on_embeddings(done.fit), done.converged
+    design = designs.all_rows()
+    mean = LinearModel(*(np.mean(parts, axis=0) for parts in zip(*fold_models, strict=True)))
+    start = design.to_design_columns(mean)
+    done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, resources=designs.resources)
+    return design.to_embedding_columns(done.model), done.converged
 
 
-def default_tolerance(designs: Designs) -> float:
-    """Return where logistic regression ends if nobody says: exactly, or early where rows are many."""
-    return _EARLY if are_many(designs.rows, designs.targets) else _EXACT
+def default_tolerance(designs: DesignMatrices) -> float:
+    """Return the tolerance of logistic regression if the user gives none. Large problems stop early."""
+    return _EARLY_TOL if is_large(designs.rows, designs.targets) else _EXACT_TOL
 
 
-def judge(designs: Designs, c: float | None, fits: Sequence[Linear]) -> Scored:
-    """Judge a strength by each fold's held out rows.
+def score_folds(designs: DesignMatrices, c: float | None, fold_models: Sequence[LinearModel]) -> CrossValidationScore:
+    """Calibrate and score the out-of-fold logits of all training rows.
 
     Args:
-        designs: Designs of a layer.
-        c: The strength.
-        fits: (F,) on embeddings, each without its fold.
+        designs: Design matrices of the layer.
+        c: Inverse regularisation strength of the models, which the score records. None: they have none.
+        fold_models: (F,) models on embeddings, each fitted without its fold.
     """
     classes = designs.targets.classes
-    logits = held_out_logits(designs, fits)
-    temperature = calibrate(logits, classes)
-    return Scored(
+    logits = out_of_fold_logits(designs, fold_models)
+    temperature = fit_temperature(logits, classes)
+    return CrossValidationScore(
         c=c,
         temperature=temperature,
         log_loss=float(log_losses(logits, classes, temperature).mean()),
@@ -162,14 +178,19 @@ def judge(designs: Designs, c: float | None, fits: Sequence[Linear]) -> Scored:
     )
 
 
-def held_out_logits(designs: Designs, fits: Sequence[Linear]) -> NDArray[np.float32]:
-    """Return (N, C), each row by the fit of its own fold, which did not see it."""
+def out_of_fold_logits(designs: DesignMatrices, fold_models: Sequence[LinearModel]) -> NDArray[np.float32]:
+    """Return the logits of every training row by the model that did not see its fold, float32 (N, C).
+
+    Args:
+        designs: Design matrices of the layer.
+        fold_models: (F,) models on embeddings, each fitted without its fold.
+    """
     folds = designs.rows.folds
-    logits = np.empty((designs.rows.num, designs.targets.num_classes), dtype=np.float32)
+    logits = np.empty((designs.rows.num_rows, designs.targets.num_classes), dtype=np.float32)
 
-    def fill(block: Block) -> None:
-        logits[block.positions] = fits[folds[block.positions[0]]].logits(block.x)
+    def fill(block: RowBlock) -> None:
+        logits[block.positions] = fold_models[folds[block.positions[0]]].logits(block.x)
 
-    for _ in in_order(fill, designs.rows.blocks(), designs.machine.num_threads):
+    for _ in in_order(fill, designs.rows.blocks(), designs.resources.num_threads):
         pass
     return logits

@@ -1,4 +1,4 @@
-"""Targets: the class and the weight of every training row."""
+"""Targets: the class and the sample weight of every training row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,42 +7,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.base.errors import DataError, ParamsError
-from headstart.linear.moments import Array
+from headstart.linear.model import Float64Array
 from headstart.linear.params import ClassWeights
 from headstart.tables.classes import class_numbers
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the training rows should give.
+    """The targets of the training rows.
 
     Attributes:
-        classes: (N,) number of each row's class.
-        weights: (N,) of each row.
-        num_classes: C, also where a class has no row.
+        classes: int64 (N,), number of each row's class, in [0, num_classes).
+        sample_weights: float64 (N,), positive: how much each row counts in the loss.
+        num_classes: Number of classes, C. It includes classes without rows.
     """
 
     classes: NDArray[np.int64]
-    weights: Array
+    sample_weights: Float64Array
     num_classes: int
 
-    def one_hot(self, positions: NDArray[np.intp]) -> Array:
-        """Return (B, C) of some rows."""
+    def one_hot(self, positions: NDArray[np.intp]) -> Float64Array:
+        """Return the one-hot targets of some rows, float64 (B, C): 1 for the row's class, 0 for every other class.
+
+        Args:
+            positions: (B,) positions of the rows.
+        """
         return np.eye(self.num_classes)[self.classes[positions]]
 
 
 def make_targets(labels: Sequence[str], classes: Sequence[str], class_weights: ClassWeights, key: str) -> Targets:
-    """Return the targets of rows.
+    """Return the targets of rows. Each row's sample weight is the weight of its class.
 
     Args:
-        labels: (N,) class of every row, by name.
-        classes: (C,) order of the logits.
-        class_weights: Weight of the rows of each class.
-        key: Name of `class_weights` in params.yaml, for the message.
+        labels: (N,) name of every row's class.
+        classes: (C,) names in the order of the logits.
+        class_weights: `none`: 1 for every class. `balanced`: N / (number of classes with rows x number of rows of the
+            class), as in scikit-learn. A table: its weights by name, and 1 for the classes that it does not name.
+        key: Name of the param `class_weights` in params.yaml, for the error message.
 
     Raises:
-        DataError: A label that is no class.
-        ParamsError: A weight for a class that is not there.
+        DataError: A label is not one of the classes.
+        ParamsError: `class_weights` names a class that does not exist.
     """
     strange = sorted(set(labels) - set(classes))
     if strange:

@@ -8,17 +8,19 @@ from headstart.tables.rows import Row
 
 @dataclass(frozen=True)
 class EpochPoint(Row):
-    """An epoch of fine-tuning on the inner validation; the start's scores stand beside every epoch's, for the plot.
+    """The scores of an epoch of fine-tuning on the inner validation.
+
+    Every row repeats the scores of the start, so that the plot can draw them as a line.
 
     Attributes:
-        epoch: 0 is the start.
-        accuracy: On the inner validation.
-        start_accuracy: Of the start.
-        log_loss: Calibrated, in nats.
-        start_log_loss: Of the start.
-        training_loss: Mean over the epoch; None for the start.
-        rate_factor: Of the learning rates, at the end of the epoch.
-        kept: 1 for the epoch that is kept, else 0.
+        epoch: Number of the epoch. Epoch 0 is the start, before any step.
+        accuracy: Accuracy after the epoch, in [0, 1].
+        start_accuracy: Accuracy of the start.
+        log_loss: Mean log loss after the epoch, calibrated, in nats.
+        start_log_loss: Mean log loss of the start, calibrated, in nats.
+        training_loss: Mean training loss over the steps of the epoch. None for the start.
+        rate_factor: Factor of the learning rates in the last step of the epoch, in [0, 1].
+        kept: 1 for the epoch whose weights are kept, 0 for all others.
     """
 
     epoch: int

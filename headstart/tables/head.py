@@ -1,4 +1,4 @@
-"""What `head` finds besides predictions: the score of each layer, a learning curve, images to look at."""
+"""What `head` finds besides predictions: layer scores, a learning curve, doubtful labels and near-duplicates."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,17 +8,17 @@ from headstart.tables.rows import Row
 
 @dataclass(frozen=True)
 class LayerScore(Row):
-    """How good one layer is, by ridge regression cross-validated on the training images.
+    """The score of one layer: ridge regression, cross-validated on the training images.
 
     Attributes:
-        depth: 1 for the first layer.
-        layer: Its name.
-        accuracy: Of held-out images.
-        accuracy_low: Wilson's interval.
-        accuracy_high: Likewise.
-        log_loss: Calibrated, in nats.
-        c: Strength.
-        chosen: 1 for the layer that the head reads, else 0.
+        depth: Place of the layer among the candidates; 1 is the first.
+        layer: Name of the layer.
+        accuracy: Fraction of the images that the fit without their fold classifies correctly.
+        accuracy_low: Lower end of Wilson's 95 % interval of the accuracy.
+        accuracy_high: Upper end of this interval.
+        log_loss: Mean log loss of the same images after calibration, in nats.
+        c: Inverse regularisation strength that was chosen for the layer.
+        chosen: 1 for the layer that the head reads, 0 for all others.
     """
 
     depth: int
@@ -35,13 +35,13 @@ class LayerScore(Row):
 
 @dataclass(frozen=True)
 class LearningPoint(Row):
-    """An accuracy, cross-validated, at a number of training images.
+    """A point of the learning curve: the cross-validated accuracy of fits on so many training images.
 
     Attributes:
-        num_images: That were trained on (at most; folds differ by a few).
-        accuracy: Mean over the folds.
-        accuracy_low: Student's interval over the folds.
-        accuracy_high: Likewise.
+        num_images: Number of images that each fit used. At the last point, folds that have a few more use all of them.
+        accuracy: Mean accuracy over the folds.
+        accuracy_low: Lower end of Student's 95 % interval over the folds.
+        accuracy_high: Upper end of this interval.
     """
 
     num_images: int
@@ -54,15 +54,15 @@ class LearningPoint(Row):
 
 @dataclass(frozen=True)
 class LabelSuspect(Row):
-    """A training image whose label the folds find less probable than another class.
+    """A training image for which the fit without its fold finds another class more probable than the label.
 
     Attributes:
         digest: sha256 of the file.
-        path: As in the index.
-        label: That it has.
-        probability: Of that label.
-        preferred: The most probable class.
-        preferred_probability: Of that class.
+        path: Path of the image, as in the index.
+        label: Label of the image.
+        probability: Probability of the label, in [0, 1].
+        preferred: Name of the most probable class.
+        preferred_probability: Probability of this class, in [0, 1].
     """
 
     digest: str
@@ -80,13 +80,13 @@ class NearDuplicate(Row):
     """A test image and a training image that look alike.
 
     Attributes:
-        digest: Of the test image.
-        path: As in the index.
-        label: Its class.
-        training_digest: Of the training image.
-        training_path: Likewise.
-        training_label: Likewise.
-        similarity: Cosine of their embeddings.
+        digest: sha256 of the test image's file.
+        path: Path of the test image, as in the index.
+        label: Label of the test image.
+        training_digest: sha256 of the training image's file.
+        training_path: Path of the training image, as in the index.
+        training_label: Label of the training image.
+        similarity: Cosine similarity of their embeddings, at most 1.
     """
 
     digest: str

@@ -21,7 +21,9 @@ from headstart.tables.index import IndexRow
 
 # Settings of `mild`. `crop` uses torchvision's defaults, as the tutorials do, except for the smallest area.
 _MILD = {"degrees": 10.0, "translate": (0.08, 0.08), "scale": (0.9, 1.1)}
-_MARGIN = 4  # the picture's edge is repeated for a quarter (1 / 4) of its side, so that no black corner turns in
+# Before a rotation the picture is padded on all sides by a quarter of its side, with its edge repeated. So no black
+# corner rotates into the picture.
+_PADDING_DIVISOR = 4
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class Augmentation:
         px = self._transform.crop_px
         height, width = (row.height, row.width) if self.kind == "crop" else (px, px)
         blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # only its sides are read
-        chance = self._crop if self.kind == "crop" else self._affine
+        transform = self._crop if self.kind == "crop" else self._affine
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPU's generator
-            drawn = chance.make_params([blank])
+            drawn = transform.make_params([blank])
             mirror = self.kind == "crop" and bool(torch.rand(()) < 0.5)
         return Plan(drawn, mirror)
 
@@ -86,19 +88,19 @@ class Augmentation:
             return np.asarray(functional.horizontal_flip(changed) if plan.mirror else changed)
         px = self._transform.crop_px
         square = Image.fromarray(self._transform.pixels(image))
-        padded = functional.pad(square, [px // _MARGIN] * 4, padding_mode="edge")
+        padded = functional.pad(square, [px // _PADDING_DIVISOR] * 4, padding_mode="edge")
         return np.asarray(functional.center_crop(self._affine.transform(padded, plan.drawn), [px, px]))
 
 
 def choose_augmentation(kind: str, median_short_side_px: float, transform: Transform) -> str:
     """Return the kind of augmentation. `auto` is `mild` if images are smaller than the network's input, else `crop`.
 
-    A small picture is filled by its subject (a digit, a cell, a chip). A part or a mirror image of such a subject is
-    another subject. A photo shows its subject somewhere.
+    The subject of a small picture (a digit, a cell, a satellite chip) often fills it. A crop would cut off a part of
+    the subject, and a mirror image may be of another class. In a photo, the subject usually fills only a part.
 
     Args:
         kind: As in `finetune.augmentation.kind`.
-        median_short_side_px: Median of the shorter sides of the training images.
+        median_short_side_px: Median length of the shorter side of the training images, in pixels.
         transform: Resolved transform.
     """
     if kind != "auto":

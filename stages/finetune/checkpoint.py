@@ -23,13 +23,13 @@ _NAME = "checkpoint.pt"
 
 
 def run_key(params: Params, features: str, data: dict[str, str], device: str) -> str:
-    """Return the key of a run, a sha256. Two runs have the same key if and only if they do the same.
+    """Return the key of a run, a sha256 of all that its results depend on.
 
     Args:
-        params: Params of the stage. The section `runtime` does not count.
+        params: Params of the stage. The section `runtime` is left out, because it does not change results.
         features: Fingerprint of the spec.
         data: Digests of the tables that the run reads.
-        device: Type of the device, such as `cpu`.
+        device: Type of the device, such as `cpu`, on which the last bits depend.
     """
     return sha256_json(
         {

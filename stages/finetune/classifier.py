@@ -6,7 +6,7 @@ from torch import nn
 
 from headstart.backbone.normalise import Normalisation
 from headstart.imaging.transform import Transform
-from headstart.linear.moments import Linear
+from headstart.linear.model import LinearModel
 
 
 class Classifier(nn.Module):
@@ -40,8 +40,8 @@ class Classifier(nn.Module):
         logits: torch.Tensor = self.head(self.backbone(inputs))
         return logits
 
-    def set_head(self, fit: Linear) -> None:
-        """Replace the weights and biases of the head."""
+    def set_head(self, model: LinearModel) -> None:
+        """Replace the weights (C, dim) and biases (C,) of the head."""
         with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(fit.weight.astype(np.float32)))
-            self.head.bias.copy_(torch.from_numpy(fit.bias.astype(np.float32)))
+            self.head.weight.copy_(torch.from_numpy(model.weight.astype(np.float32)))
+            self.head.bias.copy_(torch.from_numpy(model.bias.astype(np.float32)))

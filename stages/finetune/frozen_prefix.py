@@ -18,7 +18,7 @@ class _Reached(Exception):  # noqa: N818 - a signal, not an error
 class FrozenPrefix:
     """The layers before the first one that trains.
 
-    Use `find_frozen_prefix` to get one: it checks that these layers can be taken off.
+    Use `find_frozen_prefix` to get one: it checks that the rest of the backbone works without these layers.
 
     Args:
         classifier: The classifier. Its backbone is frozen before `first`.
@@ -36,7 +36,7 @@ class FrozenPrefix:
                 self._names.append(name)
 
     def activations(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the input of the first layer that trains, for normalised pictures (B, 3, px, px)."""
+        """Return the input of the first layer that trains, float32 (B, ...), for normalised pictures (B, 3, px, px)."""
         if self._first is None:
             output: torch.Tensor = self._backbone(inputs)
             return output
@@ -56,26 +56,26 @@ class FrozenPrefix:
         return kept[0]
 
     @contextmanager
-    def taken_off(self) -> Iterator[None]:
-        """Let the classifier take activations instead of pictures, inside a `with` block."""
+    def removed(self) -> Iterator[None]:
+        """Remove the prefix inside a `with` block: the classifier then takes activations instead of pictures."""
         if self._first is None:
             self._classifier.backbone = nn.Identity()
-        taken = {name: self._backbone.get_submodule(name) for name in self._names}
+        removed = {name: self._backbone.get_submodule(name) for name in self._names}
         try:
-            for name in taken:
+            for name in removed:
                 self._backbone.set_submodule(name, nn.Identity())
             yield
         finally:
-            for name, module in taken.items():
+            for name, module in removed.items():
                 self._backbone.set_submodule(name, module)
             self._classifier.backbone = self._backbone
 
 
 def find_frozen_prefix(classifier: Classifier, first: str | None, order: Sequence[str], px: int) -> FrozenPrefix | None:
-    """Return the frozen prefix, or None if it cannot be taken off.
+    """Return the frozen prefix, or None if the backbone has none that can be removed.
 
-    It cannot be taken off if the rest of the backbone then gives other outputs; this is tried on random pictures. That
-    happens in networks whose layers do not simply follow each other, such as those that add positions to patches.
+    The prefix cannot be removed if the rest of the backbone then gives other outputs. This is tried on random pictures.
+    It happens in networks whose layers are not a plain chain, such as transformers that add position embeddings.
 
     Args:
         classifier: The classifier, on the CPU. Its backbone is frozen before `first`.
@@ -97,7 +97,7 @@ def find_frozen_prefix(classifier: Classifier, first: str | None, order: Sequenc
             whole = backbone(pictures)
             try:
                 activations = prefix.activations(pictures)
-                with prefix.taken_off():
+                with prefix.removed():
                     rest = backbone(activations)
             except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError):
                 return None

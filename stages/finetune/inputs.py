@@ -19,14 +19,14 @@ class Inputs(Protocol):
     """Gives the inputs of the classifier, on its device."""
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:
-        """Give batches of training images: their positions (B,) and inputs (B, ...)."""
+        """Give batches of training images: their positions (B,) and inputs, float32 (B, ...)."""
 
     def validation(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
-        """Give batches of the inner validation: their positions (B,) and inputs (B, views, ...)."""
+        """Give batches of the inner validation: their positions (B,) and inputs, float32 (B, views, ...)."""
 
 
 def to_device(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Copy pixels to a device. A GPU goes on working on earlier batches meanwhile."""
+    """Copy pixels to a device. A GPU continues to work on earlier batches during the copy."""
     tensor = torch.from_numpy(pixels)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -38,7 +38,15 @@ def views_of(
     batches: Sequence[Batch],
     device: torch.device,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Give batches of images without augmentation: positions (B,) and normalised pixels (B, views, 3, px, px)."""
+    """Give batches of images without augmentation: positions (B,) and normalised pixels, float32 (B, views, 3, px, px).
+
+    Args:
+        loader: Loader of the images.
+        normalise: Normalisation, on the device.
+        images: All images from which the batches choose.
+        batches: Positions of each batch.
+        device: Device of the normalised pixels.
+    """
     for batch, pixels in loader.views(images, batches):
         flat = normalise(to_device(pixels.reshape(-1, *pixels.shape[2:]), device))
         yield batch, flat.unflatten(0, pixels.shape[:2])
@@ -70,13 +78,13 @@ class Pictures:
 class Activations:
     """Activations of the frozen prefix, computed once and cached in files.
 
-    The system keeps the files in memory as long as it can.
+    The files are mapped into memory, so the operating system keeps them there while memory is free.
 
     Args:
         pictures: Inputs of the frozen prefix, without augmentation.
         prefix: Frozen prefix of the classifier's backbone, which is in eval mode.
         subsets: Training images and inner validation.
-        batch: Number of images that go through the frozen prefix at once.
+        batch: Number of images in one forward pass of the frozen prefix.
         folder: Folder of the files.
         device: Device of the classifier.
     """

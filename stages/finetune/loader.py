@@ -10,8 +10,8 @@ from headstart.imaging.reader import Reader
 from stages.finetune.augmentation import Augmentation, Plan
 from stages.finetune.subsets import LabelledImage
 
-Batch = NDArray[np.intp]
-_AHEAD = 2  # batches that are loaded before their turn
+Batch = NDArray[np.intp]  # (B,) positions of the images of a batch
+_AHEAD = 2  # number of batches that are loaded ahead of the network
 
 
 class Loader:
@@ -78,7 +78,12 @@ def _in_batches(
 def even_batches(order: NDArray[np.intp], batch: int) -> list[Batch]:
     """Cut positions into batches of about `batch`. Their lengths differ by at most one.
 
-    No batch is a single image, because BatchNorm has no statistics of one. A batch may have `batch` + 1 images instead.
+    No batch has a single image, because BatchNorm cannot compute the variance of one. So a batch may have `batch` + 1
+    images. Only a single position in all makes a batch of one.
+
+    Args:
+        order: (N,) positions in the order in which they are used.
+        batch: Number of images in a batch, at least 2.
     """
     num = min(-(-len(order) // batch), max(1, len(order) // 2))
     return list(np.array_split(order, num)) if len(order) else []

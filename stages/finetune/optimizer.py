@@ -11,10 +11,11 @@ from stages.finetune.params import FinetuneParams, OptimizerParams
 
 
 def make_groups(classifier: Classifier, depth_of: Mapping[str, int], params: OptimizerParams) -> list[dict[str, Any]]:
-    """Return the parameters that train, grouped by rate and weight decay, for torch's optimizers.
+    """Return the parameters that train, grouped by learning rate and weight decay, for torch's optimizers.
 
-    The last block of the backbone has the rate `backbone_rate`. The rate of each block before it is `layer_decay` times
-    the rate of the block after it. Biases and the scales of norms (parameters with one axis) have no weight decay.
+    The learning rate of block d of D is backbone_rate layer_decay^(D - d), as in the discriminative fine-tuning of
+    Howard & Ruder (2018, section 3.2). The stem is block 0. Modules after the last block belong to it.
+    Biases and the scales of norms (parameters with one axis) have no weight decay.
 
     Args:
         classifier: Its parameters with `requires_grad` train.
@@ -44,7 +45,11 @@ def make_optimizer(groups: list[dict[str, Any]], params: OptimizerParams) -> tor
 
 
 def rate_factor(epoch: int, step: int, num_steps: int, params: FinetuneParams) -> float:
-    """Return the factor of all learning rates at a step. It depends on nothing else, so a run can resume anywhere.
+    """Return the factor of all learning rates at a step, in [0, 1].
+
+    It rises linearly during the warm-up. Afterwards it follows the schedule. With t the fraction of the steps after the
+    warm-up that are done: `constant` is 1, `cosine` is (1 + cos(pi t)) / 2 (Loshchilov & Hutter 2017), and `step` is
+    gamma^(epoch // step_epochs). It depends only on the arguments, so a run can resume at any step.
 
     Args:
         epoch: Number of the epoch, from 0.

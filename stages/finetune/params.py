@@ -8,7 +8,7 @@ from headstart.backbone.params import BackboneParams
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Name, Positive, Section
 from headstart.imaging.params import DataParams
-from headstart.linear.params import ClassWeights, Strength
+from headstart.linear.params import ClassWeights, InverseStrength
 from stages.params import StageParams
 
 Rate = Annotated[float, Field(ge=0, le=10)]
@@ -48,7 +48,7 @@ class FinetuneParams(Section):
     """`finetune:` training of the whole network."""
 
     init: Literal["probe", "random"]
-    probe_c_grid: Annotated[list[Strength], Field(min_length=1)]
+    probe_c_grid: Annotated[list[InverseStrength], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, le=20)]
     unfreeze: Name
     batch_norm: Literal["train", "frozen"]

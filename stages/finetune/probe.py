@@ -1,6 +1,6 @@
 """The probe: the linear head that fine-tuning starts from, fitted on cached embeddings.
 
-A random head damages the pretrained layers before it has learnt anything (LP-FT: Kumar et al. 2022).
+A random head damages the pretrained layers before it has learnt anything (LP-FT: Kumar et al. 2022, section 3).
 """
 
 from collections import Counter
@@ -10,11 +10,11 @@ from threadpoolctl import threadpool_limits
 
 from headstart.artifacts.features import Features
 from headstart.base.errors import FeatureFileError
-from headstart.linear.designs import Designs, Machine
+from headstart.linear.design import DesignMatrices, Resources
 from headstart.linear.folds import make_folds
-from headstart.linear.moments import Linear
-from headstart.linear.rows import ROWS_FRACTION, Rows
-from headstart.linear.selection import LOGISTIC_FACTOR, default_tolerance, refit_logistic, score_ridge
+from headstart.linear.layer_rows import MEMORY_DIVISOR, LayerRows
+from headstart.linear.model import LinearModel
+from headstart.linear.selection import LOGISTIC_C_FACTOR, cross_validate_ridge, default_tolerance, refit_logistic
 from headstart.linear.targets import make_targets
 from headstart.tables.names import LAST_LAYER
 from stages.finetune.params import Params
@@ -23,14 +23,19 @@ from stages.finetune.subsets import LabelledImage
 _MAX_ITER = 1000
 
 
-def fit_probe(features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params) -> Linear:
-    """Fit logistic regression on the last layer of the training images. Folds choose its strength, as in the head.
+def fit_probe(
+    features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params
+) -> LinearModel:
+    """Fit logistic regression on the last layer of the training images. Cross-validation chooses c, as in the head.
 
     Args:
         features: Open features file.
         training: Training images by digest, without the inner validation.
         classes: (C,) names in the order of the logits.
         params: Params of the stage.
+
+    Returns:
+        The model on embeddings: weight float64 (C, dim), bias float64 (C,).
 
     Raises:
         DataError: There are too few images for the folds.
@@ -49,13 +54,14 @@ def fit_probe(features: Features, training: Sequence[LabelledImage], classes: Se
     folds = make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds")
     with threadpool_limits(limits=1, user_api="blas"):
         digests = [image.row.digest for image in training]
-        rows = Rows(features, LAST_LAYER, digests, folds, params.runtime.memory // ROWS_FRACTION)
+        rows = LayerRows(features, LAST_LAYER, digests, folds, params.runtime.memory // MEMORY_DIVISOR)
         targets = make_targets(labels, classes, finetune.class_weights, "finetune.class_weights")
-        designs = Designs(rows, targets, num_folds, Machine(params.runtime.num_workers, "cpu"))
-        scored, fold_fits = score_ridge(designs, sorted(finetune.probe_c_grid))
-        assert scored.c is not None, "ridge regression has a strength"
-        fit, _ = refit_logistic(designs, LOGISTIC_FACTOR * scored.c, fold_fits, _MAX_ITER, default_tolerance(designs))
-    return fit
+        designs = DesignMatrices(rows, targets, num_folds, Resources(params.runtime.num_workers, "cpu"))
+        score, fold_models = cross_validate_ridge(designs, sorted(finetune.probe_c_grid))
+        assert score.c is not None, "ridge regression has a c"
+        c, tol = LOGISTIC_C_FACTOR * score.c, default_tolerance(designs)
+        model, _ = refit_logistic(designs, c, fold_models, _MAX_ITER, tol)
+    return model
 
 
 def _most_groups_of_a_class(labels: Sequence[str], groups: Sequence[str]) -> int:

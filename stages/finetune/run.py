@@ -254,7 +254,7 @@ class FinetuneRun:
             inputs: Inputs = pictures
             if prefix is not None:
                 inputs = self._activations(pictures, prefix, classifier, ranks.rank)
-                stack.enter_context(prefix.taken_off())
+                stack.enter_context(prefix.removed())
             trainer = Trainer(
                 classifier,
                 trainable_layers,

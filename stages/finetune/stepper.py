@@ -17,7 +17,7 @@ from stages.finetune.params import FinetuneParams
 from stages.finetune.ranks import Ranks
 from stages.finetune.subsets import LabelledImage
 
-_SHOWN = 5
+_MAX_PATHS = 5  # paths of images in an error message
 
 
 class Stepper:
@@ -55,15 +55,18 @@ class Stepper:
         self._module, self._images, self._params = module, images, params
         self._dtype, self._device, self._ranks = dtype, device, ranks
         self._classes = torch.from_numpy(targets.classes).to(device)
-        self._weights = targets.weights
+        self._sample_weights = targets.sample_weights
         weights_C = np.ones(targets.num_classes, dtype=np.float32)
-        weights_C[targets.classes] = targets.weights
+        weights_C[targets.classes] = targets.sample_weights
         self._weights_C = torch.from_numpy(weights_C).to(device)
         alpha = params.augmentation.mixup
         self._mixup = v2.MixUp(alpha=alpha, num_classes=targets.num_classes) if alpha else None
 
     def step(self, share: Batch, batch: Batch, inputs: torch.Tensor, where: str) -> float:
-        """Take one step and return this rank's part of the mean loss of the batch.
+        """Take one step and return this rank's part of the loss of the batch.
+
+        The loss of a batch is sum(w L) / sum(w), with the sample weight w of each image and its cross-entropy L. Sums
+        over the ranks and over the accumulated parts give the same loss.
 
         Args:
             share: Positions of the images of the batch that this rank works on, at least one.
@@ -74,7 +77,7 @@ class Stepper:
         Raises:
             TrainingError: The loss is not finite, or the device has too little memory.
         """
-        total = float(self._weights[batch].sum())
+        total = float(self._sample_weights[batch].sum())
         # The number is the same on every rank, because synchronised BatchNorm makes the ranks meet in every part.
         num_parts = max(1, min(self._params.accumulate, len(batch) // self._ranks.rank.num_ranks // 2))
         parts = np.array_split(np.arange(len(share)), num_parts)
@@ -94,8 +97,8 @@ class Stepper:
                 "Raise finetune.accumulate (more parts, same result), or lower finetune.batch or transform.px"
             ) from error
         if not np.isfinite(loss):
-            shown = ", ".join(self._images[position].row.path for position in share[:_SHOWN])
-            rest = f" and {len(share) - _SHOWN} more" if len(share) > _SHOWN else ""
+            shown = ", ".join(self._images[position].row.path for position in share[:_MAX_PATHS])
+            rest = f" and {len(share) - _MAX_PATHS} more" if len(share) > _MAX_PATHS else ""
             raise TrainingError(
                 f"{where}: the loss is {loss}, on {shown}{rest}. Most often the learning rates are too high: lower "
                 "finetune.optimizer.backbone_rate and head_rate, or set finetune.optimizer.clip to 1.0"

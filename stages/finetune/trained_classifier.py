@@ -50,7 +50,7 @@ class TrainedClassifier:
             spec: Spec of the cached embeddings.
             classes: (C,) names in the order of the logits.
             temperature: Number that logits are divided by.
-            trained_on: What the classifier was trained on, by digest.
+            trained_on: Digests and numbers that say what the classifier was trained on, by name.
         """
         head = self._classifier.head
         backbone = {name: tensor.cpu().numpy() for name, tensor in self._classifier.backbone.state_dict().items()}
@@ -102,7 +102,7 @@ class TrainedClassifier:
         )
 
     def _embeddings(self, images: Sequence[LabelledImage]) -> Iterator[NDArray[np.float32]]:
-        """Give the embeddings that the head reads, (B, views, dim), a batch at a time."""
+        """Give the embeddings that the head reads, float32 (B, views, dim), a batch at a time."""
         self._classifier.eval()
         batches = even_batches(np.arange(len(images)), self._batch)
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The trainer: epochs of steps. Each epoch is scored on the inner validation and saved; the best one is kept."""
+"""The trainer: it runs epochs, scores each one on the inner validation, saves it, and keeps the best one."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headstart.base.errors import ParamsError, TrainingError
 from headstart.base.progress import Progress
-from headstart.linear.calibration import calibrate, log_losses
+from headstart.linear.calibration import fit_temperature, log_losses
 from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.classifier import Classifier
 from stages.finetune.inputs import Inputs
@@ -36,7 +36,8 @@ class Epoch:
         training_loss: Mean loss over the steps, with augmentation and label smoothing. None for the start.
         accuracy: Accuracy on the inner validation.
         log_loss: Calibrated log loss on the inner validation, in nats.
-        error: Standard error of the difference between this log loss and that of the start, paired by image.
+        error: Standard error of the difference between this log loss and that of the start, over the pairs of losses
+            of the same image.
         temperature: Temperature that calibrates the logits.
     """
 
@@ -78,8 +79,9 @@ def lowest_epoch(history: Sequence[Epoch]) -> Epoch:
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """Return the epoch to keep: the lowest one if it is clearly better than the start, else the start.
 
-    Clearly better means: by more than one standard error of the difference. The lowest of many epochs is lower by
-    chance alone, and the inner validation of a small data set has only a few dozen images.
+    "Clearly better" means: its log loss is lower by more than one standard error of the paired difference. The lowest
+    of many epochs can be lower by chance alone, because the inner validation of a small data set has only a few dozen
+    images.
     """
     start, lowest = history[0], lowest_epoch(history)
     return lowest if start.log_loss - lowest.log_loss > lowest.error else start
@@ -97,7 +99,7 @@ class Trainer:
         trainable_layers: Layers of the classifier that train.
         stepper: Takes the steps of the optimizer.
         inputs: Inputs for training and validation.
-        classes: Class numbers of the training images (N,) and of the inner validation (M,).
+        classes: Class numbers of the training images, int64 (N,), and of the inner validation, int64 (M,).
         params: Epochs, batch and schedule.
         ranks: Processes that share the work.
         checkpoint: Where the state is saved. If it has a state, training continues from it.
@@ -189,7 +191,7 @@ class Trainer:
                 f"epoch {number}: the logits of the inner validation are not finite. Lower "
                 "finetune.optimizer.backbone_rate and head_rate"
             )
-        temperature = calibrate(logits, self._validation_classes)
+        temperature = fit_temperature(logits, self._validation_classes)
         losses = log_losses(logits, self._validation_classes, temperature)
         if self._start_losses is None:
             self._start_losses = losses
@@ -240,7 +242,7 @@ class Trainer:
         self._stepper.optimizer.load_state_dict(saved["optimizer"])
         self._stepper.scaler.load_state_dict(saved["scaler"])
         if self._ranks.is_first:
-            print(f"finetune: goes on after epoch {self.history[-1].epoch} ({self._checkpoint.folder})", flush=True)
+            print(f"finetune: continues after epoch {self.history[-1].epoch} ({self._checkpoint.folder})", flush=True)
 
 
 def _copy_state(classifier: Classifier) -> State:

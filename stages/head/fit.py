@@ -1,4 +1,4 @@
-"""Choose the layer and the strength of the head by cross-validation, then fit all training rows."""
+"""Choose the layer and the regularisation of the head by cross-validation, then fit all training rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from headstart.artifacts.features import Features
 from headstart.base.errors import ParamsError
 from headstart.base.machine import choose_device
 from headstart.base.progress import Progress
-from headstart.linear.designs import Designs, Machine, are_many
+from headstart.linear.design import DesignMatrices, Resources, is_large
 from headstart.linear.folds import make_folds
-from headstart.linear.moments import Linear
-from headstart.linear.rows import ROWS_FRACTION, Rows
-from headstart.linear.selection import Scored, score_ridge
+from headstart.linear.layer_rows import MEMORY_DIVISOR, LayerRows
+from headstart.linear.model import LinearModel
+from headstart.linear.selection import CrossValidationScore, cross_validate_ridge
 from headstart.linear.targets import make_targets
 from headstart.tables.split import SplitRow
 from stages.head.kinds import KINDS
@@ -20,31 +20,31 @@ from stages.head.params import HeadParams, Params
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head and how it was chosen.
+    """A head and how it was chosen. All models are on embeddings: weight float64 (C, dim), bias float64 (C,).
 
     Attributes:
         layer: Name of the layer that the head reads.
-        fit: Weights and biases of the head, on embeddings.
+        model: The head, fitted to all training rows.
         converged: Whether the fit ended before `head.max_iter` iterations.
-        scored: The chosen strength and its scores on held-out rows.
-        fold_fits: (F,) fits without each fold, on embeddings.
-        layers: Scores of the best ridge regression on every candidate layer, by depth.
-        ridge_c: Strength of ridge regression on the chosen layer.
-        designs: Training rows of the chosen layer, as the solvers read them.
+        score: The chosen c and its cross-validation scores.
+        fold_models: (F,) models that were each fitted without one fold.
+        layer_scores: Scores of the best ridge regression on every candidate layer, by depth.
+        ridge_c: The c of ridge regression on the chosen layer.
+        designs: Design matrices of the chosen layer.
     """
 
     layer: str
-    fit: Linear
+    model: LinearModel
     converged: bool
-    scored: Scored
-    fold_fits: Sequence[Linear]
-    layers: Mapping[str, Scored]
+    score: CrossValidationScore
+    fold_models: Sequence[LinearModel]
+    layer_scores: Mapping[str, CrossValidationScore]
     ridge_c: float
-    designs: Designs
+    designs: DesignMatrices
 
 
 def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> FittedHead:
-    """Choose the layer by ridge regression, let the kind of head choose its strength, and fit all training rows.
+    """Choose the layer by ridge regression, let the kind of head choose its c, and fit all training rows.
 
     Args:
         features: Open features file.
@@ -56,6 +56,7 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
         DataError: There are too few rows for the folds.
         FeatureFileError: An image has no embedding, or its embedding is not finite.
         ParamsError: A layer, a class or the device does not exist.
+        TrainingError: Ridge regression has no solution, because c is too large for the precision.
     """
     head = params.head
     digests, labels = [row.digest for row in training], [row.label for row in training]
@@ -63,31 +64,31 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
     folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
     kind = KINDS[head.kind]()
-    ridge_grid = kind.ridge_grid(head)
-    layers: dict[str, Scored] = {}
-    best: tuple[str, Designs, list[Linear]] | None = None
-    rows: Rows | None = None
+    ridge_c_grid = kind.ridge_c_grid(head)
+    scores: dict[str, CrossValidationScore] = {}
+    best: tuple[str, DesignMatrices, list[LinearModel]] | None = None
+    rows: LayerRows | None = None
     with Progress("head", len(candidates), "layer") as progress:
         for layer in candidates:
             if rows is not None:
-                rows.forget()  # memory holds the rows of one layer at a time
-            rows = Rows(features, layer, digests, folds, params.runtime.memory // ROWS_FRACTION)
-            # A GPU pays only for many rows, because torch takes seconds to import.
-            device = choose_device(params.runtime.device) if are_many(rows, targets) else "cpu"
-            designs = Designs(rows, targets, head.folds, Machine(params.runtime.num_workers, device))
-            layers[layer], layer_fold_fits = score_ridge(designs, ridge_grid)
+                rows.release()  # memory holds the rows of one layer at a time
+            rows = LayerRows(features, layer, digests, folds, params.runtime.memory // MEMORY_DIVISOR)
+            # A GPU pays only for large problems, because torch takes seconds to import.
+            device = choose_device(params.runtime.device) if is_large(rows, targets) else "cpu"
+            designs = DesignMatrices(rows, targets, head.folds, Resources(params.runtime.num_workers, device))
+            scores[layer], layer_fold_models = cross_validate_ridge(designs, ridge_c_grid)
             # Of equally good layers the deepest is taken.
-            if layers[layer].log_loss == min(scored.log_loss for scored in layers.values()):
-                best = layer, designs, layer_fold_fits
+            if scores[layer].log_loss == min(score.log_loss for score in scores.values()):
+                best = layer, designs, layer_fold_models
             progress.advance(1)
     assert best is not None, "there is at least one candidate"
-    layer, designs, ridge_fold_fits = best
-    designs.rows.keep()
-    ridge_c = layers[layer].c
-    assert ridge_c is not None, "ridge regression has a strength"
-    scored, fold_fits = kind.score(designs, layers[layer], ridge_fold_fits, head)
-    fit, converged = kind.fit(designs, scored, fold_fits, head)
-    return FittedHead(layer, fit, converged, scored, fold_fits, layers, ridge_c, designs)
+    layer, designs, ridge_fold_models = best
+    designs.rows.load()
+    ridge_c = scores[layer].c
+    assert ridge_c is not None, "ridge regression has a c"
+    score, fold_models = kind.cross_validate(designs, scores[layer], ridge_fold_models, head)
+    model, converged = kind.fit(designs, score, fold_models, head)
+    return FittedHead(layer, model, converged, score, fold_models, scores, ridge_c, designs)
 
 
 def _candidate_layers(head: HeadParams, features: Features) -> list[str]:

@@ -1,147 +1,167 @@
 """Kinds of head: ways to train the linear classifier on the layer that ridge regression chose.
 
-To add one, write a class like `Ridge`, give it an entry in `KINDS`, and add its name to `HeadParams.kind`.
+To add a kind, write a class like `RidgeHead`, give it an entry in `KINDS`, and add its name to `HeadParams.kind`.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from headstart.linear.designs import Designs
-from headstart.linear.moments import Linear
+from headstart.linear.design import DesignMatrices
+from headstart.linear.model import LinearModel
 from headstart.linear.selection import (
-    LOGISTIC_FACTOR,
-    Scored,
+    LOGISTIC_C_FACTOR,
+    CrossValidationScore,
+    cross_validate_logistic,
     default_tolerance,
-    judge,
     refit_logistic,
-    score_logistic,
+    score_folds,
 )
 from stages.head.params import HeadParams
 from stages.head.sgd import fit_sgd
 
 
 class HeadKind(Protocol):
-    """A way to train a linear classifier."""
+    """A way to train a linear classifier. All models are on embeddings: weight float64 (C, dim), bias float64 (C,)."""
 
-    def ridge_grid(self, head: HeadParams) -> list[float]:
-        """Return the strengths that ridge regression tries while it chooses the layer, ascending."""
+    def ridge_c_grid(self, head: HeadParams) -> list[float]:
+        """Return the values of c, ascending, that ridge regression tries when it chooses the layer."""
         ...
 
-    def score(
-        self, designs: Designs, ridge: Scored, ridge_folds: Sequence[Linear], head: HeadParams
-    ) -> tuple[Scored, Sequence[Linear]]:
-        """Choose the strength and judge it on held-out rows.
+    def cross_validate(
+        self,
+        designs: DesignMatrices,
+        ridge_score: CrossValidationScore,
+        ridge_fold_models: Sequence[LinearModel],
+        head: HeadParams,
+    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+        """Choose c, fit a model without each fold, and score it on the held-out fold.
 
         Args:
-            designs: Training rows of the chosen layer.
-            ridge: What ridge regression found on this layer.
-            ridge_folds: (F,) its fits without each fold, on embeddings.
+            designs: Design matrices of the chosen layer.
+            ridge_score: The c of ridge regression on this layer, with its scores.
+            ridge_fold_models: (F,) models of ridge regression, each fitted without its fold.
             head: The section `head` of params.yaml.
 
         Returns:
-            The strength with its scores, and the fits without each fold, on embeddings.
+            The chosen c with its scores, and the models, (F,), each fitted without its fold.
         """
         ...
 
-    def fit(self, designs: Designs, scored: Scored, folds: Sequence[Linear], head: HeadParams) -> tuple[Linear, bool]:
+    def fit(
+        self,
+        designs: DesignMatrices,
+        score: CrossValidationScore,
+        fold_models: Sequence[LinearModel],
+        head: HeadParams,
+    ) -> tuple[LinearModel, bool]:
         """Fit all training rows.
 
         Args:
-            designs: As for `score`.
-            scored: As `score` returned it.
-            folds: Fits without each fold, as `score` returned them.
+            designs: Design matrices of the chosen layer.
+            score: The chosen c with its scores, as `cross_validate` returned them.
+            fold_models: (F,) models, as `cross_validate` returned them.
             head: The section `head` of params.yaml.
 
         Returns:
-            The weights on embeddings, and whether the fit converged.
+            The model, and whether the fit converged.
         """
         ...
 
 
-class Logistic:
-    """Multinomial logistic regression. It starts from ridge regression."""
+class LogisticHead:
+    """Multinomial logistic regression. Its fits start from those of ridge regression."""
 
-    def ridge_grid(self, head: HeadParams) -> list[float]:
+    def ridge_c_grid(self, head: HeadParams) -> list[float]:
         """See `HeadKind`."""
         return sorted(head.c_grid)
 
-    def score(
-        self, designs: Designs, ridge: Scored, ridge_folds: Sequence[Linear], head: HeadParams
-    ) -> tuple[Scored, Sequence[Linear]]:
+    def cross_validate(
+        self,
+        designs: DesignMatrices,
+        ridge_score: CrossValidationScore,
+        ridge_fold_models: Sequence[LinearModel],
+        head: HeadParams,
+    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+        """See `HeadKind`. If `head.c` is auto, c is a fixed multiple of the c of ridge regression."""
+        c = LOGISTIC_C_FACTOR * _c_of(ridge_score) if head.c == "auto" else head.c
+        return cross_validate_logistic(designs, c, ridge_fold_models, head.max_iter, _tolerance(head, designs))
+
+    def fit(
+        self,
+        designs: DesignMatrices,
+        score: CrossValidationScore,
+        fold_models: Sequence[LinearModel],
+        head: HeadParams,
+    ) -> tuple[LinearModel, bool]:
         """See `HeadKind`."""
-        c = LOGISTIC_FACTOR * _strength(ridge) if head.c == "auto" else head.c
-        return score_logistic(designs, c, ridge_folds, head.max_iter, _tolerance(head, designs))
-
-    def fit(self, designs: Designs, scored: Scored, folds: Sequence[Linear], head: HeadParams) -> tuple[Linear, bool]:
-        """See `HeadKind`."""
-        return refit_logistic(designs, _strength(scored), folds, head.max_iter, _tolerance(head, designs))
+        return refit_logistic(designs, _c_of(score), fold_models, head.max_iter, _tolerance(head, designs))
 
 
-class Ridge:
+class RidgeHead:
     """Ridge regression: least squares on targets of 0 and 1."""
 
-    def ridge_grid(self, head: HeadParams) -> list[float]:
+    def ridge_c_grid(self, head: HeadParams) -> list[float]:
         """See `HeadKind`."""
         return sorted(head.c_grid) if head.c == "auto" else [head.c]
 
-    def score(
+    def cross_validate(
         self,
-        designs: Designs,  # noqa: ARG002 - part of the protocol
-        ridge: Scored,
-        ridge_folds: Sequence[Linear],
+        designs: DesignMatrices,  # noqa: ARG002 - part of the protocol
+        ridge_score: CrossValidationScore,
+        ridge_fold_models: Sequence[LinearModel],
         head: HeadParams,  # noqa: ARG002
-    ) -> tuple[Scored, Sequence[Linear]]:
-        """See `HeadKind`. The choice of the layer has already chosen and judged the strength."""
-        return ridge, ridge_folds
+    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+        """See `HeadKind`. Nothing is left to do: the choice of the layer has chosen and scored c."""
+        return ridge_score, ridge_fold_models
 
     def fit(
         self,
-        designs: Designs,
-        scored: Scored,
-        folds: Sequence[Linear],  # noqa: ARG002 - part of the protocol
+        designs: DesignMatrices,
+        score: CrossValidationScore,
+        fold_models: Sequence[LinearModel],  # noqa: ARG002 - part of the protocol
         head: HeadParams,  # noqa: ARG002
-    ) -> tuple[Linear, bool]:
+    ) -> tuple[LinearModel, bool]:
         """See `HeadKind`."""
-        design = designs.without(None)
-        return design.on_embeddings(design.ridge.fit(_strength(scored))), True
+        design = designs.all_rows()
+        return design.to_embedding_columns(design.normal_equations.solve(_c_of(score))), True
 
 
-class Sgd:
-    """The training recipe of the tutorials. It has no strength of regularisation."""
+class SgdHead:
+    """The training recipe of the tutorials: stochastic gradient descent without an L2 penalty, so without c."""
 
-    def ridge_grid(self, head: HeadParams) -> list[float]:
+    def ridge_c_grid(self, head: HeadParams) -> list[float]:
         """See `HeadKind`."""
         return sorted(head.c_grid)
 
-    def score(
+    def cross_validate(
         self,
-        designs: Designs,
-        ridge: Scored,  # noqa: ARG002 - part of the protocol
-        ridge_folds: Sequence[Linear],  # noqa: ARG002
+        designs: DesignMatrices,
+        ridge_score: CrossValidationScore,  # noqa: ARG002 - part of the protocol
+        ridge_fold_models: Sequence[LinearModel],  # noqa: ARG002
         head: HeadParams,
-    ) -> tuple[Scored, Sequence[Linear]]:
+    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
         """See `HeadKind`."""
-        folds = designs.each_fold(lambda fold: fit_sgd(designs.rows, designs.targets, fold, head.sgd, head.seed))
-        return judge(designs, None, folds), folds
+        models = designs.map_folds(lambda fold: fit_sgd(designs.rows, designs.targets, fold, head.sgd, head.seed))
+        return score_folds(designs, None, models), models
 
     def fit(
         self,
-        designs: Designs,
-        scored: Scored,  # noqa: ARG002 - part of the protocol
-        folds: Sequence[Linear],  # noqa: ARG002
+        designs: DesignMatrices,
+        score: CrossValidationScore,  # noqa: ARG002 - part of the protocol
+        fold_models: Sequence[LinearModel],  # noqa: ARG002
         head: HeadParams,
-    ) -> tuple[Linear, bool]:
+    ) -> tuple[LinearModel, bool]:
         """See `HeadKind`."""
         return fit_sgd(designs.rows, designs.targets, None, head.sgd, head.seed), True
 
 
-KINDS: dict[str, type[HeadKind]] = {"logistic": Logistic, "ridge": Ridge, "sgd": Sgd}
+KINDS: dict[str, type[HeadKind]] = {"logistic": LogisticHead, "ridge": RidgeHead, "sgd": SgdHead}
 
 
-def _strength(scored: Scored) -> float:
-    assert scored.c is not None, "this kind has a strength"
-    return scored.c
+def _c_of(score: CrossValidationScore) -> float:
+    assert score.c is not None, "this kind of head has a c"
+    return score.c
 
 
-def _tolerance(head: HeadParams, designs: Designs) -> float:
+def _tolerance(head: HeadParams, designs: DesignMatrices) -> float:
     return default_tolerance(designs) if head.tol == "auto" else head.tol

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from headstart.linear.designs import Designs
-from headstart.linear.moments import Array
-from headstart.linear.rows import Mask
+from headstart.linear.design import DesignMatrices
+from headstart.linear.layer_rows import Mask
+from headstart.linear.model import Float64Array
 from headstart.tables.head import LearningPoint
 from headstart.tables.intervals import CONFIDENCE, wilson_interval
 
@@ -27,7 +27,7 @@ class LearningCurve:
 
     Attributes:
         points: Points of the curve, by number of images.
-        doubling_gain: Estimate of what twice as many images would add to the accuracy.
+        doubling_gain: Estimate of what twice as many training images would add to the accuracy.
         doubling_gain_low: Lower end of the 95 % interval of `doubling_gain`.
         doubling_gain_high: Upper end of this interval.
     """
@@ -38,16 +38,16 @@ class LearningCurve:
     doubling_gain_high: float
 
 
-def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
+def learning_curve(designs: DesignMatrices, c: float, seed: int) -> LearningCurve:
     """Return the accuracy at several numbers of training images, each a fixed multiple of the one before.
 
-    For every fold, the rows of the other folds are put in a random order. Every beginning of this order has its share
-    of each class. Several beginnings are fitted and scored on the fold. The interval is Student's over the folds. So it
-    covers both draws: the images that were trained on and the images that were scored.
+    For every fold, the rows of the other folds are shuffled so that any first n of them have their share of each class.
+    Ridge regression is fitted to the first n rows, for several n, and scored on the fold. The interval of an accuracy
+    is Student's t interval over the folds. It covers both draws: of the training images and of the scored images.
 
     Args:
-        designs: Training rows of the layer.
-        c: Strength of ridge regression.
+        designs: Design matrices of the layer.
+        c: Inverse regularisation strength of ridge regression.
         seed: Seed of the random orders.
     """
     rows, targets = designs.rows, designs.targets
@@ -59,24 +59,24 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
         order = _stratified_order(rows.folds != fold, targets.classes, np.random.default_rng([seed, fold]))
         accuracies = []
         for size in sizes:
-            chosen = np.zeros(rows.num, dtype=bool)
-            chosen[order[:size]] = True
-            design = designs.without(fold) if size == num_all else designs.of(chosen)
-            fit = design.on_embeddings(design.ridge.fit(c))
+            mask = np.zeros(rows.num_rows, dtype=bool)
+            mask[order[:size]] = True
+            design = designs.without_fold(fold) if size == num_all else designs.subset(mask)
+            model = design.to_embedding_columns(design.normal_equations.solve(c))
             right = [
-                fit.logits(block.x).argmax(axis=1) == targets.classes[block.positions]
+                model.logits(block.x).argmax(axis=1) == targets.classes[block.positions]
                 for block in rows.blocks(rows.folds == fold)
             ]
             accuracies.append(float(np.concatenate(right).mean()))
         return accuracies
 
-    accuracies_FS = np.array(designs.each_fold(accuracies_of))
+    accuracies_FS = np.array(designs.map_folds(accuracies_of))
     mean_S = accuracies_FS.mean(axis=0)
     quantile = stdtrit(designs.num_folds - 1, (1 + CONFIDENCE) / 2)
     margin_S = quantile * accuracies_FS.std(axis=0, ddof=1) / np.sqrt(designs.num_folds)
-    gain, error = doubling_gain(sizes, accuracies_FS, rows.num)
+    gain, error = doubling_gain(sizes, accuracies_FS, rows.num_rows)
     # The gain cannot exceed the error rate. If no row is wrong, or the curve has too few sizes, nothing else is known.
-    most = 1 - wilson_interval(float(mean_S[-1]), rows.num)[0]
+    max_gain = 1 - wilson_interval(float(mean_S[-1]), rows.num_rows)[0]
     is_known = len(sizes) >= _FEWEST_SIZES and mean_S[-1] < 1
     return LearningCurve(
         points=[
@@ -85,26 +85,33 @@ def learning_curve(designs: Designs, c: float, seed: int) -> LearningCurve:
         ],
         doubling_gain=gain,
         doubling_gain_low=max(gain - float(quantile) * error, -1.0) if is_known else 0.0,
-        doubling_gain_high=min(gain + float(quantile) * error, most) if is_known else most,
+        doubling_gain_high=min(gain + float(quantile) * error, max_gain) if is_known else max_gain,
     )
 
 
-def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -> tuple[float, float]:
+def doubling_gain(sizes: Sequence[int], accuracies_FS: Float64Array, num_images: int) -> tuple[float, float]:
     """Return what twice as many images would add to the accuracy, and the standard error of this gain.
 
-    The error rate falls as a power of the number of images (Hestness et al. 2017). The power is fitted to the largest
-    sizes, and the law is extrapolated from all images to twice as many. An error rate that seems to rise counts as
-    constant. The standard error is the jackknife's over the folds.
+    The error rate is modelled as a power of the number n of training images: error(n) = a n^-b (Hestness et al. 2017).
+    A line through the logarithms of the largest sizes gives b. With N images in all, the gain is
+
+        error(N) - error(2 N) = error(N) (1 - 2^-b)
+
+    An error rate that seems to rise counts as constant (b = 0). The standard error is the jackknife's over the folds
+    (Efron & Tibshirani 1993, chapter 11).
 
     Args:
         sizes: (S,) numbers of training images, ascending.
-        accuracies_FS: (F, S) accuracies by fold and size.
-        num_images: Number of images in the whole training set. All folds together were scored on them. The smallest
-            error rate that counts is half an image out of these.
+        accuracies_FS: float64 (F, S), accuracies by fold and size, in [0, 1].
+        num_images: Number of images in the whole training set, N. Together the folds were scored on all of them, so an
+            error rate below half an image, 0.5 / N, counts as 0.5 / N.
+
+    Returns:
+        The gain, at least 0, and its standard error.
     """
     log_sizes = np.log2(np.array(sizes[-_NUM_LARGEST_SIZES:], dtype=np.float64))
 
-    def gain_of(accuracies_FS: Array) -> float:
+    def gain_of(accuracies_FS: Float64Array) -> float:
         errors = np.maximum(1 - accuracies_FS.mean(axis=0), 0.5 / num_images)[-_NUM_LARGEST_SIZES:]
         if len(errors) < 2:
             return 0.0
@@ -117,9 +124,9 @@ def doubling_gain(sizes: Sequence[int], accuracies_FS: Array, num_images: int) -
     return gain_of(accuracies_FS), float(error)
 
 
-def _stratified_order(chosen: Mask, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.intp]:
-    """Return the chosen rows in a random order. Every beginning of this order has its share of each class."""
-    rows = random.permutation(np.flatnonzero(chosen))
+def _stratified_order(mask: Mask, classes: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.intp]:
+    """Return the positions of the rows in the mask, shuffled so that any first n have their share of each class."""
+    rows = random.permutation(np.flatnonzero(mask))
     place = np.empty(len(rows))
     for number in np.unique(classes[rows]):
         mine = np.flatnonzero(classes[rows] == number)

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.references import unit_length
 from headstart.base.threads import in_order
-from headstart.linear.designs import Designs
-from headstart.linear.rows import Block, Rows, merged
+from headstart.linear.design import DesignMatrices
+from headstart.linear.layer_rows import LayerRows, RowBlock, concatenate
 
 NUM_NEIGHBOURS = (1, 5, 20)
 _BLOCK_ROWS = 512
-_MOST_PAIRS = 10  # for each test image
+_MAX_PAIRS = 10  # of each test image
 _ROUNDING = 1e-6  # error of a cosine in float32: copies may have a similarity this far below 1
-_MOST_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then half a percent
+_MAX_QUERIES = 4000  # the standard error of an accuracy of 0.9 is then 0.005
 
 
 @dataclass(frozen=True)
@@ -33,48 +33,52 @@ class SimilarPair:
     similarity: float
 
 
-def knn_accuracies(designs: Designs, seed: int) -> dict[int, float]:
+def knn_accuracies(designs: DesignMatrices, seed: int) -> dict[int, float]:
     """Return the accuracy of k nearest neighbours on the training rows, for each k in `NUM_NEIGHBOURS`.
 
-    Each row is compared with the rows of all other folds. A neighbour's vote weighs as much as it is similar. If there
-    are more than 4,000 rows, 4,000 of them are drawn at random and classified.
+    Each row is classified by its nearest rows in all other folds. A neighbour votes for its class with the weight
+    1 + cosine similarity. If there are more than 4,000 rows, 4,000 rows drawn at random are classified.
 
     Args:
-        designs: Training rows of a layer.
+        designs: Design matrices of a layer, for their rows, targets and folds.
         seed: Seed of the draw.
+
+    Returns:
+        The fraction of the classified rows that are right, by k.
     """
     rows, targets = designs.rows, designs.targets
-    most = max(NUM_NEIGHBOURS)
-    queries = np.sort(np.random.default_rng(seed).permutation(rows.num)[:_MOST_QUERIES])
-    drawn = merged(rows.blocks(np.isin(np.arange(rows.num), queries)))
+    max_k = max(NUM_NEIGHBOURS)
+    queries = np.sort(np.random.default_rng(seed).permutation(rows.num_rows)[:_MAX_QUERIES])
+    drawn = concatenate(rows.blocks(np.isin(np.arange(rows.num_rows), queries)))
     x, positions, folds = unit_length(drawn.x), drawn.positions, rows.folds[drawn.positions]
-    best = np.full((len(x), most), -np.inf, dtype=np.float32)
-    classes = np.zeros((len(x), most), dtype=np.int64)
+    best = np.full((len(x), max_k), -np.inf, dtype=np.float32)
+    classes = np.zeros((len(x), max_k), dtype=np.int64)
 
-    def nearest_in(block: Block) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest_in(block: RowBlock) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         found = x @ unit_length(block.x).T
         found[folds[:, None] == rows.folds[block.positions]] = -np.inf
-        return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), most)
+        return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), max_k)
 
-    for found, labels in in_order(nearest_in, _smaller(rows.blocks()), designs.machine.num_threads):
+    for found, labels in in_order(nearest_in, _split(rows.blocks()), designs.resources.num_threads):
         together, all_labels = np.concatenate([best, found], axis=1), np.concatenate([classes, labels], axis=1)
-        best, classes = _largest(together, all_labels, most)
+        best, classes = _largest(together, all_labels, max_k)
     accuracies = {}
-    for number in NUM_NEIGHBOURS:
+    for k in NUM_NEIGHBOURS:
         votes = np.zeros((len(x), targets.num_classes))
-        # Votes are 0 to 2: a neighbour at more than a right angle still counts, a missing neighbour does not.
-        vote = np.where(np.isfinite(best[:, :number]), 1 + best[:, :number], 0.0)
-        np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :number]), vote)
-        accuracies[number] = float((votes.argmax(axis=1) == targets.classes[positions]).mean())
+        # The weight is between 0 and 2, so a neighbour at more than a right angle still counts. A missing neighbour has
+        # a similarity of -inf and does not count.
+        vote = np.where(np.isfinite(best[:, :k]), 1 + best[:, :k], 0.0)
+        np.add.at(votes, (np.arange(len(x))[:, None], classes[:, :k]), vote)
+        accuracies[k] = float((votes.argmax(axis=1) == targets.classes[positions]).mean())
     return accuracies
 
 
-def _smaller(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Cut blocks into smaller ones: the similarities of a block to many rows take more memory than the block."""
+def _split(blocks: Iterable[RowBlock]) -> Iterator[RowBlock]:
+    """Split blocks, because the similarities of a large block to many rows take more memory than the block itself."""
     for block in blocks:
         for start in range(0, len(block.x), _BLOCK_ROWS):
             part = slice(start, start + _BLOCK_ROWS)
-            yield Block(block.positions[part], block.x[part])
+            yield RowBlock(block.positions[part], block.x[part])
 
 
 def _largest(
@@ -90,7 +94,7 @@ def _largest(
 
 def near_duplicates(
     test: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
-    rows: Rows,
+    rows: LayerRows,
     training: Sequence[str],
     similarity: float,
     num_threads: int,
@@ -98,28 +102,28 @@ def near_duplicates(
     """Return the pairs of a test image and a training image that look alike, the most similar first.
 
     Each test image is paired with at most its ten most similar training images: if all pictures look alike, all pairs
-    would fill the memory.
+    would not fit into memory.
 
     Args:
         test: Digests and embeddings, float32 (B, dim), of the test images, a batch at a time.
         rows: Training rows of the same layer.
         training: (N,) digests of the training rows.
-        similarity: Smallest cosine similarity of a pair.
+        similarity: Smallest cosine similarity of a pair that is returned.
         num_threads: Number of threads.
     """
     pairs: list[SimilarPair] = []
     for digests, embeddings in test:
         x = unit_length(embeddings)
-        best = np.full((len(x), _MOST_PAIRS), -np.inf, dtype=np.float32)
-        places = np.zeros((len(x), _MOST_PAIRS), dtype=np.int64)
+        best = np.full((len(x), _MAX_PAIRS), -np.inf, dtype=np.float32)
+        places = np.zeros((len(x), _MAX_PAIRS), dtype=np.int64)
 
-        def nearest_in(block: Block, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        def nearest_in(block: RowBlock, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             found = x @ unit_length(block.x).T
-            return _largest(found, np.broadcast_to(block.positions, found.shape), _MOST_PAIRS)
+            return _largest(found, np.broadcast_to(block.positions, found.shape), _MAX_PAIRS)
 
-        for found, positions in in_order(nearest_in, _smaller(rows.blocks()), num_threads):
+        for found, positions in in_order(nearest_in, _split(rows.blocks()), num_threads):
             together, all_places = np.concatenate([best, found], axis=1), np.concatenate([places, positions], axis=1)
-            best, places = _largest(together, all_places, _MOST_PAIRS)
+            best, places = _largest(together, all_places, _MAX_PAIRS)
         pairs += [
             SimilarPair(digests[one], training[places[one, other]], min(float(best[one, other]), 1.0))
             for one, other in np.argwhere(best >= similarity - _ROUNDING)

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Name, Section
-from headstart.linear.params import ClassWeights, Strength
+from headstart.linear.params import ClassWeights, InverseStrength
 from stages.params import StageParams
 
 
@@ -27,8 +27,8 @@ class HeadParams(Section):
 
     kind: Literal["logistic", "ridge", "sgd"]
     layers: Annotated[list[Name], Field(min_length=1)] | Literal["auto"]
-    c: Strength | Literal["auto"]
-    c_grid: Annotated[list[Strength], Field(min_length=1)]
+    c: InverseStrength | Literal["auto"]
+    c_grid: Annotated[list[InverseStrength], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, le=20)]
     max_iter: Annotated[int, Field(ge=1)]
     tol: Annotated[float, Field(ge=1e-8, le=0.1)] | Literal["auto"]
@@ -38,7 +38,7 @@ class HeadParams(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     @model_validator(mode="after")
-    def _strength_is_used(self) -> "HeadParams":
+    def _c_is_used(self) -> "HeadParams":
         if self.kind == "sgd" and self.c != "auto":
             raise ValueError(f"c to be auto when kind is sgd, which has no strength; found {self.c:g} (-S head.c=auto)")
         return self

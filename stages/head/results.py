@@ -1,11 +1,11 @@
-"""Tables and numbers that the stage writes, besides the bundle and the predictions."""
+"""The tables and numbers that the stage writes besides the bundle and the predictions."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import softmax
 
-from headstart.linear.selection import Scored
+from headstart.linear.selection import CrossValidationScore
 from headstart.tables.classes import class_numbers
 from headstart.tables.head import LabelSuspect, LayerScore, NearDuplicate
 from headstart.tables.intervals import wilson_interval
@@ -15,11 +15,11 @@ from stages.head.neighbours import SimilarPair
 from stages.head.train import TrainedHead
 
 
-def layer_scores(layers: Mapping[str, Scored], chosen: str, num_images: int) -> list[LayerScore]:
+def layer_scores(scores: Mapping[str, CrossValidationScore], chosen: str, num_images: int) -> list[LayerScore]:
     """Return the cross-validated accuracy of each layer with its interval, by depth.
 
     Args:
-        layers: Best ridge regression of every candidate layer, by depth.
+        scores: Scores of the best ridge regression on every candidate layer, by depth.
         chosen: Name of the layer that the head reads.
         num_images: Number of training images.
     """
@@ -27,13 +27,13 @@ def layer_scores(layers: Mapping[str, Scored], chosen: str, num_images: int) -> 
         LayerScore(
             depth,
             layer,
-            scored.accuracy,
-            *wilson_interval(scored.accuracy, num_images),
-            log_loss=scored.log_loss,
-            c=scored.c or 0.0,
+            score.accuracy,
+            *wilson_interval(score.accuracy, num_images),
+            log_loss=score.log_loss,
+            c=score.c or 0.0,
             chosen=int(layer == chosen),
         )
-        for depth, (layer, scored) in enumerate(layers.items(), start=1)
+        for depth, (layer, score) in enumerate(scores.items(), start=1)
     ]
 
 
@@ -43,7 +43,7 @@ def label_suspects(out_of_fold: Predictions) -> list[LabelSuspect]:
     The image with the least probable label comes first (self-confidence; Northcutt et al. 2021).
 
     Args:
-        out_of_fold: Calibrated logits of every training image, by the fit that did not see it.
+        out_of_fold: Calibrated logits of every training image, by the model that did not see its fold.
     """
     probabilities = softmax(out_of_fold.logits, axis=1)
     best = probabilities.argmax(axis=1)
@@ -82,14 +82,14 @@ def named_pairs(pairs: Sequence[SimilarPair], split: Sequence[SplitRow]) -> list
 
 
 def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
-    """Return the numbers of the training: what was chosen, and its cross-validated scores."""
-    strength = {} if trained.fitted.scored.c is None else {"c": trained.fitted.scored.c}
+    """Return the numbers of the training by name: what was chosen, and its cross-validation scores."""
+    c = {} if trained.fitted.score.c is None else {"c": trained.fitted.score.c}
     return {
         "layer": trained.bundle.layer,
-        **strength,
+        **c,
         "temperature": trained.bundle.temperature,
-        "cv_accuracy": trained.fitted.scored.accuracy,
-        "cv_log_loss": trained.fitted.scored.log_loss,
+        "cv_accuracy": trained.fitted.score.accuracy,
+        "cv_log_loss": trained.fitted.score.log_loss,
         "doubling_gain": trained.learning_curve.doubling_gain,
         "doubling_gain_low": trained.learning_curve.doubling_gain_low,
         "doubling_gain_high": trained.learning_curve.doubling_gain_high,
@@ -99,11 +99,11 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
 
 def summary(trained: TrainedHead, kind: str) -> str:
     """Return one line that says what was chosen and how good it is."""
-    strength = "" if trained.fitted.scored.c is None else f", c {trained.fitted.scored.c:g}"
+    c = "" if trained.fitted.score.c is None else f", c {trained.fitted.score.c:g}"
     num_images = len(trained.out_of_fold.labels)
-    low, high = wilson_interval(trained.fitted.scored.accuracy, num_images)
+    low, high = wilson_interval(trained.fitted.score.accuracy, num_images)
     return (
         f"{num_images} training images, {len(trained.bundle.classes)} classes: {kind} on layer "
-        f"{trained.bundle.layer}{strength}; cross-validated accuracy {trained.fitted.scored.accuracy:.4f} "
+        f"{trained.bundle.layer}{c}; cross-validated accuracy {trained.fitted.score.accuracy:.4f} "
         f"({low:.3f} to {high:.3f})"
     )

@@ -1,4 +1,4 @@
-"""Train the head: from cached embeddings and labels to a bundle, predictions, and what the folds show besides."""
+"""Train the head: from cached embeddings and labels to a bundle, predictions and diagnostics."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from headstart.artifacts.references import (
     nearest_similarity,
 )
 from headstart.base.errors import DataError
-from headstart.linear.moments import Array
-from headstart.linear.rows import ROWS_FRACTION, STRETCH_BYTES, Rows
-from headstart.linear.selection import held_out_logits
+from headstart.linear.layer_rows import CHUNK_BYTES, MEMORY_DIVISOR, LayerRows
+from headstart.linear.model import Float64Array
+from headstart.linear.selection import out_of_fold_logits
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
 from stages.head.fit import FittedHead, fit_head
@@ -36,13 +36,13 @@ class TrainedHead:
 
     Attributes:
         bundle: The classifier.
-        predictions: Calibrated logits for every test image.
-        out_of_fold: Calibrated logits for every training image, by the fit that did not see it.
+        predictions: Calibrated logits of every test image.
+        out_of_fold: Calibrated logits of every training image, by the model that did not see its fold.
         fitted: How the classifier was chosen.
         learning_curve: Learning curve of the chosen layer, by ridge regression.
         knn: Accuracy of nearest neighbours on the chosen layer, by the number of neighbours.
-        near_duplicates: Test images that look like training images to the deepest layer.
-        training_seconds: Seconds for choosing and fitting, without the by-products.
+        near_duplicates: Pairs of a test and a training image whose embeddings by the deepest layer are similar.
+        training_seconds: Seconds for choosing and fitting the head, without the diagnostics.
     """
 
     bundle: Bundle
@@ -88,23 +88,23 @@ def train_head(
         curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
         knn = knn_accuracies(fitted.designs, params.head.seed)
         pairs = _near_duplicates(features, fitted, training, test, params)
-    out_of_fold = held_out_logits(fitted.designs, fitted.fold_fits) / np.float64(fitted.scored.temperature)
+    out_of_fold = out_of_fold_logits(fitted.designs, fitted.fold_models) / np.float64(fitted.score.temperature)
     bundle = Bundle(
         track="head",
         classes=classes,
         spec=features.spec,
         layer=fitted.layer,
-        temperature=fitted.scored.temperature,
+        temperature=fitted.score.temperature,
         trained_on={
             "features": fingerprint(features.spec),
             "split_sha256": split_sha256,
             "num_images": len(training),
         },
-        weight=fitted.fit.weight.astype(np.float32),
-        bias=fitted.fit.bias.astype(np.float32),
+        weight=fitted.model.weight.astype(np.float32),
+        bias=fitted.model.bias.astype(np.float32),
         references=_references(features, fitted, training, out_of_fold),
     )
-    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), STRETCH_BYTES)
+    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), CHUNK_BYTES)
     logits = np.concatenate([_checked_logits(bundle, test, positions, views) for positions, views in pieces])
     return TrainedHead(
         bundle=bundle,
@@ -120,7 +120,7 @@ def train_head(
 
 def _checked_logits(
     bundle: Bundle, rows: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
-) -> Array:
+) -> Float64Array:
     check_finite([rows[position].digest for position in positions], bundle.layer, views)
     return bundle.logits(views)
 
@@ -128,23 +128,26 @@ def _checked_logits(
 def _near_duplicates(
     features: Features, fitted: FittedHead, training: Sequence[SplitRow], test: Sequence[SplitRow], params: Params
 ) -> list[SimilarPair]:
-    """Compare embeddings of the deepest layer: it tells best whether two photos show the same thing."""
+    """Compare embeddings of the deepest layer, which shows best whether two photos have the same subject."""
     deepest, rows = features.spec["layers"][-1], fitted.designs.rows
     training_digests, test_digests = [row.digest for row in training], [row.digest for row in test]
     if fitted.layer != deepest:
-        rows = Rows(features, deepest, training_digests, rows.folds, params.runtime.memory // ROWS_FRACTION)
+        rows = LayerRows(features, deepest, training_digests, rows.folds, params.runtime.memory // MEMORY_DIVISOR)
     embeddings = (
         ([test_digests[position] for position in positions], views.mean(axis=1))
-        for positions, views in features.pieces(deepest, features.rows(test_digests), STRETCH_BYTES)
+        for positions, views in features.pieces(deepest, features.rows(test_digests), CHUNK_BYTES)
     )
     similarity, num_threads = params.head.duplicate_similarity, params.runtime.num_workers
     return near_duplicates(embeddings, rows, training_digests, similarity, num_threads)
 
 
-def _references(features: Features, fitted: FittedHead, training: Sequence[SplitRow], out_of_fold: Array) -> References:
+def _references(
+    features: Features, fitted: FittedHead, training: Sequence[SplitRow], out_of_fold: Float64Array
+) -> References:
     """Return training images as references.
 
-    Each of them is also compared with the images of the other folds, as a new image is compared with all.
+    Their held-out similarities compare each of them with the images of the other folds only, as a new image is compared
+    with images that the head was trained on.
     """
     digests, paths, labels = ([getattr(row, name) for row in training] for name in ("digest", "path", "label"))
     embeddings = features.read(fitted.layer, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)
@@ -156,6 +159,6 @@ def _references(features: Features, fitted: FittedHead, training: Sequence[Split
     )
 
 
-def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Array) -> Predictions:
+def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Float64Array) -> Predictions:
     digests, paths, labels = (tuple(getattr(row, name) for row in rows) for name in ("digest", "path", "label"))
     return Predictions(digests, paths, labels, classes, logits)

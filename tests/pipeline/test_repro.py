@@ -304,7 +304,7 @@ def test_the_built_in_digits_are_indexed(project: Project) -> None:
 
 
 def test_a_killed_fine_tuning_goes_on_with_the_next_repro(project: Project) -> None:
-    """Killed without warning in the middle, `dvc repro` goes on after the last epoch, to the same bytes."""
+    """Killed without warning in the middle, `dvc repro` continues after the last epoch and ends with the same bytes."""
     project.edit_params(finetune={"epochs": 3, "seed": 3})
     project.repro("finetune")
     lock = (project.root / "dvc.lock").read_bytes()
@@ -319,7 +319,7 @@ def test_a_killed_fine_tuning_goes_on_with_the_next_repro(project: Project) -> N
     process.communicate()
     output = project.run("dvc", "repro", "--force", "--single-item", "finetune")
 
-    assert "goes on after epoch 2" in output
+    assert "continues after epoch 2" in output
     assert "epoch 3 of 3" in output
     assert "epoch 1 of 3" not in output
     assert (project.root / "dvc.lock").read_bytes() == lock
@@ -334,7 +334,7 @@ def test_several_processes_fine_tune_together(project: Project) -> None:
     together = read_predictions(project.root / "predictions" / "finetune.csv").logits
 
     assert output.count("epoch 1 of 1") == 1
-    assert "goes on after epoch 1" in output
+    assert "continues after epoch 1" in output
     assert np.abs(alone - together).max() < 1e-3
 
 

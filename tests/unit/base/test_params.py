@@ -56,6 +56,17 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     assert "head.nfiles: expected another name" in message
 
 
+@pytest.mark.parametrize("section", ["backbone", "head"])
+def test_a_key_of_an_earlier_edition_is_told_with_its_new_name(tmp_path: Path, section: str) -> None:
+    """If a section still has `taps`, the error says that the key is now called `layers`."""
+    before, after = PARAMS.split(f"\n{section}:\n")
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{before}\n{section}:\n{after.replace('  layers: auto', '  taps: auto', 1)}", encoding="utf-8")
+
+    with pytest.raises(ParamsError, match=rf"{section}\.taps: .* \(this key is now called 'layers': rename it"):
+        load_params(HeadParams, path)
+
+
 def test_mistakes_in_other_stages_sections_are_told(tmp_path: Path) -> None:
     """A stage refuses to start when a section that it does not read is wrong: no slow work before a late failure."""
     path = edited(tmp_path, ("  c: auto", "  c: -1"))

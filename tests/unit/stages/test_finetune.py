@@ -1,4 +1,4 @@
-"""Fine-tuning: what learns, which epoch is kept, how a run resumes, and that two processes do the same as one."""
+"""Fine-tuning: what is trained, which epoch is kept, how a run resumes, and that two processes train like one."""
 
 import math
 import os
@@ -82,13 +82,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: Back
 def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], list[SplitRow]]:
     """Return index and split: two images of each class are test images, the others are for training."""
     index = read_rows(project / "index.csv", IndexRow)
-    reported = {f"{name}/{number}" for name in CLASSES for number in (0, 1)}
+    test_images = {f"{name}/{number}" for name in CLASSES for number in (0, 1)}
     return index, [
         SplitRow(
             row.digest,
             row.path,
             row.path.split("/")[0],
-            "test" if row.path.split(".")[0] in reported else split or "train",
+            "test" if row.path.split(".")[0] in test_images else split or "train",
             row.digest,
         )
         for row in index
@@ -236,7 +236,7 @@ def test_a_frozen_prefix_runs_once_and_changes_nothing(tune: Tune, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_one_batch_can_be_learnt_by_heart(tune: Tune) -> None:
+def test_one_batch_can_be_overfitted(tune: Tune) -> None:
     """With a constant learning rate and no augmentation, the training loss falls to nearly zero."""
     tuned = tune(
         init="random",
@@ -399,7 +399,7 @@ def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune, mixup:
 
 
 @pytest.mark.usefixtures("keep_last")
-def test_balanced_weights_are_those_of_the_loss(tune: Tune) -> None:
+def test_the_loss_is_weighted_by_class(tune: Tune) -> None:
     """If the weight of a class is almost zero, its logits become much lower than with `none`."""
     plain = tune(epochs=3, optimizer__head_rate=0.05)
     light = tune(epochs=3, optimizer__head_rate=0.05, class_weights={"red": 1e-6})
@@ -451,8 +451,8 @@ def test_groups_are_not_divided_between_training_and_inner_validation(tune: Tune
 VIEW = Transform(32, 32, squash=False, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
-    """Attention reads the weights of its projections without calling them. They learn with it and have its depth."""
+def test_weights_of_modules_that_are_never_called_train_with_their_layer() -> None:
+    """Attention uses the weights of its projections without calling them. They train with it and have its depth."""
     network = torchvision.models.VisionTransformer(
         image_size=32, patch_size=16, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=8
     )
@@ -468,8 +468,8 @@ def test_weights_that_a_layer_lends_to_another_train_with_it() -> None:
     assert [depth_of[f"{layer}{number}.self_attention.out_proj"] for number in range(3)] == [1, 2, 3]
 
 
-def test_a_prefix_that_is_no_chain_is_not_taken_off() -> None:
-    """If positions are added between the layers, the rest alone gives other outputs, so the whole network runs."""
+def test_a_prefix_that_is_no_chain_is_not_removed() -> None:
+    """If position embeddings are added between layers, the rest alone gives other outputs, so all layers run."""
     network: Any = timm.create_model("test_vit", num_classes=0, img_size=32)
     network.pos_embed.data.normal_(0, 1)
     classifier, order = Classifier(network, VIEW, 2, 0), layer_order(network, 32)

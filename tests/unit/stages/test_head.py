@@ -1,4 +1,4 @@
-"""Training the head: it chooses on training rows only, ignores the order of rows, and writes what the folds show."""
+"""Training the head: what it chooses, that the test rows and the order of rows play no part, and its diagnostics."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -83,11 +83,11 @@ def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: s
     hits = [label == guess for label, guess in zip(labels[NUM_TRAINING:], predictions.predicted, strict=True)]
 
     assert trained.bundle.layer == "middle"
-    assert trained.fitted.layers["middle"].log_loss < trained.fitted.layers["last"].log_loss
+    assert trained.fitted.layer_scores["middle"].log_loss < trained.fitted.layer_scores["last"].log_loss
     assert np.mean(hits) > 0.85
     assert list(predictions.digests) == digests_of(NUM)[NUM_TRAINING:]
     assert np.allclose(predictions.logits, trained.bundle.logits(layers["middle"][NUM_TRAINING:, None]))
-    assert abs(np.mean(hits) - trained.fitted.scored.accuracy) < 0.15
+    assert abs(np.mean(hits) - trained.fitted.score.accuracy) < 0.15
     assert trained.bundle.trained_on["num_images"] == NUM_TRAINING
 
 
@@ -119,7 +119,7 @@ def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
     assert bundle_bytes(tmp_path / "a", plain) == bundle_bytes(tmp_path / "b", shuffled)
     mine, theirs = (softmax(trained.predictions.logits, axis=1) for trained in (plain, turned))
     assert np.allclose(mine, theirs[:, [1, 2, 0]], atol=1e-4)
-    assert plain.fitted.scored.c == turned.fitted.scored.c
+    assert plain.fitted.score.c == turned.fitted.score.c
 
 
 def test_rows_that_do_not_fit_into_memory_give_the_same_head(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_out_of_fold_logits_cover_the_training_rows_and_do_not_know_their_labels
 
     assert list(trained.out_of_fold.digests) == digests_of(NUM)[:NUM_TRAINING]
     assert list(trained.out_of_fold.labels) == labels[:NUM_TRAINING]
-    assert trained.fitted.scored.accuracy > 0.85
-    assert guessing.fitted.scored.accuracy < 0.5
+    assert trained.fitted.score.accuracy > 0.85
+    assert guessing.fitted.score.accuracy < 0.5
     confidence = softmax(guessing.out_of_fold.logits, axis=1).max(axis=1).mean()
     assert confidence < 0.55  # it is calibrated: the confidence is near chance too
 
@@ -190,7 +190,7 @@ def test_a_strength_that_is_given_is_taken(tmp_path: Path) -> None:
     layers, labels = blobs()
     for kind in ("logistic", "ridge"):
         weak, strong = (train(tmp_path, layers, labels, kind=kind, c=c) for c in (1.0, 0.001))
-        assert (weak.fitted.scored.c, strong.fitted.scored.c) == (1.0, 0.001)
+        assert (weak.fitted.score.c, strong.fitted.score.c) == (1.0, 0.001)
         assert np.linalg.norm(weak.bundle.weight) > np.linalg.norm(strong.bundle.weight)
 
 
@@ -227,7 +227,7 @@ def test_a_class_with_one_image_is_trained(tmp_path: Path) -> None:
     trained = train(tmp_path, layers, ["lonely", *labels[1:]])
 
     assert np.isfinite(trained.out_of_fold.logits).all()
-    assert np.isfinite(trained.fitted.scored.log_loss)
+    assert np.isfinite(trained.fitted.score.log_loss)
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:
@@ -257,8 +257,8 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
         head_params(kind="sgd", c=0.1)
 
 
-def test_what_the_folds_show_is_written(tmp_path: Path) -> None:
-    """Layer scores, learning curve, label suspects and near-duplicates are tables, and a wrong label comes first."""
+def test_the_diagnostics_are_tables(tmp_path: Path) -> None:
+    """Layer scores, learning curve, label suspects and near-duplicates are tables; a wrong label is suspect first."""
     layers, labels = blobs()
     surest = int(np.argmax(_own_probabilities(train(tmp_path, layers, labels))))
     wrong = labels.copy()
@@ -269,7 +269,7 @@ def test_what_the_folds_show_is_written(tmp_path: Path) -> None:
         SplitRow(digest, f"{digest[:4]}.png", label, "train", digest)
         for digest, label in zip(digests_of(NUM), wrong, strict=True)
     ]
-    scores = results.layer_scores(trained.fitted.layers, trained.bundle.layer, NUM_TRAINING)
+    scores = results.layer_scores(trained.fitted.layer_scores, trained.bundle.layer, NUM_TRAINING)
     learning = trained.learning_curve.points
     suspects = results.label_suspects(trained.out_of_fold)
     alike = results.named_pairs(trained.near_duplicates, split)
@@ -289,7 +289,7 @@ def test_what_the_folds_show_is_written(tmp_path: Path) -> None:
     assert len(learning) >= 6
     assert (suspects[0].digest, suspects[0].preferred) == (digests_of(NUM)[surest], labels[surest])
     assert [row.probability for row in suspects] == sorted(row.probability for row in suspects)
-    assert len(suspects) == round((1 - trained.fitted.scored.accuracy) * NUM_TRAINING)
+    assert len(suspects) == round((1 - trained.fitted.score.accuracy) * NUM_TRAINING)
     (pair,) = alike
     assert (pair.digest, pair.training_digest) == (digests_of(NUM)[NUM - 1], digests_of(NUM)[4])
     assert pair.similarity == pytest.approx(1)

@@ -1,0 +1,77 @@
+"""Ridge regression: the normal equations of least squares with an L2 penalty, for any regularisation strength."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from headstart.base.errors import TrainingError
+from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.sufficient_statistics import SufficientStatistics
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The normal equations of ridge regression on standardised columns s = (x - mean) / scale.
+
+    Ridge regression (Hoerl & Kennard 1970; ESL, section 3.4.1; scikit-learn's Ridge with alpha = 1 / c) minimises
+
+        sum over the rows of w |y - V s - b|^2  +  |V|^2 / c
+
+    over the weights V and the intercept b, which is not penalised. The solution is
+
+        V^T = (gram + I / c)^-1 cross    b = target_mean
+
+    Attributes:
+        mean: float64 (dim,), weighted mean of each column.
+        scale: float64 (dim,), what each centred column is divided by.
+        gram: float64 (dim, dim), sum of w s s^T.
+        cross: float64 (dim, C), sum of w s (y - target_mean)^T.
+        target_mean: float64 (C,), weighted mean of the targets.
+        sum_w: Sum of the sample weights.
+    """
+
+    mean: Float64Array
+    scale: Float64Array
+    gram: Float64Array
+    cross: Float64Array
+    target_mean: Float64Array
+    sum_w: float
+
+    @classmethod
+    def from_statistics(cls, statistics: SufficientStatistics, scale: Float64Array) -> "NormalEquations":
+        """Return the normal equations of the rows that the statistics were summed over.
+
+        Args:
+            statistics: Sums over the rows.
+            scale: float64 (dim,), positive: what each centred column is divided by.
+        """
+        mean, target_mean = statistics.sum_wx / statistics.sum_w, statistics.sum_wy / statistics.sum_w
+        gram = np.outer(statistics.sum_wx, -mean)
+        gram += statistics.sum_wxx
+        gram /= scale
+        gram /= scale[:, None]
+        cross = (statistics.sum_wxy - np.outer(statistics.sum_wx, target_mean)) / scale[:, None]
+        return cls(mean, scale, gram, cross, target_mean, statistics.sum_w)
+
+    def solve(self, c: float) -> LinearModel:
+        """Return the solution as a model on the columns x, before they are standardised.
+
+        Args:
+            c: Inverse regularisation strength, positive: a smaller c regularises more.
+
+        Raises:
+            TrainingError: The penalised matrix is not positive definite in this precision.
+        """
+        penalised = self.gram.copy().T  # the matrix is symmetric; this is the memory order that LAPACK needs
+        penalised[np.diag_indices_from(penalised)] += 1 / c
+        try:
+            factor = cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError as error:
+            raise TrainingError(
+                f"ridge regression with c = {c:g} has no solution in this precision: columns of the embeddings are "
+                "too similar to each other, or too far from zero, for so little regularisation. Expected a smaller c "
+                "(head.c, head.c_grid, finetune.probe_c_grid)"
+            ) from error
+        weight = (cho_solve(factor, self.cross, check_finite=False) / self.scale[:, None]).T
+        return LinearModel(weight, self.target_mean - weight @ self.mean)
