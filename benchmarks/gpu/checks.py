@@ -101,9 +101,9 @@ def head(lab: Lab) -> Iterator[Outcome]:
             params = HeadParams(head=content["head"], runtime=content["runtime"])
             fits.append(fit_head(features, split, classes, params))
         rows = features.read("last", [row.digest for row in split[:2000]])[:, 0].astype(np.float64)
-    probabilities = [softmax(rows @ each.fit.weight.T + each.fit.bias, axis=1) for each in fits]
+    probabilities = [softmax(rows @ each.model.weight.T + each.model.bias, axis=1) for each in fits]
     cpu, gpu = fits
-    yield Check("head: strength as on the CPU", cpu.scored.c == gpu.scored.c, f"{gpu.scored.c}", f"{cpu.scored.c}")
+    yield Check("head: strength as on the CPU", cpu.score.c == gpu.score.c, f"{gpu.score.c}", f"{cpu.score.c}")
     difference = float(np.abs(probabilities[0] - probabilities[1]).max())
     # Many rows end at a looser gradient (head.tol), so the two fits stop a little apart.
     yield below("head: largest difference of a probability from the CPU's", difference, 2e-3)

@@ -50,8 +50,8 @@ class MemoryBudget:
 def memory_for_decoding(num_bytes: int, device: str) -> MemoryBudget:
     """Return the part of `runtime.memory` that is left for decoding.
 
-    On a CPU the libraries count. On a GPU they do not: CUDA's take more than the default of 1 GiB, and images would then
-    be decoded one at a time.
+    On a CPU the libraries count. On a GPU they do not: CUDA's take more than the default of 1 GiB, and then images
+    would be decoded one at a time.
 
     Args:
         num_bytes: `runtime.memory`.

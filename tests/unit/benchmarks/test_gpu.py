@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.outcomes import Check, Measure, SectionResult, below, dump, load, write_tables
+from benchmarks.gpu.outcomes import Check, Measure, Outcome, SectionResult, below, dump, load, write_tables
 from tests.support.source import ROOT
 
-OUTCOMES = [
+OUTCOMES: list[Outcome] = [
     below("largest difference", 0.5, 0.1),
     Measure("copy", 1234.5, "GB/s", 0.02),
     Check("layer", True, "a", "a"),

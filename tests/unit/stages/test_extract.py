@@ -268,7 +268,7 @@ def test_rows_before_a_changed_file_are_given_first(photos: Path, num_parallel: 
     rows[7] = replace(rows[7], digest="0" * 64)
     reader = Reader(photos, SMALL, [CENTER], MemoryBudget(2**30), Clock())
     embedded = embed_rows(rows, reader, MeanEngine(3, num_parallel), 1, num_workers=2)
-    given = []
+    given: list[IndexRow] = []
     with pytest.raises(DataError, match=rf"{rows[7].path}: has changed"):
         for part, _ in embedded:
             given.extend(part)
