@@ -26,7 +26,7 @@ STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load((ROOT / "dvc.yaml").re
 TRACKED = {str(place) for name in tracked_files() for place in (Path(name), *Path(name).parents)}
 SUFFIXES = (".csv", ".h5", ".html", ".json", ".lock", ".md", ".onnx", ".pt", ".py", ".safetensors", ".toml", ".yaml")
 # Folders that git ignores, where runs and users put files.
-IGNORED = (".cache", ".venv", "data", "dist", "dvc_plots", "weights")
+IGNORED = (".cache", ".venv", "data", "dist", "docs/_build", "dvc_plots", "weights")
 # Paths inside a data set of the reader's own, a name of timm's, and the schemas of two files.
 EXAMPLES = {"animal/cat", "animal/cat/x.jpg", "labels.csv", "timm/<name>", "val/"}
 EXAMPLES |= {"headstart.bundle/3", "headstart.features/2"}
@@ -81,7 +81,7 @@ def exists(path: str) -> bool:
     places = TRACKED | OUTPUTS | {str(Path(out).parent) for out in OUTPUTS}
     if any(fnmatchcase(f"/{name}", f"*/{one}") for name in places for one in (pattern, f"{pattern}.py")):
         return True
-    if Path(path).parts[0] in IGNORED:
+    if any(Path(path).is_relative_to(folder) for folder in IGNORED):
         name = path if Path(path).suffix else f"{path}/"  # .gitignore may say that it means folders
         return subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT).returncode == 0
     in_output = "/" not in path or any(Path(path).is_relative_to(out) for out in OUTPUTS)
@@ -196,18 +196,21 @@ def test_the_architecture_page_names_modules() -> None:
 def test_identifiers_of_the_recipes_are_defined_where_they_say() -> None:
     """A name in a recipe is defined in the module that its sentence names next, else in the one that was named last."""
     recipes = CONTRIBUTING.split("recipes\n")[1].strip().split("\n\n")
+    # Stages, keys of an entry in dvc.yaml, sections of params.yaml, make targets.
+    others = {*STAGES, *STAGES["report"], *PARAMS, *re.findall(r"^([\w-]+):", MAKEFILE, flags=re.MULTILINE)}
     found = []
     for recipe in recipes:
-        modules_named = [(at.start(), at[1]) for at in re.finditer(r"`((?:\w+/)+(?:[\w<>]+\.py)?)`", recipe)]
+        modules_named = [(at.start(), at[1]) for at in re.finditer(r"`((?:\w+/)+(?:\w+\.py)?)`", recipe)]
         for at in re.finditer(r"`(\w+(?:\.\w+)*)`", recipe):
             name = at[1]
-            if name in STAGES or name.split(".")[0] in PARAMS or is_path(name) or f"\n{name}:" in MAKEFILE:
+            if name.split(".")[0] in others or is_path(name):
                 continue
             end = re.compile(r"\.\s").search(recipe, at.end())
             after = [path for start, path in modules_named if at.end() < start < (end.start() if end else len(recipe))]
             before = [path for start, path in modules_named if start < at.start()]
+            assert after or before, f"{name}: the recipe names no module that defines it: {recipe[:60]}"
             place = ROOT / (after[0] if after else before[-1])
-            files = sorted(place.glob("*.py")) if place.is_dir() else [place]
+            files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
             found.append(name)
 
             assert any(is_defined(name, file) for file in files), f"{name} in {place.relative_to(ROOT)}: {recipe[:60]}"
