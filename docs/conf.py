@@ -78,7 +78,7 @@ def _accepts(schema: dict[str, object], whole: dict[str, object]) -> str:
     names = {"null": "empty", "array": "list", "object": "table"}
     text = names.get(str(schema.get("type")), str(schema.get("type")))
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    limits = [f"{words} {schema[key]:g}" for key, words in bounds.items() if key in schema]  # type: ignore[str-bytes-safe]
+    limits = [f"{words} {schema[key]:g}" for key, words in bounds.items() if key in schema]
     if schema.get("type") == "array":
         return f"list of {_accepts(schema['items'], whole)}"  # type: ignore[arg-type]
     return " ".join([text, ", ".join(limits)]).strip()

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from docs.conf import cli_page
+from headstart.__main__ import COMMANDS
 from tests.support.source import ROOT, modules, tracked_files
 
 PAGES = [ROOT / name for name in tracked_files() if name.startswith("docs/") and name.endswith(".md")]
@@ -237,3 +239,14 @@ def test_the_tables_of_stages_are_true() -> None:
         paths = [path.rstrip("/") for path in re.findall(r"`([^`]+)`", writes)]
         written[stage] = {path.replace("<track>", track) for path in paths for track in ("head", "finetune")}
     assert written == {name: outputs_of(name) for name in STAGES}
+
+
+def test_the_reference_has_the_options_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of the command line shows the help of each command, and of the commands below `store`."""
+    monkeypatch.setenv("COLUMNS", "100")
+    page = cli_page()
+
+    for name in (*COMMANDS, "store stat", "store verify", "store prune", "store gc"):
+        assert f"usage: headstart {name} [-h]" in page
+    for option in ("--coverage", "--max-bytes", "--self-contained", "--unused-days", "--delete"):
+        assert f" {option} " in page
