@@ -33,7 +33,7 @@ tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch
 	  -S finetune.augmentation.mixup=0.0 -S finetune.label_smoothing=0.0 -S finetune.precision=float32
 
 # In the workspace, one after the other: a copy (--temp, --queue) would lack the photos that git ignores.
-sweep: env  ## train a head on each of BACKBONES="name name ..." and show them in one table
+sweep: git env data/digits  ## train a head on each of BACKBONES="name name ..." and show them in one table
 	@test -n "$(BACKBONES)" || { echo 'make sweep: which? Run: make sweep BACKBONES="efficientnet_lite0 resnet18"'; exit 1; }
 	@mkdir -p .cache && cp -n params.yaml .cache/params.before_sweep.yaml
 	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \

@@ -78,24 +78,34 @@ def _accepts(schema: dict[str, object], whole: dict[str, object]) -> str:
     names = {"null": "empty", "array": "list", "object": "table"}
     text = names.get(str(schema.get("type")), str(schema.get("type")))
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    limits = [f"{words} {schema[key]:g}" for key, words in bounds.items() if key in schema]  # type: ignore[str-bytes-safe]
+    limits = [f"{words} {schema[key]:g}" for key, words in bounds.items() if key in schema]
     if schema.get("type") == "array":
         return f"list of {_accepts(schema['items'], whole)}"  # type: ignore[arg-type]
     return " ".join([text, ", ".join(limits)]).strip()
 
 
 def cli_page() -> str:
-    """Return what `headstart COMMAND --help` prints, for each command."""
+    """Return what `headstart COMMAND --help` prints, for each command and for each of its own commands."""
     from headstart.__main__ import COMMANDS
 
     parts = []
     for name, (module, _) in COMMANDS.items():
-        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        with redirect_stdout(printed), suppress(SystemExit):
-            import_module(module).main(["--help"])
-        printed.seek(0)
-        parts += [f"## headstart {name}", "", "```text", printed.read().rstrip(), "```", ""]
+        text = _help(module)
+        parts += [f"## headstart {name}", "", "```text", text, "```", ""]
+        # argparse lists a command's own commands as `{stat,verify} ...`.
+        own = re.search(r"^usage: .*\{([\w,]+)\} \.\.\.$", text, flags=re.MULTILINE)
+        for word in own[1].split(",") if own else ():
+            parts += [f"### headstart {name} {word}", "", "```text", _help(module, word), "```", ""]
     return "\n".join(parts)
+
+
+def _help(module: str, *words: str) -> str:
+    """Return what a command prints when it is asked for help."""
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with redirect_stdout(printed), suppress(SystemExit):
+        import_module(module).main([*words, "--help"])
+    printed.seek(0)
+    return printed.read().rstrip()
 
 
 def _generate(_: Sphinx) -> None:

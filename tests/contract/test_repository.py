@@ -167,6 +167,34 @@ def test_ci_calls_the_readmes_commands() -> None:
     assert set(targets) <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("target", ["repro", "sweep", "tutorial"])
+def test_targets_that_need_git_say_so_first(tmp_path: Path, target: str) -> None:
+    """Outside a git repository, a target that runs DVC prints one line with the way out and installs nothing."""
+    (tmp_path / "Makefile").write_text(MAKEFILE, encoding="utf-8")
+    done = subprocess.run(["make", "--silent", target], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert done.stdout.startswith("make: DVC needs a git repository, and this folder is none. Run: git init")
+    assert len(done.stdout.splitlines()) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["Makefile"]
+
+
+@pytest.mark.parametrize("target", ["repro", "sweep"])
+def test_targets_on_the_built_in_data_write_it(tmp_path: Path, target: str) -> None:
+    """A clone has no data/digits: the targets that run the pipeline on it write it before anything else."""
+    (tmp_path / "Makefile").write_text(MAKEFILE, encoding="utf-8")
+    (tmp_path / ".git").touch()
+    for name in ("requirements.txt", "requirements-uv.txt", ".venv/installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["make", "--silent", "--dry-run", target, "BACKBONES=resnet18"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("python -m") or " dvc " in f" {line}"]
+
+    assert lines[0] == "python -m stages.datasets.digits"
+    assert len(lines) > 1
+
+
 def test_no_registry_is_named() -> None:
     """Nobody's package registry is committed: the lock works with whatever registry a machine has."""
     hosts = re.compile(rb"pypi\.org|pythonhosted|index-url|extra-index|find-links")
