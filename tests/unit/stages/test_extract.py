@@ -34,6 +34,7 @@ from headstart.imaging.decode import decode
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import Transform, View
 from headstart.store.shards import SHARD_PATTERN
+from headstart.tables.index import IndexRow
 from stages.extract import embedder
 from stages.extract.extraction import extract
 from stages.extract.pipeline import embed_rows
