@@ -80,8 +80,7 @@ class EmbeddingNetwork(nn.Module):
             return pooling.of_map(output, (1, 2) if name in self._channels_last else (2, 3))
         raise BackboneError(
             f"backbone.layers: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
-            "does not take; expected tokens (T, D) of a network with a class token for token; "
-            "a map, tokens or a vector for mean"
+            f"does not take; expected {pooling.inputs}. Choose another layer or pooling."
         )
 
 

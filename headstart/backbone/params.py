@@ -2,12 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
+from headstart.backbone.pooling import POOLINGS
 from headstart.base.params import Section
 
-PoolingName = Literal["mean", "token"]
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def _has_an_entry(name: str) -> str:
+    if name not in POOLINGS:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, POOLINGS))})
+    return name
+
+
+PoolingName = Annotated[str, AfterValidator(_has_an_entry)]
 
 
 class BackboneParams(Section):
