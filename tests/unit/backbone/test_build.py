@@ -16,10 +16,11 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from headstart.backbone import build as backbones
+from headstart.backbone import torchvision_source
 from headstart.backbone.build import build_backbone
+from headstart.backbone.packaged_source import packaged_weights
 from headstart.backbone.params import BackboneParams
-from headstart.backbone.weights import packaged_weights, torchvision_weights
+from headstart.backbone.torchvision_source import remove_classifier, torchvision_weights
 from headstart.base.errors import BackboneError, DownloadError
 from headstart.base.files import sha256_file
 from tests.conftest import TINY, backbone_params
@@ -107,7 +108,9 @@ def test_published_weights_come_from_their_address(
     path = tmp_path / "served" / "w.pth"
     file_params("resnet18", network, path)
     named = path.rename(path.with_name(f"resnet18-{sha256_file(path)[:8]}.pth"))
-    monkeypatch.setattr(backbones, "torchvision_weights", lambda _: torchvision_weights(f"{server}/{named.name}"))
+    monkeypatch.setattr(
+        torchvision_source, "torchvision_weights", lambda _: torchvision_weights(f"{server}/{named.name}")
+    )
     params = backbone_params("resnet18")
     first = build_backbone(params)
     named.write_bytes(b"gone")
@@ -173,7 +176,7 @@ def test_every_torchvision_classifier_gives_one_vector() -> None:
         options: dict[str, Any] = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
         with torch.device("meta"):
             network = torchvision.models.get_model(name, weights=None, **options).eval()
-            backbones._remove_classifier(network)
+            remove_classifier(network)
             px = torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"][0]
             if name.startswith("vit_"):
                 px = 224
@@ -196,7 +199,7 @@ def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
 def test_the_packaged_weights_are_in_their_places() -> None:
     """The packaged tensors, which have other names, end up where they belong: first, middle and last are checked."""
     backbone = build_backbone(PACKAGED)
-    placed, packaged = backbone.network.state_dict(), packaged_weights().read()
+    placed, packaged = backbone.network.state_dict(), packaged_weights("efficientnet_lite0").read()
 
     for ours, theirs in {
         "conv_stem.weight": "_conv_stem.weight",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from headstart.backbone import build as backbones
 from headstart.backbone.layers import EmbeddingNetwork, _output_shapes, default_layers
+from headstart.backbone.torchvision_source import remove_classifier
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform, View, make_views, view_of
 
@@ -200,7 +200,7 @@ def test_default_layers_span_the_depth(name: str) -> None:
     else:
         options: dict[str, Any] = {"init_weights": False} if name == "inception_v3" else {}
         network = torchvision.models.get_model(name, weights=None, **options)
-        backbones._remove_classifier(network)
+        remove_classifier(network)
 
     assert default_layers(network, _output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]
 
