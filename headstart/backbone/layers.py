@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from headstart.backbone.normalise import Normalisation
 from headstart.backbone.pooling import POOLINGS
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform
@@ -82,6 +81,27 @@ class EmbeddingNetwork(nn.Module):
             f"backbone.layers: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
             f"does not take; expected {pooling.inputs}. Choose another layer or pooling."
         )
+
+
+class Normalisation(nn.Module):
+    """The last step of a transform: scales pixels to [0, 1], subtracts each channel's mean, divides by its deviation.
+
+    Args:
+        transform: Has the mean and the standard deviation of each channel.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self._mean: torch.Tensor
+        self._std: torch.Tensor
+        self.register_buffer("_mean", torch.tensor(transform.mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(transform.std).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, pixels_BHWC: torch.Tensor) -> torch.Tensor:
+        """Return float32 (B, 3, px, px) of uint8 pixels (B, px, px, 3)."""
+        # A view of pixels in this order is a channels-last tensor: the faster layout for convolutions, at no cost.
+        scaled = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
+        return (scaled - self._mean) / self._std
 
 
 def default_layers(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:

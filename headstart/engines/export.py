@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from headstart.base.errors import BackboneError
-from headstart.engines.engine import ExportError
+from headstart.engines.engine import TOLERANCES, ExportError, relative_difference
 from headstart.engines.onnx_engine import OnnxEngine
-from headstart.engines.tolerance import TOLERANCES, relative_difference
 from headstart.imaging.clock import Clock
 
 
