@@ -15,6 +15,10 @@ from headstart.base.machine import RuntimeParams
 # by one gray level 0.06 to 0.13; another resize filter 0.5 and more. Rounding to float16 moves a large value by up to
 # 5e-4 of itself.
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2}
+# Engines that `runtime.engine: auto` tries, in this order, by the type of the device; torch on any other. The order is
+# fixed, so that noise in timings never decides. On a CPU ONNX Runtime was faster than torch for every family of
+# networks measured, 1.1 times (ViT-S) to 7.7 times (EfficientNet-Lite0); docs/explanation/benchmarks.md has the table.
+AUTO_ENGINES = {"cpu": ("onnx", "torch"), "cuda": ("torch",), "mps": ("torch",)}
 
 
 class ExportError(Exception):
@@ -42,15 +46,14 @@ class Engine(Protocol):
         ...
 
 
-def choose_engine(runtime: RuntimeParams, device: str) -> str:
-    """Return the name of the engine for a device. The rule is fixed, so that noise in timings never decides.
+def engines_to_try(runtime: RuntimeParams, device: str) -> tuple[str, ...]:
+    """Return the names of the engines to try on a device such as `cuda:0`. The first that can run the network runs it.
 
-    On a CPU ONNX Runtime was faster than torch for every family of networks measured, 1.1 times (ViT-S) to 7.7 times
-    (EfficientNet-Lite0); docs/explanation/benchmarks.md has the table. Elsewhere torch.
+    If `runtime.engine` names one, it is the only one.
     """
     if runtime.engine != "auto":
-        return runtime.engine
-    return "onnx" if device == "cpu" else "torch"
+        return (runtime.engine,)
+    return AUTO_ENGINES.get(device.split(":", maxsplit=1)[0], ("torch",))
 
 
 def fill_up(pixels_BHWC: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
