@@ -57,6 +57,15 @@ def test_stages_import_the_library_and_themselves_only(file: Path) -> None:
     assert {package for package in found if package.startswith("stages/")} <= allowed
 
 
+def test_only_tests_import_tests() -> None:
+    """Benchmarks run without the tests, and neither the library nor a stage imports tests or benchmarks."""
+    benchmarks = sorted((ROOT / "benchmarks").glob("*.py"))
+    found = {file: {name.split(".")[0] for name in imported_modules(file)} for file in [*MODULES, *benchmarks]}
+
+    assert [file for file, names in found.items() if "tests" in names] == []
+    assert [file for file in MODULES if "benchmarks" in found[file]] == []
+
+
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_stages_that_need_no_network_import_no_torch(name: str) -> None:
     """Counting files or scoring predictions must not cost the seconds that torch takes to import."""
