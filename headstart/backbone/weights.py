@@ -1,4 +1,4 @@
-"""Weights: the file that the parameters of a backbone come from. Reading it never runs code from it."""
+"""Weights: the file that the parameters of a backbone come from. No code in the file is ever run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ class WeightsFile:
     sha256: str
 
     def read(self) -> dict[str, torch.Tensor]:
-        """Return its tensors by name, on the CPU. Never unpickles objects.
+        """Return its tensors by name, on the CPU. Other objects are never unpickled.
 
         Raises:
-            BackboneError: The file is damaged or holds anything but tensors.
+            BackboneError: The file is damaged, or holds something other than tensors.
         """
         try:
             if self.path.suffix.lower() == ".safetensors":
@@ -59,10 +59,10 @@ def cache_dir() -> Path:
 
 
 def file_weights(backbone: BackboneParams) -> WeightsFile:
-    """Return the file that `backbone.weights` names, a path or a URL, checked against `backbone.weights_sha256`.
+    """Return the file that `backbone.weights` names by a path or a URL, after checking `backbone.weights_sha256`.
 
     Raises:
-        BackboneError: The file does not exist or has another digest.
+        BackboneError: The file does not exist, or has another digest.
         DownloadError: The URL does not give the file.
     """
     sha256 = backbone.weights_sha256 or ""
@@ -70,7 +70,7 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
         path = Path(backbone.weights)
         if not path.is_file():
             raise BackboneError(f"backbone.weights: {path} is no file; expected one, relative to the project's root")
-        return checked_file(path, sha256, "If it is the one you want, set backbone.weights_sha256 to the first.")
+        return checked_file(path, sha256, "If the file is the right one, set backbone.weights_sha256 to its sha256.")
     name = Path(urlsplit(backbone.weights).path).name
     return url_weights(backbone.weights, cache_dir() / f"{sha256[:16]}-{name}", sha256)
 
@@ -78,10 +78,15 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
 def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
     """Return the file at `path`. If it does not exist, fetch it from `url` first.
 
+    Args:
+        url: Address of the file.
+        path: Path of the file on this machine.
+        sha256_prefix: As for `checked_file`.
+
     Raises:
         DownloadError: It cannot be fetched. The message says where to put it by hand, and which backbone needs no
             download.
-        BackboneError: A file with another digest is there already.
+        BackboneError: A file with another digest lies at `path` already.
     """
     if not path.exists():
         download(
@@ -91,7 +96,7 @@ def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
             stage="weights",
             remedy=f"Fetch it by hand and put it at {path}, then run again. {NEEDS_NO_DOWNLOAD}",
         )
-    return checked_file(path, sha256_prefix, f"Delete it and run again, or put the right one there ({url}).")
+    return checked_file(path, sha256_prefix, f"Delete it and run again, or put the right file there ({url}).")
 
 
 def checked_file(path: Path, sha256_prefix: str, remedy: str) -> WeightsFile:

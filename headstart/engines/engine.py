@@ -30,10 +30,10 @@ class Engine(Protocol):
 
     Attributes:
         name: `onnx` or `torch`.
-        batch: Pictures in a forward pass. All passes have this size: another size may use other kernels and give other
-            bits, and then an embedding would depend on how many images came after it.
-        num_parallel: Number of calls of `embed` that are worth running at the same time.
-        dims: Width of each layer, in the network's order.
+        batch: Pictures in each forward pass. A pass of another size may use other kernels and give other bits. So all
+            passes have this size, and an embedding does not depend on the number of images.
+        num_parallel: Largest number of threads that may usefully call `embed` at the same time.
+        dims: Number of values of each layer's embedding, by layer, in the order of the network.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Engine(Protocol):
     dims: dict[str, int]
 
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
-        """Return embeddings (B, dim) for each layer, in the spec's precision, of uint8 pixels (B, px, px, 3)."""
+        """Turn uint8 pixels (B, px, px, 3) into embeddings (B, dim) for each layer, in the precision of the spec."""
         ...
 
 
@@ -57,7 +57,7 @@ def engines_to_try(runtime: RuntimeParams, device: str) -> tuple[str, ...]:
 
 
 def fill_up(pixels_BHWC: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
-    """Return the pictures, padded with blank ones to a full batch."""
+    """Return the pictures (n, px, px, 3), and blank ones after them if they are fewer than a batch."""
     if len(pixels_BHWC) == batch:
         return pixels_BHWC
     blank = np.zeros((batch - len(pixels_BHWC), *pixels_BHWC.shape[1:]), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The embedder: the spec of the embeddings and the engine that computes them, from the params."""
+"""The embedder: makes the spec of the embeddings, and the engine that computes them, from the params."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ from stages.extract.params import Params
 
 @dataclass(frozen=True)
 class Embedder:
-    """What turns images into embeddings in this run.
+    """The spec and the engine of this run.
 
     Attributes:
         spec: All that the embeddings depend on besides the images.
@@ -68,7 +68,7 @@ def _onnx_embedder(params: Params, median_short_side_px: float, root: Path, devi
     with ExitStack() as stack:
         found = _find_kept(folder, key, px, median_short_side_px)
         if found is None:
-            if not os.access(root, os.W_OK):  # a store that is only read
+            if not os.access(root, os.W_OK):  # the store is read-only
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             print(f"extract: exporting {params.backbone.name} for ONNX Runtime (once)", flush=True)
             export_backbone(params.backbone, px, median_short_side_px, folder)
@@ -100,7 +100,7 @@ def _torch_embedder(
     device: str,
     clock: Clock,
 ) -> Embedder:
-    from headstart.backbone.build import build_embedding_network  # torch: seconds
+    from headstart.backbone.build import build_embedding_network  # imports torch, which takes seconds
     from headstart.engines.torch_engine import TorchEngine
 
     make_repeatable()

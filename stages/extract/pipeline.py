@@ -1,4 +1,4 @@
-"""The pipeline: threads read, decode and embed the images of the index; embeddings come back in order."""
+"""The pipeline: threads read, decode and embed images; their embeddings come back in the order of the index."""
 
 from collections.abc import Generator, Sequence
 
@@ -16,13 +16,13 @@ Embeddings = dict[str, Rows]
 def embed_rows(
     rows: Sequence[IndexRow], reader: Reader, engine: Engine, num_views: int, num_workers: int
 ) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
-    """Give the embeddings of all rows in order, a few rows at a time: (n, views, dim) for each layer.
+    """Give the embeddings of a few rows at a time, (n, views, dim) for each layer, until all have been given.
 
-    Each thread takes a few images all the way from the file to the embeddings. So reading, decoding and forward passes
-    overlap, every core has work until the end, and memory holds at most as many pictures as there are threads.
+    Each thread takes a few images from the file to the embeddings. So reading, decoding and forward passes overlap,
+    every core has work until the end, and memory holds only the pictures that the threads are working on.
 
     Raises:
-        DataError: A file is missing or differs from the index. All rows before it are given first.
+        DataError: A file is missing or differs from the index. The rows before it have been given by then.
     """
     step = max(1, engine.batch // num_views)
 
@@ -44,5 +44,5 @@ def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine:
 
 
 def split_views(embeddings: Embeddings, num_views: int) -> Embeddings:
-    """Return (n, views, dim) of (n * views, dim), for each layer."""
+    """Turn (n * views, dim) into (n, views, dim) for each layer."""
     return {layer: rows.reshape(-1, num_views, rows.shape[1]) for layer, rows in embeddings.items()}
