@@ -1,9 +1,8 @@
-"""Time to the same accuracy: fine-tuning by the default recipe, and the tutorial's epochs until they are as good.
+"""Seconds to the same accuracy: fine-tuning with the default params, and the tutorial's training loop.
 
-python -m benchmarks.accuracy PHOTOS [--epochs 25]
+python -m benchmarks.accuracy PHOTOS [--num-epochs 25]
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.finetune import VALIDATE, Photos, Tutorial
+from benchmarks.options import make_parser
 from benchmarks.rounds import machine, seconds_of
 from headstart.backbone.build import build_backbone
 from headstart.tables.predictions import read_predictions
@@ -27,8 +27,8 @@ from stages.params import load_params
 BATCH, STEP_EPOCHS, GAMMA = 4, 7, 0.1  # the tutorial's
 
 
-def ours(project: Path, photos: Path) -> tuple[float, float]:
-    """Run the pipeline up to fine-tuning in a clone; return the seconds of its stage and the reported accuracy."""
+def fine_tune_project(project: Path, photos: Path) -> tuple[float, float]:
+    """Run the pipeline up to fine-tuning in a clone; return the seconds of that stage and the test accuracy."""
     params = (project / "params.yaml").read_text(encoding="utf-8")
     params = re.sub(r"(?m)^  path: data/digits\b", f"  path: {photos}", params)
     (project / "params.yaml").write_text(params, encoding="utf-8")
@@ -41,39 +41,39 @@ def ours(project: Path, photos: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Fine-tune, then let the tutorial train until it reaches the accuracy on the same test photos, or ends."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("photos", type=Path, help="with train/ and val/, as ants & bees have them")
-    parser.add_argument("--epochs", type=int, default=25)
+    """Fine-tune, then train as the tutorial does until it is as accurate on the test photos, or ends."""
+    parser = make_parser(__doc__)
+    parser.add_argument("photos", type=Path, help="folder of photos with train/ and val/, such as ants & bees")
+    parser.add_argument("--num-epochs", type=int, default=25, help="most epochs of the tutorial (default: %(default)s)")
     given = parser.parse_args()
     photos = given.photos.absolute()
     with tempfile.TemporaryDirectory() as name:
         project = Path(name) / "project"
         subprocess.run(["git", "clone", "--quiet", ".", str(project)], check=True)  # noqa: S607
         os.environ["HEADSTART_STORE"] = str(Path(name) / "store")
-        seconds, wanted = ours(project, photos)
+        seconds, wanted = fine_tune_project(project, photos)
         print(f"{machine()}, torch {torch.__version__}")
-        print(f"fine-tune: accuracy {wanted:.3f} after {seconds:.0f} s, start, probe and choice of the epoch included")
+        print(f"fine-tune: accuracy {wanted:.3f} after {seconds:.0f} s, with imports, probe and choice of the epoch")
         split = read_rows(project / "data" / "split.csv", SplitRow)
         classes = sorted({row.label for row in split})
         backbone = build_backbone(load_params(Params, project / "params.yaml").backbone)
-        training, reported = ([row for row in split if (row.split == "test") == is_it] for is_it in (False, True))
+        training, test = ([row for row in split if (row.split == "test") == is_it] for is_it in (False, True))
         torch.manual_seed(0)
         tutorial = Tutorial(photos, training, classes, backbone.network, BATCH)
         schedule = torch.optim.lr_scheduler.StepLR(tutorial.optimizer, STEP_EPOCHS, GAMMA)
-        loader = DataLoader(Photos(photos, reported, classes, VALIDATE), batch_size=BATCH, num_workers=2)
+        loader = DataLoader(Photos(photos, test, classes, VALIDATE), batch_size=BATCH, num_workers=2)
 
         def accuracy() -> float:
             tutorial.network.eval()
             with torch.inference_mode():
                 right = sum(int((tutorial.network(inputs).argmax(1) == labels).sum()) for inputs, labels in loader)
-            return right / len(reported)
+            return right / len(test)
 
         spent = 0.0
-        for epoch in range(1, given.epochs + 1):
+        for epoch in range(1, given.num_epochs + 1):
             spent += seconds_of(tutorial.train_epoch)
             schedule.step()
-            found = accuracy()  # not counted, although the tutorial spends it too
+            found = accuracy()  # its seconds are not counted, although the tutorial spends them too
             print(f"tutorial: epoch {epoch}: accuracy {found:.3f} after {spent:.0f} s", flush=True)
             if found >= wanted:
                 break

@@ -1,9 +1,8 @@
-"""Extract against the tutorials' loop, and against its own engine on ready pictures; 1 % new images; peak memory.
+"""`extract` against the tutorials' loop and against its engine alone; a run with 1 % new images; peak memory.
 
-python -m benchmarks.extract [--photos FOLDER] [--num 800] [--rounds 3] [BACKBONE ...]
+python -m benchmarks.extract [--photos FOLDER] [--num-photos 800] [--num-rounds 3] [BACKBONE ...]
 """
 
-import argparse
 import resource
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 from torchvision.datasets.folder import default_loader
 
+from benchmarks.options import add_photo_options, add_rounds_option, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from headstart.backbone.build import build_backbone
@@ -54,7 +54,7 @@ class Photos(Dataset[torch.Tensor]):
 
 
 def tutorial_images_per_second(folder: Path, rows: list[IndexRow], network: torch.nn.Module) -> float:
-    """Run the tutorials' feature loop, at a batch and number of loader processes that suit two cores."""
+    """Run the tutorials' loop over a data loader, with a batch and a number of loader processes that suit two cores."""
     loader = DataLoader(Photos(folder, rows), batch_size=32, num_workers=2)
 
     def loop() -> None:
@@ -66,7 +66,7 @@ def tutorial_images_per_second(folder: Path, rows: list[IndexRow], network: torc
 
 
 def params_of(name: str, folder: Path, weights: Path) -> Params:
-    """Return the params for a backbone; torchvision's get random weights, which cost the same."""
+    """Return the params for a backbone. Those of torchvision get random weights, with which they run as fast."""
     values: dict[str, Any] = {"name": name, "weights": "auto", "weights_sha256": None}
     if name != "efficientnet_lite0":
         path = weights / f"{name}.pth"
@@ -85,9 +85,9 @@ def params_of(name: str, folder: Path, weights: Path) -> Params:
 
 
 def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_rounds: int) -> None:
-    """Let the contestants take turns on one backbone and print what came out."""
+    """Measure one backbone and print the results."""
     run = partial(extract, params=params, path=root / "features.h5")
-    run(rows[:4], root=root / "export")  # the export is no part of any round
+    run(rows[:4], root=root / "export")  # exports the network, which no round should do
     engine = make_embedder(params, 375, root / "export", Clock()).engine
     network = build_backbone(BackboneParams.model_validate(params.backbone.model_dump())).network
     pixels = np.random.default_rng(0).integers(0, 256, size=(engine.batch, 224, 224, 3), dtype=np.uint8)
@@ -100,7 +100,7 @@ def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_
 
     stores = iter(range(100))
 
-    def ours() -> float:
+    def whole_stage() -> float:
         store = root / f"store{next(stores)}"
         store.mkdir()
         (store / "engines").symlink_to((root / "export" / "engines").resolve())
@@ -112,15 +112,14 @@ def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_
         {
             RIVAL: lambda: tutorial_images_per_second(folder, rows[: max(64, len(rows) // 8)], network),
             "engine alone": engine_alone,
-            "extract": ours,
+            "extract": whole_stage,
         },
         num_rounds,
     )
     print(f"{params.backbone.name}, images/s, {len(rows)} photos:\n{describe_ratios(results, RIVAL)}")
-    shares = [mine / alone for mine, alone in zip(results["extract"], results["engine alone"], strict=True)]
+    shares = [whole / alone for whole, alone in zip(results["extract"], results["engine alone"], strict=True)]
     print(f"  extract / engine alone: {np.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})")
 
-    store = root / "store0"
     num_new = max(1, len(rows) // 100)
     old = rows[num_new:]
     part = root / "part"
@@ -130,29 +129,29 @@ def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_
     warm = seconds_of(lambda: run(old, root=part))
     one_percent = seconds_of(lambda: run(rows, root=part))
     print(
-        f"  all: {full:.1f} s; nothing new: {warm:.2f} s; {num_new} of {len(rows)} new: {one_percent:.2f} s, that is "
-        f"{100 * (one_percent - warm) / full:.1f} % of all beyond the start; store {store.name}"
+        f"  all images new: {full:.1f} s; none new: {warm:.2f} s; {num_new} of {len(rows)} new: {one_percent:.2f} s; "
+        f"without the seconds of `none new` that is {100 * (one_percent - warm) / full:.1f} % of the first"
     )
 
 
 def main() -> None:
     """Measure every backbone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("backbones", nargs="*", default=BACKBONES)
-    parser.add_argument("--photos", type=Path, help="folder of real JPEG photos; generated ones without it")
-    parser.add_argument("--num", type=int, default=800)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = make_parser(__doc__)
+    text = "names of backbones (default: %(default)s)"
+    parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=text)
+    add_photo_options(parser, 800)
+    add_rounds_option(parser)
     given = parser.parse_args()
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} torch threads")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photos"
-        rows = make_photo_set(folder, given.photos, given.num)
+        rows = make_photo_set(folder, given.photos, given.num_photos)
         for name in given.backbones:
             root = Path(scratch) / name
             root.mkdir()
-            measure(params_of(name, folder, root), folder, rows, root, given.rounds)
+            measure(params_of(name, folder, root), folder, rows, root, given.num_rounds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of this process, torch and the rival included: {peak:.0f} MiB")
+    print(f"peak memory of this process, with torch and the tutorials' loop: {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

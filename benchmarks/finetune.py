@@ -1,9 +1,8 @@
-"""Fine-tuning against the tutorial's loop: images/s of an epoch, the same network, batch, crops and optimizer.
+"""Fine-tuning against the tutorial's loop, images/s of an epoch: same network, batch, crops and optimizer.
 
-python -m benchmarks.finetune [--photos FOLDER] [--num 96] [--rounds 3] [--batches 4 32] [BACKBONE ...]
+python -m benchmarks.finetune [--photos FOLDER] [--num-photos 96] [--num-rounds 3] [--batches 4 32] [BACKBONE ...]
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from torchvision import transforms
 from torchvision.datasets.folder import default_loader
 
 from benchmarks.extract import params_of
+from benchmarks.options import add_photo_options, add_rounds_option, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from headstart.artifacts.features import open_features
@@ -57,7 +57,7 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
 
 
 class Tutorial:
-    """The tutorial's training phase: cross-entropy, SGD 0.001 with momentum 0.9, everything in training mode."""
+    """The tutorial's training phase: cross-entropy, SGD 0.001 with momentum 0.9, all layers in training mode."""
 
     def __init__(
         self, folder: Path, rows: Sequence[SplitRow], classes: Sequence[str], backbone: nn.Module, batch: int
@@ -69,11 +69,11 @@ class Tutorial:
         self.num = len(rows)
 
     def images_per_second(self) -> float:
-        """Train for one epoch."""
+        """Train for one epoch and return the speed."""
         return self.num / seconds_of(self.train_epoch)
 
     def train_epoch(self) -> None:
-        """Go through the training set once."""
+        """Train on every training image once."""
         self.network.train()
         for inputs, labels in self.loader:
             self.optimizer.zero_grad()
@@ -85,8 +85,10 @@ class Tutorial:
             outputs.argmax(1)
 
 
-def ours(features_path: Path, index: Sequence[IndexRow], split: Sequence[SplitRow], params: Params) -> float:
-    """Train for one epoch; return images/s of its training part, as the rival's are."""
+def tuning_images_per_second(
+    features_path: Path, index: Sequence[IndexRow], split: Sequence[SplitRow], params: Params
+) -> float:
+    """Train for one epoch as `finetune` does and return the speed of training alone, as for the tutorial."""
     with open_features(features_path) as features:
         tuned = fine_tune(features, index, split, classes=CLASSES, split_sha256="", params=params, watch=lambda _: None)
     assert tuned is not None
@@ -95,11 +97,11 @@ def ours(features_path: Path, index: Sequence[IndexRow], split: Sequence[SplitRo
 
 
 def measure(name: str, folder: Path, index: Sequence[IndexRow], root: Path, *, batch: int, num_rounds: int) -> None:
-    """Let the contestants take turns on one backbone at one batch and print what came out."""
+    """Measure one backbone at one batch and print the results."""
     extract_params = params_of(name, folder, root)
     features_path = root / "features.h5"
     extract(index, extract_params, features_path, root / "store")
-    # One image in eight chooses the epoch, two are reported; all others train.
+    # Two images are the test set and one in eight is the inner validation; all others train.
     kinds = ["test", "test", *(["val"] * (len(index) // 8))]
     kinds += ["train"] * (len(index) - len(kinds))
     split = [
@@ -123,9 +125,11 @@ def measure(name: str, folder: Path, index: Sequence[IndexRow], root: Path, *, b
     tutorial = Tutorial(folder, training, CLASSES, build_backbone(extract_params.backbone).network, batch)
     contestants = {
         RIVAL: tutorial.images_per_second,
-        "fine-tune": lambda: ours(features_path, index, split, params()),
-        "fine-tune, frozen BatchNorm": lambda: ours(features_path, index, split, params(batch_norm="frozen")),
-        f"fine-tune from {later}": lambda: ours(
+        "fine-tune": lambda: tuning_images_per_second(features_path, index, split, params()),
+        "fine-tune, frozen BatchNorm": lambda: tuning_images_per_second(
+            features_path, index, split, params(batch_norm="frozen")
+        ),
+        f"fine-tune from {later}": lambda: tuning_images_per_second(
             features_path, index, split, params(unfreeze=later, augmentation="none")
         ),
     }
@@ -135,23 +139,24 @@ def measure(name: str, folder: Path, index: Sequence[IndexRow], root: Path, *, b
 
 def main() -> None:
     """Measure every backbone at every batch."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("backbones", nargs="*", default=BACKBONES)
-    parser.add_argument("--photos", type=Path, help="folder of real JPEG photos; generated ones without it")
-    parser.add_argument("--num", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, nargs="*", default=[4, 32])
+    parser = make_parser(__doc__)
+    text = "names of backbones (default: %(default)s)"
+    parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=text)
+    add_photo_options(parser, 96)
+    add_rounds_option(parser)
+    text = "images per step (default: %(default)s)"
+    parser.add_argument("--batches", type=int, nargs="*", default=[4, 32], help=text)
     given = parser.parse_args()
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} torch threads")
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["DVC_ROOT"] = scratch  # checkpoints
+        os.environ["DVC_ROOT"] = scratch  # where checkpoints are written
         folder = Path(scratch) / "photos"
-        index = make_photo_set(folder, given.photos, given.num)
+        index = make_photo_set(folder, given.photos, given.num_photos)
         for name in given.backbones:
             root = Path(scratch) / name
             root.mkdir()
             for batch in given.batches:
-                measure(name, folder, index, root, batch=batch, num_rounds=given.rounds)
+                measure(name, folder, index, root, batch=batch, num_rounds=given.num_rounds)
 
 
 if __name__ == "__main__":

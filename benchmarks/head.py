@@ -1,10 +1,10 @@
 """The head against scikit-learn's LogisticRegressionCV and DINOv2's sweep: seconds, accuracy, peak memory.
 
-python -m benchmarks.head [--features features/features.h5] [--images 50000] [--reported 10000] [--classes 100]
+python -m benchmarks.head [--features features/features.h5] [--num-training-images 50000] [--num-test-images 10000]
 
-The data: rows with the mean, the covariance (so the spectrum) and the zeros of a real layer's embeddings. Class centres
-are drawn with that covariance in its 64 largest directions and make 30 % of the variance there; then all is clipped at
-zero as by a ReLU. Seven further layers are the last one mixed with as much noise of the same covariance, and more.
+The rows are drawn with the mean and the covariance of a real layer's embeddings. Class centres are drawn with the same
+covariance in its 64 largest directions, where they make 30 % of the variance. Values below zero become zero, as after a
+ReLU. Seven more layers mix the last one with noise of the same covariance, the first with the most noise.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from threadpoolctl import threadpool_limits
 
 from benchmarks.memory import memory_bytes
+from benchmarks.options import make_parser
 from benchmarks.rounds import machine
 from headstart.artifacts.features import create_features, open_features
 from headstart.linear.folds import make_folds
@@ -40,7 +41,7 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5", "layer6", "layer7", 
 
 
 def make_data(folder: Path, real: Path, num_images: int, num_test: int, num_classes: int) -> None:
-    """Write a features file and a split with the spectrum of a real layer."""
+    """Write a features file and a split, with the spectrum of a real layer (see the module)."""
     with open_features(real) as features:
         layer = features.spec["layers"][-1]
         x = np.concatenate(list(features.blocks(layer, 2**25))).astype(np.float64)
@@ -55,7 +56,7 @@ def make_data(folder: Path, real: Path, num_images: int, num_test: int, num_clas
     num = num_images + num_test
     digests = sorted(hashlib.sha256(number.to_bytes(8, "little")).hexdigest() for number in range(num))
     classes = random.integers(0, num_classes, num)
-    reported = random.permutation(num) < num_test
+    is_test = random.permutation(num) < num_test
     spec = {"layers": list(LAYERS), "views": ["center"], "precision": "float32"}
     with create_features(folder / "features.h5", digests, spec, dict.fromkeys(LAYERS, len(mean))) as writer:
         for start in range(0, num, 5000):
@@ -67,21 +68,21 @@ def make_data(folder: Path, real: Path, num_images: int, num_test: int, num_clas
                 rows = np.maximum(0, mean + mixed @ directions).astype(np.float32)
                 writer.append(name, rows[:, None])
     rows = [
-        SplitRow(digest, f"{digest}.jpg", f"class{number:03}", "test" if held else "train", digest)
-        for digest, number, held in zip(digests, classes, reported, strict=True)
+        SplitRow(digest, f"{digest}.jpg", f"class{number:03}", "test" if held_out else "train", digest)
+        for digest, number, held_out in zip(digests, classes, is_test, strict=True)
     ]
     write_rows(folder / "split.csv", rows, SplitRow)
 
 
 def params_for(layers: list[str]) -> Params:
-    """Return the params of the project with this grid, these folds and layers."""
+    """Return the params of the project with the grid and the folds of this benchmark, and some layers."""
     content = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
     content["head"] |= {"c_grid": GRID, "folds": FOLDS, "layers": layers}
     return Params(head=content["head"], runtime=content["runtime"])
 
 
-def ours(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
-    """Choose and fit the head; return its accuracy on the test rows."""
+def head(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
+    """Choose and fit the head as the stage does; return its accuracy on the test rows."""
     split = read_rows(folder / "split.csv", SplitRow)
     classes = sorted({row.label for row in split})
     with open_features(folder / "features.h5") as features:
@@ -90,17 +91,17 @@ def ours(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
             return float(np.mean([a == b for a, b in zip(predictions.predicted, predictions.labels, strict=True)]))
         with threadpool_limits(limits=1, user_api="blas"):
             fitted = fit_head(features, [row for row in split if row.split == "train"], classes, params_for(layers))
-        reported = [row for row in split if row.split == "test"]
-        truth = np.array([classes.index(row.label) for row in reported])
-        pieces = features.pieces(fitted.layer, features.rows([row.digest for row in reported]), 2**24)
+        test = [row for row in split if row.split == "test"]
+        truth = np.array([classes.index(row.label) for row in test])
+        pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), 2**24)
         return float(np.mean(np.concatenate(
             [fitted.model.logits(views[:, 0]).argmax(axis=1) == truth[places] for places, views in pieces]
         )))  # fmt: skip
 
 
 def logistic_cv(folder: Path, num_jobs: int, num_rows: int | None = None) -> float:
-    """Fit LogisticRegressionCV with its defaults on the same grid and folds, standardised float32 rows in memory."""
-    from sklearn.linear_model import LogisticRegressionCV  # which the head does without: memory
+    """Fit LogisticRegressionCV with its defaults, on the same grid and folds, float32 rows in memory."""
+    from sklearn.linear_model import LogisticRegressionCV  # here, because it costs memory that the head does not need
 
     split = read_rows(folder / "split.csv", SplitRow)
     x, labels = _rows(folder, split, "train", "last")
@@ -116,9 +117,9 @@ def logistic_cv(folder: Path, num_jobs: int, num_rows: int | None = None) -> flo
 
 
 def dinov2_sweep(folder: Path) -> float:
-    """Follow DINOv2's log-regression protocol: 45 strengths, the best on a tenth held out, then all rows.
+    """Follow DINOv2's logistic regression: the best of 45 values of C on a tenth held out, then all rows.
 
-    facebookresearch/dinov2, dinov2/eval/log_regression.py: C from 10^-6 to 10^5; of its 1000 iterations at most 100.
+    facebookresearch/dinov2, dinov2/eval/log_regression.py: C from 10^-6 to 10^5; 100 iterations at most, not 1000.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -138,13 +139,13 @@ def dinov2_sweep(folder: Path) -> float:
 
 
 CONTESTANTS: dict[str, Callable[[Path], float]] = {
-    "head": lambda folder: ours(folder, ["last"], with_diagnostics=False),
-    "head with its diagnostics": lambda folder: ours(folder, ["last"], with_diagnostics=True),
-    "head, 8 layers": lambda folder: ours(folder, list(LAYERS), with_diagnostics=False),
+    "head": lambda folder: head(folder, ["last"], with_diagnostics=False),
+    "head with its diagnostics": lambda folder: head(folder, ["last"], with_diagnostics=True),
+    "head, 8 layers": lambda folder: head(folder, list(LAYERS), with_diagnostics=False),
     "LogisticRegressionCV, n_jobs=1": lambda folder: logistic_cv(folder, 1),
     "LogisticRegressionCV, n_jobs=2": lambda folder: logistic_cv(folder, 2),
-    "tuning n_jobs=1": lambda folder: logistic_cv(folder, 1, 5000),
-    "tuning n_jobs=2": lambda folder: logistic_cv(folder, 2, 5000),
+    "LogisticRegressionCV on 5000 rows, n_jobs=1": lambda folder: logistic_cv(folder, 1, 5000),
+    "LogisticRegressionCV on 5000 rows, n_jobs=2": lambda folder: logistic_cv(folder, 2, 5000),
     "DINOv2 sweep": dinov2_sweep,
 }
 
@@ -169,7 +170,7 @@ def _standardise(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def measure(name: str, folder: Path) -> dict[str, float]:
-    """Run a contestant in a process of its own; return its seconds, accuracy and peak MiB."""
+    """Run a contestant in its own process; return its seconds, accuracy and peak MiB."""
     command = [sys.executable, "-m", "benchmarks.head", "--contestant", name, "--folder", str(folder)]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -179,20 +180,22 @@ def measure(name: str, folder: Path) -> dict[str, float]:
         output, _ = process.communicate()
     assert process.returncode == 0, name
     result: dict[str, float] = json.loads(output.splitlines()[-1]) | {"mib": peak / 2**20}
-    print(f"  {name:<32} {result['seconds']:8.1f} s   accuracy {result['accuracy']:.4f}   {result['mib']:6.0f} MiB",
+    print(f"  {name:<42} {result['seconds']:8.1f} s   accuracy {result['accuracy']:.4f}   {result['mib']:6.0f} MiB",
           flush=True)  # fmt: skip
     return result
 
 
 def main() -> None:
-    """Make the data, run every contestant once, print the ratios."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--features", type=Path, default=Path("features/features.h5"))
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--reported", type=int, default=10_000)
-    parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--contestant", choices=CONTESTANTS)
-    parser.add_argument("--folder", type=Path)
+    """Make the data, run every contestant once, and print the ratios."""
+    default = "(default: %(default)s)"
+    parser = make_parser(__doc__)
+    text = f"features file with the spectrum to draw from {default}"
+    parser.add_argument("--features", type=Path, default=Path("features/features.h5"), help=text)
+    parser.add_argument("--num-training-images", type=int, default=50_000, help=f"training rows {default}")
+    parser.add_argument("--num-test-images", type=int, default=10_000, help=f"test rows {default}")
+    parser.add_argument("--num-classes", type=int, default=100, help=f"classes {default}")
+    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     if given.contestant:
@@ -204,16 +207,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = given.folder or Path(name)
         if not (folder / "split.csv").exists():
-            make_data(folder, given.features, given.images, given.reported, given.classes)
+            make_data(folder, given.features, given.num_training_images, given.num_test_images, given.num_classes)
         print(machine())
         results = {name: measure(name, folder) for name in ("head", "head with its diagnostics", "head, 8 layers")}
-        tuning = {jobs: measure(f"tuning n_jobs={jobs}", folder)["seconds"] for jobs in (1, 2)}
-        rivals = [f"LogisticRegressionCV, n_jobs={min(tuning, key=lambda jobs: tuning[jobs])}", "DINOv2 sweep"]
+        seconds_by_jobs = {
+            jobs: measure(f"LogisticRegressionCV on 5000 rows, n_jobs={jobs}", folder)["seconds"] for jobs in (1, 2)
+        }
+        rivals = [
+            f"LogisticRegressionCV, n_jobs={min(seconds_by_jobs, key=lambda jobs: seconds_by_jobs[jobs])}",
+            "DINOv2 sweep",
+        ]
         for rival in rivals:
             theirs = measure(rival, folder)
-            for ours_name, mine in results.items():
-                print(f"  {rival} / {ours_name}: {theirs['seconds'] / mine['seconds']:.1f} x the time, "
-                      f"{theirs['mib'] / mine['mib']:.1f} x the memory")  # fmt: skip
+            for head_name, ours in results.items():
+                print(f"  {rival} / {head_name}: {theirs['seconds'] / ours['seconds']:.1f} x the seconds, "
+                      f"{theirs['mib'] / ours['mib']:.1f} x the memory")  # fmt: skip
 
 
 if __name__ == "__main__":

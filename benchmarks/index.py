@@ -1,6 +1,8 @@
-"""The index of many small photos: cold, and with nothing new, against a plain loop in one process with Pillow."""
+"""The stage `index` on many small photos, cold and with no new file, against a plain loop with Pillow; peak memory.
 
-import argparse
+python -m benchmarks.index [--photos FOLDER] [--num-photos 100000] [--short-side-px 224] [--num-rounds 3]
+"""
+
 import hashlib
 import io
 import os
@@ -12,20 +14,20 @@ import time
 from pathlib import Path
 
 from PIL import Image
-from ruamel.yaml import YAML
 
 from benchmarks.memory import peak_bytes
+from benchmarks.options import add_photo_options, add_rounds_option, make_parser
 from benchmarks.photo_set import photo_bytes
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
+from benchmarks.workspace import ROOT, write_params
 from headstart.tables.index import IndexRow
 from headstart.tables.rows import read_rows
-from tests.support.source import ROOT
 
 NUM_FOLDERS = 100
 
 
 def write_small_photos(folder: Path, source: Path | None, num: int, px: int) -> None:
-    """Write distinct JPEG files with a short side of so many pixels, as small versions of photo sets have."""
+    """Write JPEG files with different digests and a short side of `px` pixels, as small versions of data sets have."""
     small = []
     for data in photo_bytes(source):
         with Image.open(io.BytesIO(data)) as image:
@@ -42,7 +44,7 @@ def write_small_photos(folder: Path, source: Path | None, num: int, px: int) -> 
 
 
 def plain_loop(folder: Path) -> int:
-    """Read, hash and decode every file, one after the other, as a script would; return how many."""
+    """Read, hash and decode every file, one after the other, as a script would; return the number of files."""
     found = []
     for path in sorted(folder.rglob("*.jpg")):
         data = path.read_bytes()
@@ -55,47 +57,44 @@ def plain_loop(folder: Path) -> int:
 
 def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="folder of real JPEG photos; generated ones if not given")
-    parser.add_argument("--num", type=int, default=100_000, help="files")
-    parser.add_argument("--px", type=int, default=224, help="short side of the photos")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    parser = make_parser(__doc__)
+    add_photo_options(parser, 100_000)
+    text = "short side of the photos in pixels (default: %(default)s)"
+    parser.add_argument("--short-side-px", type=int, default=224, help=text)
+    add_rounds_option(parser)
+    given = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_small_photos(root / "data/photos", arguments.photos, arguments.num, arguments.px)
-        yaml = YAML()
-        params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["data"]["path"] = "data/photos"
-        with (root / "params.yaml").open("w", encoding="utf-8") as file:
-            yaml.dump(params, file)
+        write_small_photos(root / "data/photos", given.photos, given.num_photos, given.short_side_px)
+        write_params(root, "data/photos")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": name}
         command = [sys.executable, "-m", "stages.index"]
-        time.sleep(3)  # a file that was just written is not trusted yet
+        time.sleep(3)  # the stage reads a file again if it was written within the last seconds
 
         def stage() -> float:
             quiet = subprocess.DEVNULL
             work = lambda: subprocess.run(command, cwd=root, env=environment, check=True, stdout=quiet, stderr=quiet)  # noqa: E731
-            return arguments.num / seconds_of(work)
+            return given.num_photos / seconds_of(work)
 
         def cold() -> float:
             shutil.rmtree(root / ".cache", ignore_errors=True)
             return stage()
 
         contestants = {
-            "plain loop": lambda: arguments.num / seconds_of(lambda: plain_loop(root / "data/photos")),
+            "plain loop": lambda: given.num_photos / seconds_of(lambda: plain_loop(root / "data/photos")),
             "the stage, cold": cold,
-            "the stage, nothing new": stage,
+            "the stage, no new file": stage,
         }
-        results = take_turns(contestants, arguments.rounds)
+        results = take_turns(contestants, given.num_rounds)
         print(f"files/s, and times the plain loop:\n{describe_ratios(results, 'plain loop')}")
-        assert len(read_rows(root / "data/index.csv", IndexRow)) == arguments.num
-        for words in ("cold", "with nothing new"):
+        assert len(read_rows(root / "data/index.csv", IndexRow)) == given.num_photos
+        for words in ("cold", "no new file"):
             if words == "cold":
                 shutil.rmtree(root / ".cache")
             print(
-                f"memory, all processes, {words}: {peak_bytes(command, root, environment) / 2**20:.0f} MiB", flush=True
+                f"peak memory of all processes, {words}: {peak_bytes(command, root, environment) / 2**20:.0f} MiB",
+                flush=True,
             )
 
 

@@ -1,9 +1,8 @@
-"""The loop of trying heads: `dvc repro` after an edit of `head.*`, and where each second goes.
+"""Trying heads: seconds of `dvc repro` after an edit of `head.c`, of each stage alone, and of its imports.
 
-python -m benchmarks.loop [--rounds 5]
+python -m benchmarks.loop [--num-rounds 5]
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -12,22 +11,23 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.rounds import best_and_spread, machine, seconds_of
+from benchmarks.options import add_rounds_option, make_parser
+from benchmarks.rounds import machine, median_and_spread, seconds_of
 
 CACHED = ("index", "split", "extract", "head", "finetune", "evaluate@finetune", "projection")
 STAGES = {"head": [], "evaluate": ["head"], "compare": [], "report": []}
 
 
 def imports_of(stage: str) -> str:
-    """Return the statement that imports what a stage's main does, which are inside its function."""
+    """Return a statement with the imports that a stage's `main` has inside."""
     main = Path(f"stages/{stage}/__main__.py").read_text(encoding="utf-8")
     return "import " + ", ".join(re.findall(r"(?m)^    from (stages\.[\w.]+) import", main))
 
 
 def main() -> None:
-    """Edit `head.c` in a clone that shares DVC's cache, and time DVC, the stages alone and their imports, in turn."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    """Edit `head.c` in a clone that shares DVC's cache; then time DVC, each stage alone, and its imports, in turn."""
+    parser = make_parser(__doc__)
+    add_rounds_option(parser, 5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "project"
@@ -36,9 +36,9 @@ def main() -> None:
         run(["dvc", "config", "--local", "cache.dir", str(Path(".dvc/cache").absolute())])
         run(["dvc", "checkout", "--quiet", *CACHED])
         seconds: dict[str, list[float]] = {}
-        for _ in range(given.rounds):
+        for _ in range(given.num_rounds):
             params = (clone / "params.yaml").read_text(encoding="utf-8")
-            new = round(0.5 + time.time() % 1, 6)  # a strength that DVC's run cache does not know
+            new = round(0.5 + time.time() % 1, 6)  # a value that DVC's run cache does not have
             edited = re.sub(r"(?m)^  c: .*$", f"  c: {new}", params)
             (clone / "params.yaml").write_text(edited, encoding="utf-8")
             work = {"dvc repro": ["dvc", "repro", "--allow-missing"]}
@@ -48,7 +48,7 @@ def main() -> None:
                 seconds.setdefault(what, []).append(seconds_of(partial(run, command)))
     print(machine())
     for what, values in seconds.items():
-        median, spread = best_and_spread(values)
+        median, spread = median_and_spread(values)
         print(f"  {what:<22} {median:6.2f} s (+-{100 * spread:.0f} %)")
 
 

@@ -9,16 +9,16 @@ import psutil
 
 
 def memory_bytes(process: int) -> int:
-    """Return what a process and its children hold in memory now; what they share counts once."""
+    """Return the memory of a process and its children now. Memory that they share counts once."""
     try:
         family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
         return sum(each.memory_full_info().pss for each in family)
-    except psutil.Error:  # ended meanwhile
+    except psutil.Error:  # the process has ended meanwhile
         return 0
 
 
 def peak_bytes(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-    """Run a command there, quietly, and return the most that was held at once, looked at ten times a second."""
+    """Run a command in a folder, without its output, and return its peak memory, sampled ten times a second."""
     peak = 0
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

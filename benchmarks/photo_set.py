@@ -25,14 +25,14 @@ INDEX = IndexParams(
 def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[IndexRow]:
     """Write distinct JPEG files into `folder/all/` and return their index.
 
-    Each is a real photo with a comment behind its end marker, so that its bytes, and nothing else, differ from those of
-    its copies. Decoding costs the same.
+    Each is a copy of a photo with a number after the end of its image data. So all files have different digests, and
+    decoding costs the same.
 
     Args:
-        folder: Where to.
-        source: A folder of real JPEG photos; None to generate 64 (noise with a photo's spectrum, 500 x 375, about
-            90 kB).
-        num_photos: How many.
+        folder: Folder that the photos are written into.
+        source: Folder of real JPEG photos to copy. None: 64 generated ones (noise with the spectrum of a photo, 500 x
+            375 px, about 90 kB).
+        num_photos: Number of photos to write.
     """
     photos = photo_bytes(source)
     (folder / "all").mkdir(parents=True)

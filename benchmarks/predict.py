@@ -1,9 +1,8 @@
-"""Predicting against extract on the same photos, and the first photo of a process against the imports that it needs.
+"""`predict` against `extract` on the same photos, and `predict` of one photo against the imports that it needs.
 
-python -m benchmarks.predict [--photos FOLDER] [--num 800] [--rounds 3]
+python -m benchmarks.predict [--photos FOLDER] [--num-photos 800] [--num-rounds 3]
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -12,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.extract import params_of
+from benchmarks.options import add_photo_options, add_rounds_option, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
+from benchmarks.workspace import ROOT
 from headstart.artifacts.bundle import Bundle, write_bundle
 from headstart.artifacts.features import open_features
 from headstart.artifacts.references import make_references
 from headstart.predict.model import load
 from stages.extract.extraction import extract
-
-ROOT = Path(__file__).parents[1]
 
 
 def write_head(folder: Path, features_path: Path) -> None:
@@ -48,18 +47,19 @@ def write_head(folder: Path, features_path: Path) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path, help="folder of real JPEG photos; generated ones without it")
-    parser.add_argument("--num", type=int, default=800)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = make_parser(__doc__)
+    add_photo_options(parser, 800)
+    add_rounds_option(parser)
     given = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        rows = make_photo_set(root / "photos", given.photos, given.num)
+        rows = make_photo_set(root / "photos", given.photos, given.num_photos)
         params = params_of("efficientnet_lite0", root / "photos", root)
         paths = [root / "photos" / row.path for row in rows]
-        first = extract(rows, params, root / "features.h5", root / "export")  # the export is no part of any round
+        first = extract(
+            rows, params, root / "features.h5", root / "export"
+        )  # exports the network, which no round should do
         write_head(root / "head", root / "features.h5")
         model = load(root / "head", num_images=10**6)
         stores = iter(range(100))
@@ -77,7 +77,7 @@ def main() -> None:
 
         rates = take_turns(
             {"extract": embed, "predict": lambda: predict(None), "predict, coverage 0.95": lambda: predict(0.95)},
-            given.rounds,
+            given.num_rounds,
         )
         print(f"images/s, {len(paths)} photos:\n{describe_ratios(rates, 'extract')}")
 
@@ -91,7 +91,7 @@ def main() -> None:
                 "import torch, timm": lambda: run("-c", "import torch, timm"),
                 "predict one photo": lambda: run("-m", "headstart", "predict", str(root / "head"), str(paths[0])),
             },
-            given.rounds,
+            given.num_rounds,
         )
         print(f"seconds from the start of the process:\n{describe_ratios(starts, 'import torch, timm')}")
 

@@ -1,6 +1,8 @@
-"""The report of a large data set: how long it takes to make, how large it is, how long a browser takes to open it."""
+"""The report of many images: seconds to make it, its size, and seconds until a browser has opened it.
 
-import argparse
+python -m benchmarks.report [--photos FOLDER] [--num-photos 10000]
+"""
+
 import shutil
 import tempfile
 import time
@@ -8,25 +10,23 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from benchmarks.options import add_photo_options, make_parser
 from benchmarks.photo_set import make_photo_set
+from benchmarks.workspace import run_main, write_params, write_results
 from headstart.tables.split import SplitRow
-from tests.support.source import ROOT
-from tests.support.workspace import run_main, write_results
 
 NUM_CLASSES = 20
 
 
 def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="folder of real JPEG photos; generated ones if not given")
-    parser.add_argument("--num", type=int, default=10_000, help="images")
-    arguments = parser.parse_args()
+    parser = make_parser(__doc__)
+    add_photo_options(parser, 10_000)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        index = make_photo_set(root / "data/photos", arguments.photos, arguments.num)
-        params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-        (root / "params.yaml").write_text(params.replace("path: data/digits", "path: data/photos"), encoding="utf-8")
+        index = make_photo_set(root / "data/photos", given.photos, given.num_photos)
+        write_params(root, "data/photos")
         classes = [f"class {number:02}" for number in range(NUM_CLASSES)]
         split = [
             SplitRow(row.digest, row.path, classes[number % NUM_CLASSES], "train" if number % 4 else "test", row.digest)
@@ -37,7 +37,7 @@ def main() -> None:
         run_main(root, "report")
         seconds = time.monotonic() - start
         page = root / "reports/index.html"
-        print(f"{arguments.num} images: made in {seconds:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
+        print(f"{given.num_photos} images: made in {seconds:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
         print(f"opened and drawn in {_seconds_to_open(page):.2f} s")
 
 

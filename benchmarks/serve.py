@@ -1,6 +1,8 @@
-"""The server over loopback against calling the model directly, and its memory over many requests."""
+"""The server over loopback against the model called directly: images/s and latency; its memory over many requests.
 
-import argparse
+python -m benchmarks.serve [--bundle FOLDER] [--photo FILE] [--num-rounds 3]
+"""
+
 import http.client
 import os
 import re
@@ -15,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.memory import memory_bytes
+from benchmarks.options import add_rounds_option, make_parser
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
+from benchmarks.workspace import ROOT
 from headstart.predict.engine import MANY_IMAGES
 from headstart.predict.model import load
 from headstart.predict.server.limits import PREDICT
-from tests.support.source import ROOT
 
 BOUNDARY = b"benchmark"
 HEADERS = {"Content-Type": "multipart/form-data; boundary=benchmark"}
@@ -27,7 +30,7 @@ HEADERS = {"Content-Type": "multipart/form-data; boundary=benchmark"}
 
 @contextmanager
 def serving(bundle: Path) -> Iterator[tuple[int, int]]:
-    """Start the server, and give its port and its process."""
+    """Start the server, and give its port and the id of its process."""
     command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
@@ -42,13 +45,13 @@ def serving(bundle: Path) -> Iterator[tuple[int, int]]:
 
 
 def body_of(photo: bytes) -> bytes:
-    """Return a request's body with one photo."""
+    """Return the body of a request with one photo."""
     head = b'Content-Disposition: form-data; name="images"; filename="photo"'
     return b"--" + BOUNDARY + b"\r\n" + head + b"\r\n\r\n" + photo + b"\r\n--" + BOUNDARY + b"--\r\n"
 
 
-def ask(port: int, photo: bytes, num: int, num_clients: int) -> list[float]:
-    """Send requests of one photo each, by clients that each wait for their answer; return the seconds of each."""
+def send_requests(port: int, photo: bytes, num_requests: int, num_clients: int) -> list[float]:
+    """Send requests of one photo each, from clients that wait for each answer; return the seconds of each request."""
     body, seconds = body_of(photo), list[float]()
 
     def work(num_own: int) -> None:
@@ -61,40 +64,43 @@ def ask(port: int, photo: bytes, num: int, num_clients: int) -> list[float]:
             seconds.append(time.perf_counter() - start)
         connection.close()
 
-    clients = [threading.Thread(target=work, args=(num // num_clients,)) for _ in range(num_clients)]
+    clients = [threading.Thread(target=work, args=(num_requests // num_clients,)) for _ in range(num_clients)]
     for client in clients:
         client.start()
     for client in clients:
         client.join()
-    assert len(seconds) == num // num_clients * num_clients
+    assert len(seconds) == num_requests // num_clients * num_clients
     return seconds
 
 
 def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=Path("models/head"))
-    parser.add_argument("--photo", type=Path, default=Path("data/digits/3/0003.png"))
-    parser.add_argument("--num", type=int, default=10_000, help="requests while memory is looked at")
-    parser.add_argument("--part", type=int, default=1_000, help="requests of a round")
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    parser = make_parser(__doc__)
+    default = "(default: %(default)s)"
+    parser.add_argument("--bundle", type=Path, default=Path("models/head"), help=f"folder of the model {default}")
+    parser.add_argument(
+        "--photo", type=Path, default=Path("data/digits/3/0003.png"), help=f"the photo to send {default}"
+    )
+    parser.add_argument("--requests-per-round", type=int, default=1_000, help=f"for images/s and latency {default}")
+    parser.add_argument("--requests-for-memory", type=int, default=10_000, help=f"requests at the end {default}")
+    parser.add_argument("--num-clients", type=int, default=16, help=f"clients that send at once {default}")
+    add_rounds_option(parser)
+    given = parser.parse_args()
     print(machine())
-    photo, part, num_clients = arguments.photo.read_bytes(), arguments.part, arguments.clients
-    model = load(arguments.bundle, device="cpu", num_images=MANY_IMAGES)
+    photo, num_requests, num_clients = given.photo.read_bytes(), given.requests_per_round, given.num_clients
+    model = load(given.bundle, device="cpu", num_images=MANY_IMAGES)
     latencies: dict[int, list[float]] = {1: [], num_clients: []}
-    with serving(arguments.bundle) as (port, process):
+    with serving(given.bundle) as (port, process):
 
         def direct(num_at_once: int) -> float:
-            calls = part // num_at_once
+            calls = num_requests // num_at_once
             return (
                 calls * num_at_once / seconds_of(lambda: [model.predict([photo] * num_at_once) for _ in range(calls)])
             )
 
         def served(num: int) -> float:
             start = time.perf_counter()
-            found = ask(port, photo, part, num)
+            found = send_requests(port, photo, num_requests, num)
             latencies[num] += found
             return len(found) / (time.perf_counter() - start)
 
@@ -106,14 +112,15 @@ def main() -> None:
             "the server, one client": lambda: served(1),
             f"the server, {num_clients} clients": lambda: served(num_clients),
         }
-        results = take_turns(contestants, arguments.rounds)
-        print(f"images/s, and times the model:\n{describe_ratios(results, 'the model, one at a time')}")
+        results = take_turns(contestants, given.num_rounds)
+        print(f"images/s, and how many times the model's:\n{describe_ratios(results, 'the model, one at a time')}")
         for num, seconds in latencies.items():
             half, most = 1000 * np.percentile(seconds, [50, 99])
-            print(f"latency, {num} clients: p50 {half:.1f} ms, p99 {most:.1f} ms")
+            print(f"latency, {num} clients: median {half:.1f} ms, 99th percentile {most:.1f} ms")
         for number in range(10):
-            ask(port, photo, arguments.num // 10, num_clients)
-            print(f"memory after {arguments.num // 10 * (number + 1)} more: {memory_bytes(process) / 2**20:.0f} MiB")
+            send_requests(port, photo, given.requests_for_memory // 10, num_clients)
+            num_sent = given.requests_for_memory // 10 * (number + 1)
+            print(f"memory after {num_sent} more requests: {memory_bytes(process) / 2**20:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""A warm run of the whole stage with nothing new: start, canary, audit, assembly; and its peak memory, warm and cold.
+"""The whole stage `extract`: cold, then with no new image (imports, canary, sample, features file); peak memory.
 
-python -m benchmarks.warm [--photos FOLDER] [--num 10000]
+python -m benchmarks.warm [--photos FOLDER] [--num-photos 10000]
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -11,18 +10,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from benchmarks.options import add_photo_options, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import machine
+from benchmarks.workspace import ROOT, write_params
 from headstart.tables.index import IndexRow
 from headstart.tables.rows import write_rows
 
-ROOT = Path(__file__).parents[1]
-
 
 def run_stage(project: Path) -> tuple[float, float, str]:
-    """Run `python -m stages.extract`; return seconds, peak memory in MiB (the largest of its processes), and output."""
+    """Run `python -m stages.extract`; return its seconds, the peak MiB of its largest process, and its output."""
     start = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-m", "stages.extract"],
@@ -40,22 +37,17 @@ def run_stage(project: Path) -> tuple[float, float, str]:
 
 
 def main() -> None:
-    """Make a project around a photo set, run the stage cold, then warm three times."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path)
-    parser.add_argument("--num", type=int, default=10_000)
+    """Write photos and a project, run the stage with an empty store, then three times with a full one."""
+    parser = make_parser(__doc__)
+    add_photo_options(parser, 10_000)
     given = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
         project = Path(scratch)
-        rows = make_photo_set(project / "data" / "photos", given.photos, given.num)
+        rows = make_photo_set(project / "data" / "photos", given.photos, given.num_photos)
         write_rows(project / "data" / "index.csv", rows, IndexRow)
-        yaml = YAML()
-        params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["data"]["path"] = "data/photos"
-        with (project / "params.yaml").open("w", encoding="utf-8") as file:
-            yaml.dump(params, file)
-        for name in ("export and cold", "warm", "warm", "warm"):
+        write_params(project, "data/photos")
+        for name in ("cold, with export", "no new image", "no new image", "no new image"):
             seconds, peak, output = run_stage(project)
             print(f"{name}: {seconds:.1f} s, peak {peak:.0f} MiB\n{output.strip()}", flush=True)
 

@@ -1,4 +1,4 @@
-"""Layers: the layers of a frozen network that are read, all in one forward pass, each pooled to one vector."""
+"""Layers: a frozen network returns the outputs of several of its layers in one forward pass, each as one vector."""
 
 import difflib
 import math
@@ -7,33 +7,32 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from headstart.backbone.normalise import Normalisation
 from headstart.backbone.pooling import POOLINGS
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform
 from headstart.tables.names import LAST_LAYER
 
-# Widths go from tens to thousands; five layers cost little beside the network and show where the curve peaks.
+# Five layers cost little beside the network, and show at which depth the accuracy is highest.
 _NUM_DEFAULT_LAYERS = 5
-# A child that holds this much of its parent's layers is the trunk: its children are the stages.
+# If a child has at least this fraction of the parameters of the trunk, it is the trunk itself.
 _TRUNK_FRACTION = 0.8
 
 
 class EmbeddingNetwork(nn.Module):
-    """A frozen network with its transform's last steps before it and its layers' pooling behind it.
+    """Turns pictures into the embeddings of several layers: normalisation, frozen network, pooling.
 
     Attributes:
-        layers: In the network's order, `last` (what the network itself returns) at the end.
-        dims: Width of each.
+        layers: Names of the layers in the order in which they run. `last`, the output of the network, comes at the end.
+        dims: Number of values of each layer's embedding, by layer.
 
     Args:
-        network: Returns (B, dim) for float32 (B, 3, px, px).
-        transform: Gives mean, std and the side of the pictures.
+        network: Frozen network. It turns float32 (B, 3, px, px) into float32 (B, dim).
+        transform: Gives the side of the pictures, and the mean and standard deviation of each channel.
         layers: Names of modules, or `last`, in any order; or `auto` for `default_layers`.
-        pooling: `mean` over places or tokens, or `token`, the class token of a transformer.
+        pooling: Name of an entry of `POOLINGS`.
 
     Raises:
-        BackboneError: No such module, or one whose output cannot be pooled so.
+        BackboneError: The network has no such module, or the pooling does not take its output.
     """
 
     def __init__(self, network: nn.Module, transform: Transform, layers: Sequence[str] | str, pooling: str) -> None:
@@ -56,13 +55,13 @@ class EmbeddingNetwork(nn.Module):
             self.dims = {name: rows.shape[1] for name, rows in zip(self.layers, self(blank), strict=True)}
 
     def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return float32 (B, dim) for each layer, of uint8 pixels (B, px, px, 3)."""
+        """Turn uint8 pixels (B, px, px, 3) into float32 (B, dim) for each layer, in the order of `layers`."""
         self._outputs[LAST_LAYER] = self.network(self._normalise(pixels_BHWC))
         return tuple(self._outputs.pop(name).float() for name in self.layers)
 
     def _keep(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
-            # Now, because the next layer may work in place; and so no map is kept longer than needed.
+            # Pooled here, because the next layer may overwrite the output, and to keep no map longer than needed.
             self._outputs[name] = self._pool(name, output).clone()
 
         return hook
@@ -80,19 +79,39 @@ class EmbeddingNetwork(nn.Module):
             return pooling.of_map(output, (1, 2) if name in self._channels_last else (2, 3))
         raise BackboneError(
             f"backbone.layers: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
-            "does not take; expected tokens (T, D) of a network with a class token for token; "
-            "a map, tokens or a vector for mean"
+            f"does not take; expected {pooling.inputs}. Choose another layer or pooling."
         )
 
 
-def default_layers(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
-    """Return the layers for `backbone.layers: auto`: at most 5 blocks over the last two thirds of depth, and `last`.
-
-    The first third is left out: it sees edges and colours of any picture.
+class Normalisation(nn.Module):
+    """Normalisation, the last step of a transform: scales pixels to [0, 1] and standardises each channel.
 
     Args:
-        network: Any.
-        shapes: Output shape of every module that ran, by name, in the order of the forward pass.
+        transform: Gives the mean and the standard deviation of each channel.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self._mean: torch.Tensor
+        self._std: torch.Tensor
+        self.register_buffer("_mean", torch.tensor(transform.mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(transform.std).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, pixels_BHWC: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 pixels (B, px, px, 3) into float32 (B, 3, px, px)."""
+        # `permute` moves no bytes and leaves a channels-last tensor, the faster layout for convolutions.
+        scaled = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
+        return (scaled - self._mean) / self._std
+
+
+def default_layers(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Return the layers for `backbone.layers: auto`: at most 5 blocks of the last two thirds, and `last`.
+
+    The blocks of the first third are left out, because they see only edges and colours.
+
+    Args:
+        network: A network that gives one vector for each picture.
+        shapes: Output shape of each module that ran, by name, in the order in which the modules finished.
     """
     names = _blocks(network, shapes)
     start, end = len(names) // 3, len(names) - 1
@@ -101,22 +120,26 @@ def default_layers(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> li
 
 
 def blocks_of(network: nn.Module, px: int) -> list[str]:
-    """Return the names of a network's blocks, by depth.
+    """Return the names of a network's blocks, the first one first.
+
+    A block is a large part of a network that stands between others, such as a stage of a ResNet or a layer of a
+    transformer.
 
     Args:
-        network: Returns (B, dim).
-        px: Side of its pictures.
+        network: Turns float32 (B, 3, px, px) into float32 (B, dim).
+        px: Side of its pictures, in pixels.
 
     Raises:
-        BackboneError: It takes no such pictures.
+        BackboneError: The network cannot take pictures of this side.
     """
     return _blocks(network, _output_shapes(network, px, px))
 
 
 def _blocks(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]:
-    """The blocks are the children of the trunk, the module that holds most layers that work on maps or tokens."""
+    """Return the children of the trunk, the innermost module with most of the parameters."""
 
     def num_params(name: str, module: nn.Module) -> int:
+        """Count the parameters of layers that give maps or tokens."""
         inner = [(f"{name}.{child}" if name else child, layer) for child, layer in module.named_modules() if child]
         layers = [(name, module), *inner]
         return sum(
@@ -127,10 +150,12 @@ def _blocks(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]
         )
 
     def blocks(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Return the children with parameters that give maps or tokens."""
         named = []
         for child, layer in module.named_children():
             place = f"{name}.{child}" if name else child
-            named += blocks(place, layer) if isinstance(layer, nn.ModuleList) else [(place, layer)]  # never runs itself
+            # A list does not run; its items do.
+            named += blocks(place, layer) if isinstance(layer, nn.ModuleList) else [(place, layer)]
         ran = [(child, layer) for child, layer in named if len(shapes.get(child, ())) in (3, 4)]
         return [(child, layer) for child, layer in ran if num_params(child, layer)]
 
@@ -146,9 +171,14 @@ def _blocks(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> list[str]
 
 
 def _num_prefix_tokens_among(num_tokens: int, num_prefix_tokens: int) -> int:
-    """Return how many of a layer's tokens are no patches; 0 where the class token joins only later (CaiT) or never.
+    """Return how many tokens of a layer stand for no patch, such as the class token.
 
-    The picture is square, so the number of patches is a square.
+    A network may add its class token late (CaiT) or never. Pictures are square, so the number of patches is a square
+    number. If the layer has a square number of tokens, and fewer tokens would be no square number, all are patches.
+
+    Args:
+        num_tokens: Number of tokens of the layer.
+        num_prefix_tokens: Number of tokens that stand for no patch at the end of the network.
     """
 
     def is_square(number: int) -> bool:
@@ -160,13 +190,13 @@ def _num_prefix_tokens_among(num_tokens: int, num_prefix_tokens: int) -> int:
 def _channels_last(
     network: nn.Module, layers: Sequence[str], shapes: dict[str, tuple[int, ...]], px: int
 ) -> frozenset[str]:
-    """Return the layers whose maps have their channels behind the places, as in Swin.
+    """Return the layers whose maps are (B, H, W, D), as in Swin, and not (B, D, H, W).
 
-    The picture is square, so the two equal sides are places. Where channels are as many, another picture, not square,
-    tells them apart.
+    Pictures are square, so the two equal sides of a map are H and W. If D is equal to them, the shapes for a wider
+    picture show which side is D.
 
     Raises:
-        BackboneError: It does not: the network takes no such picture.
+        BackboneError: The network takes no wider picture.
     """
     maps = [name for name in layers if len(shapes.get(name, ())) == 4]
     unclear = [name for name in maps if len(set(shapes[name][1:])) == 1]
@@ -187,7 +217,11 @@ def _channels_last(
 
 
 def _output_shapes(network: nn.Module, height: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Return the output shape of every module that ran and gave a tensor, in the order of finishing."""
+    """Return the output shape of each module that ran and gave a tensor, by name, in the order of finishing.
+
+    Raises:
+        BackboneError: The network cannot take such a picture, or gives no vector for it.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -214,10 +248,14 @@ def _output_shapes(network: nn.Module, height: int, width: int) -> dict[str, tup
 
 
 def _in_order(network: nn.Module, layers: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the layers without repetition, in the order in which they finish, after checking them."""
     names = [name for name, _ in network.named_modules() if name]
     for layer in layers:
         if layer != LAST_LAYER and shapes.get(layer, (1,))[0] != 1:
-            raise BackboneError(f"backbone.layers: {layer} cuts pictures into parts, so it gives no vector per image")
+            raise BackboneError(
+                f"backbone.layers: {layer} cuts pictures into parts, so it gives no vector per image. "
+                "Choose another layer."
+            )
         if layer != LAST_LAYER and layer not in shapes:
             if layer in names:
                 raise BackboneError(

@@ -2,12 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
+from headstart.backbone.pooling import POOLINGS
 from headstart.base.params import Section
 
-PoolingName = Literal["mean", "token"]
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def _has_an_entry(name: str) -> str:
+    if name not in POOLINGS:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, POOLINGS))})
+    return name
+
+
+PoolingName = Annotated[str, AfterValidator(_has_an_entry)]
 
 
 class BackboneParams(Section):
@@ -21,16 +31,16 @@ class BackboneParams(Section):
 
     @property
     def weights_is_file(self) -> bool:
-        """Whether `weights` is a path or an address, and not the name of published weights."""
+        """Whether `weights` is a path or an address, not the name of published weights."""
         return "://" in self.weights or self.weights.lower().endswith(WEIGHTS_SUFFIXES)
 
     @model_validator(mode="after")
     def _file_has_digest(self) -> "BackboneParams":
         if self.weights_is_file and self.weights_sha256 is None:
             raise ValueError(
-                "weights_sha256 beside weights that are a file, because DVC sees params.yaml and not the file "
+                "weights_sha256 if weights are a file, because DVC sees params.yaml and not the file "
                 f"(`sha256sum {self.weights}` prints it)"
             )
         if not self.weights_is_file and self.weights_sha256 is not None:
-            raise ValueError("weights_sha256 only beside weights that are a file; else null")
+            raise ValueError("weights_sha256 only if weights are a file; otherwise null")
         return self

@@ -1,4 +1,4 @@
-"""The spec: all that an embedding depends on besides the bytes of the image. It needs no torch and no network."""
+"""The spec: all that an embedding depends on besides the bytes of the image. This module imports no torch."""
 
 import json
 import math
@@ -20,10 +20,10 @@ class BackboneFacts:
 
     Attributes:
         name: Name as in params.yaml.
-        weights_sha256: Digest of the file that the parameters came from.
-        transform: Transform that these weights expect, at the side that they were trained or evaluated at.
-        min_px: Smallest side that the network takes, in pixels.
-        fixed_px: Whether the network takes only the side of the transform.
+        weights_sha256: sha256 of the weights file, 64 hex digits.
+        transform: Transform that the weights expect, at the side at which they were trained or evaluated.
+        min_px: Smallest side of a picture that the network takes, in pixels.
+        fixed_px: Whether the network takes pictures of the transform's side only.
     """
 
     name: str
@@ -33,7 +33,7 @@ class BackboneFacts:
     fixed_px: bool
 
     def transform_for(self, px: int | str, median_short_side_px: float) -> Transform:
-        """Return the transform at the side given by `transform.px`.
+        """Return the transform at the side that `transform.px` asks for.
 
         Args:
             px: Side in pixels, or `auto` (see `choose_px`).
@@ -54,7 +54,7 @@ class BackboneFacts:
         return self.transform.at(chosen)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the facts ready for JSON."""
+        """Return the facts as values that JSON can hold."""
         return asdict(self) | {"transform": _transform_spec(self.transform)}
 
     @classmethod
@@ -72,15 +72,15 @@ def make_spec(
     views: Sequence[View],
     precision: str,
 ) -> dict[str, Any]:
-    """Return the spec, ready for JSON. Device, engine, batch and workers are not part of it.
+    """Return the spec as values that JSON can hold. Device, engine, batch and workers are no part of it.
 
     Args:
         facts: Facts of the backbone.
-        transform: The resolved transform.
-        layers: The resolved layers, in the order of the network.
-        pooling: Name of the pooling of maps and tokens.
+        transform: The transform at the side that is used.
+        layers: Names of the layers, without `auto`, in the order of the network.
+        pooling: Name of an entry of `POOLINGS`.
         views: Views of each image.
-        precision: `float32` or `float16`.
+        precision: Type of the stored numbers, `float32` or `float16`.
     """
     return {
         "backbone": facts.name,
@@ -95,7 +95,7 @@ def make_spec(
 
 
 def find_problem(spec: Mapping[str, Any]) -> str:
-    """Return what is wrong with a spec from a file, which may have been edited. Empty if nothing is wrong."""
+    """Return what is wrong with a spec that was read from a file; an empty string if nothing is wrong."""
     try:
         transform = _Spec.model_validate_json(json.dumps(spec)).transform
     except ValidationError as error:
@@ -107,7 +107,7 @@ def find_problem(spec: Mapping[str, Any]) -> str:
 
 
 class _Spec(BaseModel):
-    """What `make_spec` writes."""
+    """The form of what `make_spec` returns."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     backbone: str

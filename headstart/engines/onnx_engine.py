@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: a graph on the CPU, one thread for each call, many calls at once."""
+"""The ONNX Runtime engine: runs a graph on the CPU. Each call uses one thread; many calls run at once."""
 
 import numpy as np
 import onnxruntime
@@ -9,8 +9,8 @@ from headstart.base.errors import BackboneError
 from headstart.engines.engine import fill_up
 from headstart.imaging.clock import Clock
 
-# As fast as larger ones where every thread has a pass of its own (docs/explanation/benchmarks.md). Of large pictures
-# fewer: at 1024 px a pass of 4 takes 1.1 GiB and is no faster than one of 1.
+# A larger batch is no faster, because every thread has its own forward pass (docs/explanation/benchmarks.md). Larger
+# pictures get a smaller batch: at 1024 px a batch of 4 takes 1.1 GiB and is no faster than a batch of 1.
 _BATCH = 4
 _PIXELS = _BATCH * 384**2
 
@@ -18,14 +18,14 @@ _PIXELS = _BATCH * 384**2
 class OnnxEngine:
     """A graph on the CPU.
 
-    See `Engine`. Each call runs only on the thread of its caller. So decoding and forward passes of several threads
-    fill all cores without waiting for each other, and the bits do not depend on the number of cores.
+    See `Engine`. A call runs on the thread that makes it and on no other. So threads that decode and embed fill all
+    cores without waiting for each other, and the bits do not depend on the number of cores.
 
     Args:
-        graph: Bytes of an ONNX file. It takes uint8 (B, px, px, 3) and gives float32 (B, dim) for each layer by name.
+        graph: Bytes of an ONNX file. It turns uint8 (B, px, px, 3) into float32 (B, dim) for each layer, by name.
         num_threads: Number of threads that will call `embed`.
         batch: Pictures in a forward pass; None for the engine's default.
-        precision: Precision of what is returned; the graph computes in float32.
+        precision: Type of the returned numbers, `float32` or `float16`. The graph computes in float32.
         clock: Clock that counts the seconds of the forward passes.
 
     Raises:
@@ -56,6 +56,8 @@ class OnnxEngine:
             part = pixels_BHWC[start : start + self.batch]
             with self._clock("forward"):
                 outputs = self._session.run(list(self.dims), {self._input: fill_up(part, self.batch)})
-            with np.errstate(over="ignore"):  # a value that does not fit becomes infinite; `check_finite` reports it
+            with np.errstate(
+                over="ignore"
+            ):  # a value too large for float16 becomes infinite; `check_finite` reports it
                 parts.append([rows[: len(part)].astype(self._dtype, copy=False) for rows in outputs])
         return {layer: np.concatenate(rows) for layer, rows in zip(self.dims, zip(*parts, strict=True), strict=True)}

@@ -1,4 +1,4 @@
-"""The torch engine: eager mode, on any device. It runs every network."""
+"""The torch engine: runs every network, on any device."""
 
 import threading
 
@@ -16,15 +16,15 @@ DEFAULT_BATCH = {"cpu": 32, "mps": 32, "cuda": 128}
 
 
 class TorchEngine:
-    """A network on its device, one forward pass at a time.
+    """A network on a device, one forward pass at a time.
 
-    See `Engine`. If the device runs out of memory, the batch is halved for the rest of the run.
+    See `Engine`. If the device runs out of memory, the batch is halved and stays so.
 
     Args:
-        network: Frozen network. It is moved to the device.
+        network: Frozen network. The engine moves it to the device.
         device: Name of the device, such as `cpu` or `cuda:0`.
         batch: Pictures in a forward pass; None for the device's default.
-        precision: `float16` also computes in half precision where the device is a GPU.
+        precision: Type of the returned numbers. With `float16` a GPU also computes in half precision.
         clock: Clock that counts the seconds of the forward passes.
     """
 
@@ -67,18 +67,18 @@ class TorchEngine:
     def _forward(self, part: NDArray[np.uint8], batch: int) -> dict[str, Rows]:
         pixels = torch.from_numpy(fill_up(part, batch))
         if self._device.type == "cuda":
-            # Another thread's forward pass runs meanwhile.
+            # Copies while the forward pass of another thread runs.
             pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         autocast = torch.autocast(self._device.type, torch.float16, self._autocast)
         with self._lock, self._clock("forward"), torch.inference_mode(), autocast:
             outputs = self._network(pixels.to(self._device))
             rows = [output[: len(part)].cpu().numpy() for output in outputs]
-        with np.errstate(over="ignore"):  # a value that does not fit becomes infinite; `check_finite` reports it
+        with np.errstate(over="ignore"):  # a value too large for float16 becomes infinite; `check_finite` reports it
             return {layer: row.astype(self._dtype, copy=False) for layer, row in zip(self.dims, rows, strict=True)}
 
     def _halve(self, batch: int, error: Exception) -> None:
         with self._lock:
-            if self.batch == batch:  # no other thread has halved it meanwhile
+            if self.batch == batch:  # otherwise another thread has halved it already
                 if batch <= 2:
                     raise BackboneError(f"{self._device}: out of memory even for two pictures at once") from error
                 self.batch = max(2, batch // 2)

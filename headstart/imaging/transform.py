@@ -38,7 +38,7 @@ class Transform:
     The pixels are those of torchvision's presets, bit for bit, but for some thin or squashed pictures with Pillow from
     13 on: it shrinks the rows first where that is less work, here columns are always first, as before, so that no
     embedding depends on Pillow's version. Scaling and normalising happen in the network's own framework, beside
-    the first layer (`backbone.normalise`).
+    the first layer (`backbone.layers.Normalisation`).
 
     Attributes:
         resize_px: Length of the shorter side after resizing, in pixels.

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from headstart.artifacts.bundle import Bundle
-from headstart.backbone.build import TIMM_PREFIX, Backbone, build_backbone, build_bare
+from headstart.backbone.build import build_backbone, build_bare, source_of
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.params import WEIGHTS_SUFFIXES, BackboneParams
+from headstart.backbone.source import Backbone
 from headstart.backbone.spec import transform_of
-from headstart.backbone.weights import PACKAGED, cache_dir
+from headstart.backbone.weights import cache_dir
 from headstart.base.errors import BackboneError, BundleError, DownloadError
 from headstart.base.files import sha256_file
 
@@ -95,12 +96,13 @@ def find_backbone(spec: Mapping[str, Any], layer: str, given: Path | None) -> Ba
         raise BundleError(f"{given}: there is no such file; expected the weights of {name} with sha256 {digest}")
     if given is not None and (found := sha256_file(given)) != digest:
         raise BundleError(f"{given}: has sha256 {found}; expected the weights of {name} with sha256 {digest}")
-    path = given or (None if name == PACKAGED else next(_local_files(digest), None))
-    if path is not None:
-        params |= {"weights": str(path), "weights_sha256": digest}
-    elif name != PACKAGED:
-        params["weights"] = _published_name(name, digest)
     try:
+        source = source_of(name)
+        path = given or (next(_local_files(digest), None) if source.accepts_files else None)
+        if path is None:
+            params["weights"] = source.weights_setting(name, digest)
+        else:
+            params |= {"weights": str(path), "weights_sha256": digest}
         backbone = build_backbone(BackboneParams.model_validate(params))
     except (BackboneError, DownloadError) as error:
         raise BundleError(_not_found(name, digest, str(error))) from error
@@ -120,18 +122,6 @@ def _local_files(digest: str) -> Iterator[Path]:
     for path in files:
         if path.suffix.lower() in WEIGHTS_SUFFIXES and path.is_file() and sha256_file(path) == digest:
             yield path
-
-
-def _published_name(name: str, digest: str) -> str:
-    """Return the name of torchvision's published weights whose URL holds the start of the digest, or `auto`."""
-    if name.startswith(TIMM_PREFIX):
-        return "auto"
-    import torchvision
-
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        return "auto"
-    members = torchvision.models.get_model_weights(name)
-    return next((member.name for member in members if f"-{digest[:8]}." in member.url), "auto")
 
 
 def _not_found(name: str, digest: str, reason: str) -> str:

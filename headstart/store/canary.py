@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from headstart.artifacts.features import Rows, check_finite
 from headstart.base.errors import StoreError
 from headstart.base.files import canonical_json, sha256_file, write_new_bytes
-from headstart.engines.tolerance import TOLERANCES, relative_difference
+from headstart.engines.engine import TOLERANCES, relative_difference
 from headstart.imaging.decode import ImageError
 
 NAME = "canary.safetensors"

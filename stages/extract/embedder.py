@@ -1,4 +1,4 @@
-"""The embedder: the spec of the embeddings and the engine that computes them, from the params."""
+"""The embedder: makes the spec of the embeddings, and the engine that computes them, from the params."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ from typing import Any
 from headstart.backbone.spec import BackboneFacts, make_spec
 from headstart.base.errors import BackboneError, ParamsError
 from headstart.base.machine import choose_device, make_repeatable
-from headstart.engines.engine import Engine, ExportError, choose_engine
+from headstart.engines.engine import Engine, ExportError, engines_to_try
 from headstart.engines.export_process import backbone_key, export_backbone, find_backbone_graph, find_facts
 from headstart.engines.onnx_engine import OnnxEngine
 from headstart.imaging.clock import Clock
@@ -21,7 +21,7 @@ from stages.extract.params import Params
 
 @dataclass(frozen=True)
 class Embedder:
-    """What turns images into embeddings in this run.
+    """The spec and the engine of this run.
 
     Attributes:
         spec: All that the embeddings depend on besides the images.
@@ -35,7 +35,7 @@ class Embedder:
 
 
 def make_embedder(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Embedder:
-    """Choose device and engine, and find or build the network.
+    """Choose the device, and take the first engine that can run the network there.
 
     Args:
         params: Params of the stage.
@@ -44,37 +44,34 @@ def make_embedder(params: Params, median_short_side_px: float, root: Path, clock
         clock: Clock of the engine.
 
     Raises:
-        BackboneError, DownloadError: The backbone cannot be built.
+        BackboneError, DownloadError: The backbone cannot be built, or the chosen engine cannot run it.
         ParamsError: This machine does not have the device or engine.
     """
     device = choose_device(params.runtime.device)
-    name = choose_engine(params.runtime, device)
-    if name == "onnx" and device != "cpu":
+    names = engines_to_try(params.runtime, device)
+    for name, next_name in zip(names, [*names[1:], None], strict=True):
+        try:
+            return EMBEDDERS[name](params, median_short_side_px, root, device, clock)
+        except ExportError as error:
+            if next_name is None:
+                raise BackboneError(
+                    f"runtime.engine: ONNX Runtime cannot run this backbone: {error}. Set it to auto or torch."
+                ) from error
+            print(f"extract: WARNING: {params.backbone.name} runs in {next_name}, which is slower: {error}")
+    raise AssertionError("the last engine returns or raises")
+
+
+def _onnx_embedder(params: Params, median_short_side_px: float, root: Path, device: str, clock: Clock) -> Embedder:
+    if device != "cpu":
         raise ParamsError(f"runtime.engine: onnx runs on the CPU only; the device is {device}; expected auto or torch")
-    if name == "onnx":
-        embedder = _onnx_embedder(params, median_short_side_px, root, clock)
-        if embedder is not None:
-            return embedder
-    return _torch_embedder(params, median_short_side_px, device, clock)
-
-
-def _onnx_embedder(params: Params, median_short_side_px: float, root: Path, clock: Clock) -> Embedder | None:
     key, folder, px = backbone_key(params.backbone), root / "engines", params.transform.px
     with ExitStack() as stack:
         found = _find_kept(folder, key, px, median_short_side_px)
         if found is None:
-            if not os.access(root, os.W_OK):  # a store that is only read
+            if not os.access(root, os.W_OK):  # the store is read-only
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             print(f"extract: exporting {params.backbone.name} for ONNX Runtime (once)", flush=True)
-            try:
-                export_backbone(params.backbone, px, median_short_side_px, folder)
-            except ExportError as error:
-                if params.runtime.engine == "onnx":
-                    raise BackboneError(
-                        f"runtime.engine: ONNX Runtime cannot run this backbone: {error}. Set it to auto or torch."
-                    ) from error
-                print(f"extract: WARNING: {params.backbone.name} runs in torch, which is slower: {error}")
-                return None
+            export_backbone(params.backbone, px, median_short_side_px, folder)
             found = _find_kept(folder, key, px, median_short_side_px)
         assert found is not None, "what was just written is there"
     facts, layers, graph = found
@@ -96,8 +93,14 @@ def _find_kept(
     return None if graph is None else (facts, known["layers"], graph)
 
 
-def _torch_embedder(params: Params, median_short_side_px: float, device: str, clock: Clock) -> Embedder:
-    from headstart.backbone.build import build_embedding_network  # torch: seconds
+def _torch_embedder(
+    params: Params,
+    median_short_side_px: float,
+    root: Path,  # noqa: ARG001 - torch keeps nothing there
+    device: str,
+    clock: Clock,
+) -> Embedder:
+    from headstart.backbone.build import build_embedding_network  # imports torch, which takes seconds
     from headstart.engines.torch_engine import TorchEngine
 
     make_repeatable()
@@ -105,6 +108,9 @@ def _torch_embedder(params: Params, median_short_side_px: float, device: str, cl
     spec = _spec(params, facts, median_short_side_px, network.layers)
     engine = TorchEngine(network, device, params.runtime.batch_or_none, params.extract.precision, clock)
     return Embedder(spec, engine, device)
+
+
+EMBEDDERS = {"onnx": _onnx_embedder, "torch": _torch_embedder}
 
 
 def _spec(params: Params, facts: BackboneFacts, median_short_side_px: float, layers: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The extraction: embeddings of every usable image, from the store or from the network, into the features file."""
+"""The extraction: writes the embeddings of every usable image, from the store or the network, to a features file."""
 
 import time
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ class Extraction:
     Attributes:
         num_images: Number of rows of the features file.
         num_embedded: Images embedded in this run; the others were in the store.
-        dims: Width of each layer's embeddings.
-        px: Side of the network's input, resolved.
+        dims: Number of values of each layer's embedding, by layer.
+        px: Side of the pictures that the network took, in pixels.
         num_views: Views of each image.
-        num_bytes: Size of the features file.
+        num_bytes: Size of the features file in bytes.
         device: Device that ran the network, such as `cpu`.
         engine: Engine that ran it, `onnx` or `torch`.
         clock: Seconds by step.
         embedding_seconds: Seconds from the first new image to the last, without the start.
-        bottleneck: Step that the others waited for; None if nothing was embedded here.
+        bottleneck: Step that the others waited for; None if this process embedded nothing.
     """
 
     num_images: int
@@ -82,7 +82,7 @@ class Extraction:
 
 
 def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -> Extraction:
-    """Embed every usable image that is not in the store, and write the features file of all.
+    """Embed every usable image that is not in the store, and write the features file of all images.
 
     Args:
         index: All rows of the index. Labels and splits play no part.
@@ -91,7 +91,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
         root: Folder of the stores (`store_root`).
 
     Raises:
-        BackboneError, DownloadError: The backbone cannot be built, or the GPU is too small for it.
+        BackboneError, DownloadError: The backbone cannot be built, or the memory of the GPU does not hold it.
         DataError: There is no usable image, or a file differs from the index.
         FeatureFileError: The network gave a value that is not finite.
         ParamsError: This machine does not have the device or engine.
@@ -135,7 +135,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
 
 
 def fill_store(index: Sequence[IndexRow], params: Params, root: Path, rank: Rank) -> int:
-    """Embed the images of one rank that are not in the store, and return their number. Raises as `extract`."""
+    """Embed the images of one rank that are not in the store, and return their number. Raises what `extract` does."""
     with in_use(root):
         extractor = Extractor(index, params, root, rank)
         missing = extractor.missing_rows()

@@ -1,4 +1,4 @@
-"""The extractor: opens and checks what embedding the images of an index needs, then embeds them."""
+"""The extractor: opens and checks the stores of all layers, and embeds the images that they lack."""
 
 import os
 import statistics
@@ -31,10 +31,10 @@ ReadRows = Callable[[NDArray[np.intp]], Rows]
 
 
 class Extractor:
-    """The images of an index, their embedder, and the stores that have some embeddings already.
+    """The images of an index, the embedder, and a store for each layer with the embeddings that exist already.
 
     Attributes:
-        rows: Usable rows of the index (or of this rank's part), by digest.
+        rows: Usable rows of the index, or of this rank's part, sorted by digest.
         embedder: Turns images into embeddings.
         clock: Counts the seconds of each step.
 
@@ -80,15 +80,15 @@ class Extractor:
         self._audit({layer: (~store.missing, store.read) for layer, store in self._stores.items()})
 
     def missing_rows(self) -> list[IndexRow]:
-        """Return the rows without an embedding of some layer."""
+        """Return the rows that some store lacks."""
         missing = np.logical_or.reduce([store.missing for store in self._stores.values()])
         return [self.rows[position] for position in np.flatnonzero(missing)]
 
     def fill(self, rows: Sequence[IndexRow]) -> None:
-        """Embed rows into the stores. Embeddings stay there even if this is interrupted.
+        """Embed rows into the stores. If this is interrupted, finished embeddings stay there.
 
         Raises:
-            BackboneError: The GPU's memory does not hold two pictures.
+            BackboneError: The memory of the GPU does not hold two pictures.
             DataError: A file is missing or differs from the index.
             FeatureFileError: The network gave a value that is not finite.
             StoreError: The store cannot be written.
@@ -135,7 +135,7 @@ class Extractor:
         return embed_files(files, _CANARY_MAX_PIXELS, self._reader, self.embedder.engine, self._num_views)
 
     def _warm_start(self) -> None:
-        """Fill empty stores from the last features file, if DVC's cache has it and a sample agrees."""
+        """Fill empty stores from the last features file, if DVC's cache has it and a sample of its rows agrees."""
         path = cached_features(Path("dvc.lock"))
         if path is None:
             return
@@ -159,19 +159,19 @@ class Extractor:
         return features.read(layer, [self.rows[position].digest for position in positions])
 
     def _audit(self, stored: Mapping[str, tuple[NDArray[np.bool_], ReadRows]]) -> bool:
-        """Embed a few of the stored rows again, other ones in every run, and compare.
+        """Embed a few of the stored images again and compare. Each run takes other images.
 
         Args:
-            stored: For each layer, which of the rows are stored, bool (N,), and a function that reads some of them.
+            stored: For each layer, whether each row is stored, bool (N,), and a function that reads rows by position.
 
         Returns:
-            Whether there was a row to compare.
+            Whether any row could be compared.
 
         Raises:
             StoreError: The embeddings differ.
         """
         reused = np.flatnonzero(np.logical_or.reduce([known for known, _ in stored.values()]))
-        # No seed, on purpose: the choice does not change the result, and each run should check other rows.
+        # Without a seed, so that each run checks other rows. The choice does not change the result.
         sample = np.random.default_rng().permutation(reused)[:_NUM_AUDITED]
         absent = self._reader.missing([self.rows[position] for position in sample])
         sample = np.sort([position for position in sample if self.rows[position] not in absent]).astype(np.intp)

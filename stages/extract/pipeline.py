@@ -1,4 +1,4 @@
-"""The pipeline: threads read, decode and embed the images of the index; embeddings come back in order."""
+"""The pipeline: threads read, decode and embed images; their embeddings come back in the order of the index."""
 
 from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
@@ -18,14 +18,14 @@ Embeddings = dict[str, Rows]
 def embed_rows(
     rows: Sequence[IndexRow], reader: Reader, engine: Engine, num_views: int, num_workers: int
 ) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
-    """Give the embeddings of all rows in order, a few rows at a time: (n, views, dim) for each layer.
+    """Give the embeddings of a few rows at a time, (n, views, dim) for each layer, until all have been given.
 
     Where several calls of the engine may run at once, each thread takes a few images all the way from the file to the
     embeddings, so that every core has work until the end. Elsewhere, on a GPU, the threads read and decode image by
     image, and one more thread runs the engine: a batch is ready soon, and the next one is decoded meanwhile.
 
     Raises:
-        DataError: A file is missing or differs from the index. All rows before it are given first.
+        DataError: A file is missing or differs from the index. The rows before it have been given by then.
     """
     step = max(1, engine.batch // num_views)
     parts = [rows[start : start + step] for start in range(0, len(rows), step)]
@@ -52,5 +52,5 @@ def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine:
 
 
 def split_views(embeddings: Embeddings, num_views: int) -> Embeddings:
-    """Return (n, views, dim) of (n * views, dim), for each layer."""
+    """Turn (n * views, dim) into (n, views, dim) for each layer."""
     return {layer: rows.reshape(-1, num_views, rows.shape[1]) for layer, rows in embeddings.items()}

@@ -1,4 +1,4 @@
-"""The warm start of an empty store: it takes rows of a features file in DVC's cache, which are not computed again."""
+"""The warm start: an empty store takes the rows of a features file in DVC's cache, so that none is computed again."""
 
 import hashlib
 import subprocess
@@ -18,9 +18,9 @@ _OUT = "features/features.h5"
 
 
 def cached_features(lock: Path) -> Path | None:
-    """Return the path in DVC's cache of the features file that a dvc.lock names; None if it is missing or damaged.
+    """Return the features file that a dvc.lock names, in DVC's cache; None if it is missing or damaged.
 
-    The file itself is gone while the stage runs: DVC removes outputs first.
+    The file in the workspace is gone while the stage runs, because DVC removes outputs first.
     """
     try:
         stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
@@ -38,7 +38,7 @@ def cached_features(lock: Path) -> Path | None:
 
 
 def shared_layers(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the layers whose rows are the same in both specs."""
+    """Return the layers whose embeddings are the same by both specs."""
     layers = [layer for layer in one["layers"] if layer in other["layers"]]
     return [layer for layer in layers if fingerprint(layer_spec(one, layer)) == fingerprint(layer_spec(other, layer))]
 
@@ -47,10 +47,10 @@ def copy_rows(features: Features, layer: str, folder: Path, canary: str) -> None
     """Copy the rows of a layer of a features file into its store.
 
     Args:
-        features: Open features file, whose spec agrees for this layer.
-        layer: Name of one of its layers.
-        folder: Folder of this layer's store.
-        canary: sha256 of the canary that the rows agree with.
+        features: Open features file.
+        layer: One of its layers, for which its spec agrees with that of the store.
+        folder: Folder of the store.
+        canary: sha256 of the canary under which the store keeps the rows, 64 hex digits.
 
     Raises:
         StoreError: The store cannot be written.
@@ -64,5 +64,5 @@ def copy_rows(features: Features, layer: str, folder: Path, canary: str) -> None
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a store has no shard."""
+    """Return whether a store has no shard."""
     return next(folder.glob(SHARD_PATTERN), None) is None

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from headstart.backbone.normalise import Normalisation
+from headstart.backbone.layers import Normalisation
 from headstart.imaging.transform import Transform
 from headstart.linear.model import LinearModel
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headstart.backbone.normalise import Normalisation
+from headstart.backbone.layers import Normalisation
 from stages.finetune.frozen_prefix import FrozenPrefix
 from stages.finetune.loader import Batch, Loader, even_batches
 from stages.finetune.subsets import LabelledImage, Subsets

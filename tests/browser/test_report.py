@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from benchmarks.workspace import run_main, write_results
 from headstart.base.files import sha256_file
 from headstart.tables.index import IndexRow
 from headstart.tables.metrics import write_metrics
 from headstart.tables.split import SplitRow
 from tests.support.source import ROOT
-from tests.support.workspace import run_main, write_results
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 LONG = "00000_Animalia_Arthropoda_Insecta_Lepidoptera_Nymphalidae_Danaus_plexippus"

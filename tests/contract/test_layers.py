@@ -57,6 +57,15 @@ def test_stages_import_the_library_and_themselves_only(file: Path) -> None:
     assert {package for package in found if package.startswith("stages/")} <= allowed
 
 
+def test_only_tests_import_tests() -> None:
+    """Benchmarks run without the tests, and neither the library nor a stage imports tests or benchmarks."""
+    benchmarks = sorted((ROOT / "benchmarks").glob("*.py"))
+    found = {file: {name.split(".")[0] for name in imported_modules(file)} for file in [*MODULES, *benchmarks]}
+
+    assert [file for file, names in found.items() if "tests" in names] == []
+    assert [file for file in MODULES if "benchmarks" in found[file]] == []
+
+
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_stages_that_need_no_network_import_no_torch(name: str) -> None:
     """Counting files or scoring predictions must not cost the seconds that torch takes to import."""
@@ -89,8 +98,9 @@ def test_the_head_takes_torch_to_a_gpu_only() -> None:
 def test_nothing_happens_at_import_time(file: Path) -> None:
     """A module's top level defines and imports; it calls nothing but a few that only build values."""
     pure = {
-        *("Annotated", "BeforeValidator", "ConfigDict", "Field", "Format", "Path", "Pooling", "PurePosixPath"),
-        *("TypeVar", "dataclass", "field", "field_validator", "frozenset", "main", "model_validator", "run_main"),
+        *("AfterValidator", "Annotated", "BeforeValidator", "ConfigDict", "Field", "Format", "PackagedWeights", "Path"),
+        *("Pooling", "PurePosixPath", "TypeVar", "dataclass", "field", "field_validator", "frozenset", "main"),
+        *("model_validator", "run_main"),
     }
     tree = ast.parse(file.read_text(encoding="utf-8"))
     statements = (

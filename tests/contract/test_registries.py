@@ -4,8 +4,6 @@ from typing import Any, get_args
 
 import pytest
 
-from headstart.backbone.params import PoolingName
-from headstart.backbone.pooling import POOLINGS
 from headstart.imaging.formats import FORMATS
 from stages.finetune.optimizer import OPTIMIZERS, SCHEDULES
 from stages.finetune.params import OptimizerParams, ScheduleParams
@@ -19,9 +17,8 @@ from stages.head.params import HeadParams
         (KINDS, HeadParams.model_fields["kind"].annotation),
         (OPTIMIZERS, OptimizerParams.model_fields["kind"].annotation),
         (SCHEDULES, ScheduleParams.model_fields["kind"].annotation),
-        (POOLINGS, PoolingName),
     ],
-    ids=["head.kind", "finetune.optimizer.kind", "finetune.schedule.kind", "backbone.pooling"],
+    ids=["head.kind", "finetune.optimizer.kind", "finetune.schedule.kind"],
 )
 def test_params_accept_exactly_the_entries_of_a_registry(registry: dict[str, object], accepted: Any) -> None:
     """A name without an entry would fail late, and an entry without a name could not be used."""

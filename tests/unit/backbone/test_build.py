@@ -1,4 +1,4 @@
-"""Backbones: any torchvision or timm classifier, frozen, its classifier off, its weights from where the user says."""
+"""Backbones: networks of torchvision and timm, frozen and without classifier, with published weights or a file."""
 
 import os
 import subprocess
@@ -16,10 +16,11 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from headstart.backbone import build as backbones
+from headstart.backbone import torchvision_source
 from headstart.backbone.build import build_backbone
+from headstart.backbone.packaged_source import packaged_weights
 from headstart.backbone.params import BackboneParams
-from headstart.backbone.weights import packaged_weights, torchvision_weights
+from headstart.backbone.torchvision_source import remove_classifier, torchvision_weights
 from headstart.base.errors import BackboneError, DownloadError
 from headstart.base.files import sha256_file
 from tests.conftest import TINY, backbone_params
@@ -29,7 +30,7 @@ PACKAGED = backbone_params("efficientnet_lite0")
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves a folder without a word, with the headers that hub clients want."""
+    """Serves a folder without printing, with the headers that hub clients expect."""
 
     def end_headers(self) -> None:
         """Add them."""
@@ -84,7 +85,7 @@ def forward(network: torch.nn.Module, px: int = 96) -> torch.Tensor:
 def test_tutorial_networks_load_from_files_and_servers(
     tmp_path: Path, server: str, name: str, dim: int, source: str
 ) -> None:
-    """The tutorials' networks load from a local file or a server, and give the classifier's exact input."""
+    """The tutorials' networks load from a local file or a server, and give the input of their former classifier."""
     network = torchvision_network(name)
     if source == "url":
         params = file_params(name, network, tmp_path / "served" / "w.pth")
@@ -102,12 +103,14 @@ def test_tutorial_networks_load_from_files_and_servers(
 def test_published_weights_come_from_their_address(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`weights: auto` fetches what the enum names, checks the digest in its name, and keeps it for next time."""
+    """`weights: auto` fetches the default weights, checks the digest in their name, and keeps them for next time."""
     network = torchvision_network("resnet18")
     path = tmp_path / "served" / "w.pth"
     file_params("resnet18", network, path)
     named = path.rename(path.with_name(f"resnet18-{sha256_file(path)[:8]}.pth"))
-    monkeypatch.setattr(backbones, "torchvision_weights", lambda _: torchvision_weights(f"{server}/{named.name}"))
+    monkeypatch.setattr(
+        torchvision_source, "torchvision_weights", lambda _: torchvision_weights(f"{server}/{named.name}")
+    )
     params = backbone_params("resnet18")
     first = build_backbone(params)
     named.write_bytes(b"gone")
@@ -119,7 +122,7 @@ def test_published_weights_come_from_their_address(
 
 
 def test_a_download_that_fails_says_what_to_do() -> None:
-    """Without a network the error names the file, where to put it by hand, and the backbone that needs none."""
+    """The error names the address, the place to put the file by hand, and the backbone that needs no download."""
     with pytest.raises(DownloadError) as caught:
         build_backbone(backbone_params("resnet50", published="IMAGENET1K_V1"))
 
@@ -137,7 +140,7 @@ print(build_backbone(backbone_params("timm/test_resnet.r160_in1k")).facts.weight
 
 
 def build_from_hub(address: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Build a timm backbone by `weights: auto`, a local server in place of the hub (read at import, so alone)."""
+    """Build a timm backbone with `weights: auto` in a new process, with a local server in place of the hub."""
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home)}
     return subprocess.run(
         [sys.executable, "-c", HUB_CODE], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
@@ -146,7 +149,7 @@ def build_from_hub(address: str, home: Path) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_hub_weights_are_fetched(tmp_path: Path, server: str, tiny_backbone: BackboneParams) -> None:
-    """The published weights of timm come from the hub, and the digest recorded is that of the file that came."""
+    """The published weights of timm come from the hub, and their digest is recorded."""
     file = tmp_path / "served" / "timm" / "test_resnet.r160_in1k" / "resolve" / "main" / "model.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(Path(tiny_backbone.weights).read_bytes())
@@ -157,7 +160,7 @@ def test_hub_weights_are_fetched(tmp_path: Path, server: str, tiny_backbone: Bac
 
 @pytest.mark.slow
 def test_a_hub_download_that_fails_says_what_to_do(tmp_path: Path, server: str) -> None:
-    """A hub that does not have the file gives one message with the way round."""
+    """If the hub does not have the file, the error says what to do instead."""
     done = build_from_hub(server, tmp_path / "home")
 
     assert done.returncode == 1
@@ -167,13 +170,13 @@ def test_a_hub_download_that_fails_says_what_to_do(tmp_path: Path, server: str) 
 
 @pytest.mark.slow
 def test_every_torchvision_classifier_gives_one_vector() -> None:
-    """The classifier of every torchvision architecture can be taken off, leaving one vector per image."""
+    """Without its classifier every network of torchvision gives one vector per image."""
     names = torchvision.models.list_models(module=torchvision.models)
     for name in [name for name in names if not name.startswith("regnet")]:  # these cannot be built without memory
         options: dict[str, Any] = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
         with torch.device("meta"):
             network = torchvision.models.get_model(name, weights=None, **options).eval()
-            backbones._remove_classifier(network)
+            remove_classifier(network)
             px = torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"][0]
             if name.startswith("vit_"):
                 px = 224
@@ -184,7 +187,7 @@ def test_every_torchvision_classifier_gives_one_vector() -> None:
 
 
 def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
-    """A timm network gives what timm's own pooled features are, BatchNorm statistics included."""
+    """A timm network gives the same features as in timm itself, BatchNorm statistics included."""
     network = timm.create_model(TINY.removeprefix("timm/"), num_classes=0).eval()
     tensors = load_file(tiny_backbone.weights)
     network.load_state_dict({name: tensors[name] for name in network.state_dict()})
@@ -194,9 +197,9 @@ def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
 
 
 def test_the_packaged_weights_are_in_their_places() -> None:
-    """The packaged tensors, which have other names, end up where they belong: first, middle and last are checked."""
+    """The packaged tensors have other names than timm's; first, middle and last ones end up in the right places."""
     backbone = build_backbone(PACKAGED)
-    placed, packaged = backbone.network.state_dict(), packaged_weights().read()
+    placed, packaged = backbone.network.state_dict(), packaged_weights("efficientnet_lite0").read()
 
     for ours, theirs in {
         "conv_stem.weight": "_conv_stem.weight",
@@ -211,7 +214,7 @@ def test_the_packaged_weights_are_in_their_places() -> None:
 
 
 def test_a_backbone_is_frozen(tiny_backbone: BackboneParams) -> None:
-    """Eval mode in every module, and no parameter that wants a gradient."""
+    """Every module is in eval mode, and no parameter takes a gradient."""
     network = build_backbone(tiny_backbone).network
 
     assert not any(module.training for module in network.modules())
@@ -223,13 +226,13 @@ def test_a_backbone_is_frozen(tiny_backbone: BackboneParams) -> None:
     [("resnet8", "did you mean resnet1"), ("timm/resnet50x", "did you mean timm/resnet50"), ("qqqq", "not known")],
 )
 def test_unknown_names_get_near_ones(name: str, words: str) -> None:
-    """A misspelt backbone is answered with names like it."""
+    """The error for a misspelt backbone names similar ones."""
     with pytest.raises(BackboneError, match=words):
         build_backbone(backbone_params(name))
 
 
 def test_unknown_published_weights_are_listed() -> None:
-    """A misspelt weights name is answered with those that exist."""
+    """The error for misspelt published weights lists those that exist."""
     with pytest.raises(BackboneError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
         build_backbone(backbone_params("resnet50", published="V1"))
 
@@ -244,7 +247,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, tiny_backbone: B
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
-    """Other bytes under the same name are noticed: the digest in params is what counts."""
+    """A file whose digest is not the one in params is refused."""
     params = file_params("resnet18", torchvision_network("resnet18"), tmp_path / "w.pth")
     with (tmp_path / "w.pth").open("ab") as file:
         file.write(b"x")
@@ -265,7 +268,7 @@ class Payload:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_code_in_a_weights_file_is_never_run(tmp_path: Path, suffix: str) -> None:
-    """A pickle that would run code is refused with a clear error, and nothing runs."""
+    """A pickle with code is refused with a clear error, and the code does not run."""
     path = tmp_path / f"w{suffix}"
     torch.save({"fc.weight": Payload(tmp_path / "ran")}, path)
 
@@ -276,13 +279,13 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path, suffix: str) -> Non
 
 @pytest.mark.parametrize(("px", "expected"), [("auto", 64), (96, 96)])
 def test_px_is_resolved(px: int | str, expected: int) -> None:
-    """`auto` follows the images, a number is taken as it is."""
+    """`auto` follows the size of the images; a number is used as it is."""
     assert build_backbone(PACKAGED).facts.transform_for(px, median_short_side_px=8).crop_px == expected
 
 
 @pytest.mark.slow
 def test_px_that_a_network_does_not_take_is_refused(tmp_path: Path) -> None:
-    """Too small, or another side than a fixed one: an error with what the network takes."""
+    """A side that is too small, or not the only one that a network takes, is an error that says what it takes."""
     params = file_params("inception_v3", torchvision_network("inception_v3"), tmp_path / "w.pth")
     with pytest.raises(BackboneError, match="inception_v3 needs at least 75"):
         build_backbone(params).facts.transform_for(64, 500)

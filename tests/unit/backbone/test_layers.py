@@ -1,4 +1,4 @@
-"""Layers: which layers are read, in which order, and how their outputs become vectors."""
+"""Layers: which ones are read, in which order, and how their outputs become vectors."""
 
 from typing import Any
 
@@ -6,15 +6,12 @@ import pytest
 import timm
 import torch
 import torchvision
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 from torch import nn
 
-from headstart.backbone import build as backbones
 from headstart.backbone.layers import EmbeddingNetwork, _output_shapes, default_layers
+from headstart.backbone.torchvision_source import remove_classifier
 from headstart.base.errors import BackboneError
-from headstart.imaging.transform import Transform, View, make_views, view_of
+from headstart.imaging.transform import Transform
 
 PLAIN = Transform(64, 64, squash=False, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -35,7 +32,7 @@ def pixels(px: int = 64) -> torch.Tensor:
 
 
 def test_layers_come_in_the_networks_order() -> None:
-    """However they are asked for, layers come by depth, each once, `last` at the end: a pure file needs one order."""
+    """Layers come in the order of the network, each once and `last` at the end, in whatever order they are named."""
     network = EmbeddingNetwork(small_network(), PLAIN, ["last", "layer3", "layer1", "layer3"], "mean")
 
     assert network.layers == ("layer1", "layer3", "last")
@@ -44,7 +41,7 @@ def test_layers_come_in_the_networks_order() -> None:
 
 
 def test_a_layer_is_the_mean_over_the_map() -> None:
-    """A convolution's map is averaged over its places; the last layer is what the network itself gives."""
+    """The map of a convolution is averaged over height and width; the last layer is the output of the network."""
     plain = small_network()
     maps: list[torch.Tensor] = []
     plain.layer2.register_forward_hook(lambda _, __, output: maps.append(output))
@@ -58,7 +55,7 @@ def test_a_layer_is_the_mean_over_the_map() -> None:
 
 @pytest.mark.parametrize("flattens_first", [False, True], ids=["map", "vector"])
 def test_a_layer_is_read_before_the_next_layer_works_in_place(flattens_first: bool) -> None:
-    """Many networks overwrite a layer's output with its ReLU: the layer has what the layer gave, pooled or not."""
+    """Many networks overwrite a layer's output with its ReLU; the embedding is the output before that."""
 
     class InPlace(nn.Module):
         def __init__(self) -> None:
@@ -77,7 +74,7 @@ def test_a_layer_is_read_before_the_next_layer_works_in_place(flattens_first: bo
 
 
 def test_layers_without_a_vector_per_image_are_refused() -> None:
-    """Windows that take the place of the batch, and a class token of a network that has none, are errors."""
+    """A layer that cuts pictures into windows is an error, and so is the class token of a network that has none."""
 
     class Windows(nn.Module):
         def __init__(self) -> None:
@@ -97,7 +94,7 @@ def test_layers_without_a_vector_per_image_are_refused() -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 def test_tokens_are_averaged_or_the_class_token_taken(pooling: str) -> None:
-    """Of a transformer's block: the mean of the patches without the class token, or the class token itself."""
+    """Tokens are averaged without the class token, or the class token is taken."""
     plain = small_transformer()
     blocks: list[torch.Tensor] = []
     name = [name for name, _ in plain.named_modules() if name.startswith("blocks.") and name.count(".") == 1][-1]
@@ -110,7 +107,7 @@ def test_tokens_are_averaged_or_the_class_token_taken(pooling: str) -> None:
 
 
 def test_channels_last_maps_are_averaged_over_places() -> None:
-    """Networks that keep channels behind the places (Swin) are averaged over places all the same."""
+    """Maps with the channels last, as in Swin, are averaged over height and width too."""
 
     class ChannelsLast(nn.Module):
         def __init__(self) -> None:
@@ -127,7 +124,7 @@ def test_channels_last_maps_are_averaged_over_places() -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_as_many_channels_as_places_are_not_confused(channels_last: bool) -> None:
-    """A map whose three sides are equal is averaged over places all the same, or refused if they cannot be told."""
+    """A map with three equal sides is averaged over height and width, or refused if these cannot be told apart."""
 
     class Cube(nn.Module):
         fixed_px = False
@@ -151,7 +148,7 @@ def test_as_many_channels_as_places_are_not_confused(channels_last: bool) -> Non
 
 
 def test_layers_without_the_class_token_lose_no_patch() -> None:
-    """Before a class token joins, the mean is over every patch, and there is no class token to take."""
+    """Of a layer before the class token joins, every patch is averaged, and the class token cannot be taken."""
     plain: Any = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, depth=1).eval()
     patches: list[torch.Tensor] = []
     plain.patch_embed.register_forward_hook(lambda _, __, output: patches.append(output))
@@ -164,13 +161,13 @@ def test_layers_without_the_class_token_lose_no_patch() -> None:
 
 
 def test_a_wrong_name_gets_near_ones() -> None:
-    """A misspelt layer is answered with modules like it and with what `auto` takes."""
+    """The error for a misspelt layer names similar modules and the layers that `auto` takes."""
     with pytest.raises(BackboneError, match=r"'layr2' is no module of this network; near ones are .*layer2.*auto"):
         EmbeddingNetwork(small_network(), PLAIN, ["layr2"], "mean")
 
 
 def test_a_layer_that_cannot_be_pooled_is_refused() -> None:
-    """A map has no class token: an error that says what was found and expected."""
+    """Asking for the class token of a map is an error that says what was found and what is expected."""
     with pytest.raises(BackboneError, match=r"layer2 gives shape \(\d+, \d+, \d+\) per image.*token"):
         EmbeddingNetwork(small_network(), PLAIN, ["layer2"], "token")
 
@@ -194,50 +191,12 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_default_layers_span_the_depth(name: str) -> None:
-    """By default about five blocks over the last two thirds of the network are read, and the last layer."""
+    """By default about five blocks of the last two thirds of the network are read, and the last layer."""
     if name.startswith("timm/"):
         network: Any = timm.create_model(name.removeprefix("timm/"), num_classes=0)
     else:
         options: dict[str, Any] = {"init_weights": False} if name == "inception_v3" else {}
         network = torchvision.models.get_model(name, weights=None, **options)
-        backbones._remove_classifier(network)
+        remove_classifier(network)
 
     assert default_layers(network, _output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]
-
-
-def test_views_begin_with_the_centre_and_its_mirror() -> None:
-    """One view is the centre, two are it and its mirror image, more begin with these and are drawn by the seed."""
-    image = Image.effect_noise((90, 70), 60).convert("RGB")
-    centre, mirror = (view.pixels(image, PLAIN) for view in make_views(2, 0))
-
-    assert (centre == PLAIN.pixels(image)).all()
-    assert (mirror == centre[:, ::-1]).all()
-    assert make_views(6, 3)[:2] == make_views(2, 0)
-    assert make_views(6, 3)[:4] == make_views(4, 3)
-    assert make_views(6, 3) != make_views(6, 4)
-
-
-@given(st.integers(1, 64), st.integers(0, 2**32 - 1))
-def test_views_stay_inside_and_are_written_out(num_views: int, seed: int) -> None:
-    """Every crop lies inside the picture, holds at least a third of it, and comes back from the spec."""
-    views = make_views(num_views, seed)
-    image = Image.new("RGB", (37, 91), (9, 8, 7))
-
-    assert len(views) == num_views
-    for view in views:
-        assert view_of(view.spec()) == view
-        assert view.pixels(image, PLAIN).shape == (64, 64, 3)
-        if view.box is not None:
-            left, top, right, bottom = view.box
-            assert 0 <= left < right <= 1
-            assert 0 <= top < bottom <= 1
-            assert (right - left) * (bottom - top) > 0.3
-
-
-def test_a_crop_is_that_part_of_the_picture() -> None:
-    """A view with a box shows what a crop of the picture shows, turned over if it is mirrored."""
-    image = Image.effect_noise((128, 128), 60).convert("RGB")
-    part = image.crop((32, 0, 96, 64))
-
-    assert (View((0.25, 0.0, 0.75, 0.5), mirror=False).pixels(image, PLAIN) == PLAIN.pixels(part)).all()
-    assert (View((0.25, 0.0, 0.75, 0.5), mirror=True).pixels(image, PLAIN) == PLAIN.pixels(part)[:, ::-1]).all()

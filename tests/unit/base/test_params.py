@@ -97,10 +97,10 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
     ("pairs", "words"),
     [
         ([("  weights: auto", "  weights: a/b.pth")], "sha256sum a/b.pth"),
-        ([("  weights_sha256:", f"  weights_sha256: {'a' * 64}")], "only beside weights that are a file"),
+        ([("  weights_sha256:", f"  weights_sha256: {'a' * 64}")], "only if weights are a file"),
         (
             [("  weights: auto", "  weights: https://h.co/W.PTH?download=true")],
-            "weights_sha256 beside weights that are",
+            "weights_sha256 if weights are a file",
         ),
         ([("  path: data/digits", "  path: data/")], "a folder that holds nothing but the data set"),
         (

@@ -17,7 +17,6 @@ from scipy.special import softmax
 from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
-from headstart.backbone.weights import PACKAGED
 from headstart.base.errors import BundleError, DataError, ParamsError
 from headstart.imaging.transform import view_of
 from headstart.predict import engine as engines
@@ -202,7 +201,7 @@ def test_weights_are_found_by_their_digest(
         load(bundles["head"], weights="none.pth")
     shutil.copy(tiny_backbone.weights, tmp_path / "weights" / "b.safetensors")
     load(bundles["head"])
-    packaged = {"backbone": PACKAGED, "weights_sha256": "0" * 64, "pooling": "mean"}
+    packaged = {"backbone": "efficientnet_lite0", "weights_sha256": "0" * 64, "pooling": "mean"}
     with pytest.raises(BundleError, match="The weights that are published now have sha256"):
         find_backbone(packaged, "last", None)
 

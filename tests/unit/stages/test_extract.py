@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,9 +24,10 @@ from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import BackboneError, DataError, FeatureFileError, ParamsError, StoreError
 from headstart.base.files import code_digests
+from headstart.base.machine import RuntimeParams
 from headstart.engines import cache, export_process
 from headstart.engines import export as graphs
-from headstart.engines.engine import ExportError, choose_engine
+from headstart.engines.engine import AUTO_ENGINES, ExportError, engines_to_try
 from headstart.engines.export_process import backbone_key, export_backbone
 from headstart.engines.torch_engine import TorchEngine
 from headstart.imaging.clock import Clock
@@ -332,14 +333,21 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_engine_is_a_static_rule(photos: Path, tiny_backbone: BackboneParams) -> None:
-    """The default engine is ONNX Runtime on a CPU and torch elsewhere; the params override it."""
+    """By default ONNX Runtime is tried first on a CPU, and torch elsewhere; the params override it."""
     auto = extract_params(photos, tiny_backbone, runtime={"engine": "auto"}).runtime
     chosen = extract_params(photos, tiny_backbone).runtime
 
-    assert (choose_engine(auto, "cpu"), choose_engine(auto, "cuda:0"), choose_engine(auto, "mps")) == (
-        *("onnx", "torch", "torch"),
-    )
-    assert choose_engine(chosen, "cpu") == "torch"
+    assert engines_to_try(auto, "cpu") == ("onnx", "torch")
+    assert engines_to_try(auto, "cuda:0") == engines_to_try(auto, "mps") == engines_to_try(auto, "xpu") == ("torch",)
+    assert engines_to_try(chosen, "cpu") == ("torch",)
+
+
+def test_the_engines_to_try_are_those_that_exist() -> None:
+    """The table of `auto` and params.yaml name engines that the stage can make."""
+    tried = {name for names in AUTO_ENGINES.values() for name in names}
+
+    assert tried == set(embedder.EMBEDDERS)
+    assert {"auto", *embedder.EMBEDDERS} == set(get_args(RuntimeParams.model_fields["engine"].annotation))
 
 
 def test_onnx_on_another_device_is_refused(

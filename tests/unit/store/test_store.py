@@ -21,9 +21,10 @@ from safetensors.numpy import load_file, save
 
 from headstart.artifacts.features import DIGEST_DTYPE
 from headstart.backbone import build as backbones
-from headstart.backbone.build import Backbone, build_backbone
+from headstart.backbone.build import build_backbone
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.params import BackboneParams
+from headstart.backbone.source import Backbone
 from headstart.base.errors import DataError, FeatureFileError, StoreError
 from headstart.base.files import sha256_file, write_json
 from headstart.base.machine import RuntimeParams

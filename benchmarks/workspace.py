@@ -1,4 +1,7 @@
-"""A project in which every stage but the report's has run: made-up results for real photos."""
+"""Projects to measure in: the params for a folder of photos, and made-up results of every stage but the report.
+
+The tests of the report use the results too.
+"""
 
 import os
 import subprocess
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from headstart.artifacts.bundle import SCHEMA
 from headstart.base.files import write_json
@@ -20,7 +24,17 @@ from headstart.tables.predictions import Predictions, write_predictions
 from headstart.tables.projection import ProjectedImage
 from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
-from tests.support.source import ROOT
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_params(project: Path, data_path: str) -> None:
+    """Write params.yaml of this project into another folder, with `data.path` changed."""
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["data"]["path"] = data_path
+    with (project / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
 
 
 def write_results(
@@ -33,25 +47,25 @@ def write_results(
     num_suspects: int = 1,
     num_mapped: int = 2000,
 ) -> None:
-    """Write what the stages before `evaluate` would, then run `evaluate` and `compare`.
+    """Write made-up results of the stages before `evaluate`, then run `evaluate` and `compare`.
 
     Args:
-        root: Of the project, with params.yaml and the photos.
-        index: The index.
-        split: Of its images.
-        classes: Names, in the order of the logits.
+        root: Root of the project, with params.yaml and the photos.
+        index: The index of the photos.
+        split: Label and split of each photo.
+        classes: Names of the classes, in the order of the logits.
         layer: Name of a layer before the last.
-        num_suspects: Suspected label errors, and look-alikes.
-        num_mapped: Images on the map, at most.
+        num_suspects: Number of suspected label errors, and of near-duplicates.
+        num_mapped: Largest number of images on the map.
     """
     random = np.random.default_rng(0)
     write_rows(root / "data/index.csv", index, IndexRow)
     write_rows(root / "data/split.csv", split, SplitRow)
-    reported, training = ([row for row in split if (row.split == "test") == is_test] for is_test in (True, False))
-    targets = np.array([classes.index(row.label) for row in reported])
+    test, training = ([row for row in split if (row.split == "test") == is_test] for is_test in (True, False))
+    targets = np.array([classes.index(row.label) for row in test])
     for track, strength in (("head", 1.0), ("finetune", 3.0)):
-        logits = random.normal(size=(len(reported), len(classes))) + strength * np.eye(len(classes))[targets]
-        digests, paths, labels = ([getattr(row, name) for row in reported] for name in ("digest", "path", "label"))
+        logits = random.normal(size=(len(test), len(classes))) + strength * np.eye(len(classes))[targets]
+        digests, paths, labels = ([getattr(row, name) for row in test] for name in ("digest", "path", "label"))
         write_predictions(root / f"predictions/{track}.csv", Predictions(digests, paths, labels, classes, logits))
         config = {
             "schema": SCHEMA,
@@ -71,7 +85,7 @@ def write_results(
             "calibration": {"temperature": 1.0},
         }
         write_json(root / f"models/{track}/config.json", config)
-    pairs = list(zip(training, reported[::2], strict=False))[:num_suspects]
+    pairs = list(zip(training, test[::2], strict=False))[:num_suspects]
     tables: dict[str, tuple[type[Any], list[Any]]] = {
         "plots/head_training/layers.csv": (
             LayerScore,
@@ -130,9 +144,9 @@ def _after(label: str, classes: Sequence[str]) -> str:
 
 
 def run_main(root: Path, stage: str, *arguments: str) -> str:
-    """Run a stage there; return what it printed."""
+    """Run a stage in a project and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
