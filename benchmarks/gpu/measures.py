@@ -14,7 +14,7 @@ from benchmarks.gpu.lab import PACKAGED, Lab
 from benchmarks.gpu.outcomes import Measure, Outcome
 from benchmarks.gpu.rivals import extraction_rate, training_rate
 from benchmarks.gpu.training_checks import train
-from benchmarks.rounds import best_and_spread
+from benchmarks.rounds import median_and_spread
 from headstart.artifacts.features import open_features
 from headstart.base.machine import make_repeatable
 from headstart.imaging.clock import peak_memory_bytes
@@ -183,7 +183,7 @@ def _wait(lab: Lab) -> None:
 
 
 def _measure(name: str, values: list[float], unit: str) -> Measure:
-    median, spread = best_and_spread(values)
+    median, spread = median_and_spread(values)
     return Measure(name, median, unit, spread)
 
 

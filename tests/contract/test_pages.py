@@ -197,7 +197,7 @@ def test_the_architecture_page_names_modules() -> None:
 
 def test_identifiers_of_the_recipes_are_defined_where_they_say() -> None:
     """A name in a recipe is defined in the module that its sentence names next, else in the one that was named last."""
-    recipes = CONTRIBUTING.split("recipes\n")[1].strip().split("\n\n")
+    recipes = CONTRIBUTING.split("## Recipes\n")[1].strip().split("\n\n")
     # Stages, keys of an entry in dvc.yaml, sections of params.yaml, make targets.
     others = {*STAGES, *STAGES["report"], *PARAMS, *re.findall(r"^([\w-]+):", MAKEFILE, flags=re.MULTILINE)}
     found = []
