@@ -1,4 +1,4 @@
-"""Verdicts: what the comparison makes of the measurements, in words, as one JSON file."""
+"""The advice that `compare` gives: verdicts and suggestions in words, as one JSON file."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +14,11 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 
 @dataclass(frozen=True, config=_STRICT)
 class Verdict:
-    """One finding.
+    """One conclusion from the measurements.
 
     Attributes:
-        verdict: In a word or two.
-        why: In a sentence, with its numbers.
+        verdict: The conclusion, in a word or two.
+        why: The reason, in sentences with numbers.
     """
 
     verdict: str
@@ -30,8 +30,8 @@ class Suggestion:
     """What to try next.
 
     Attributes:
-        command: To be run as it is; empty where it is something to do by hand.
-        why: In a sentence.
+        command: A command that can be run as it is; empty if the work is done by hand.
+        why: The reason, in a sentence.
     """
 
     command: str
@@ -40,14 +40,15 @@ class Suggestion:
 
 @dataclass(frozen=True, config=_STRICT)
 class Advice:
-    """What the measurements say.
+    """What the measurements say about the data set and the tracks.
 
     Attributes:
-        size: `small`, `large` or `cannot tell`.
-        similarity: To what the backbone was trained on: `similar`, `different` or `cannot tell`.
-        layer: Layer for the head.
-        ship: Track to use.
-        rule: What the rule of thumb says of this case, and whether the measurement agrees.
+        size: Whether the data set is `small` or `large`, or `cannot tell`.
+        similarity: Whether the images are `similar` to those that the backbone was trained on, or `different`, or
+            `cannot tell`.
+        layer: The layer that the head uses.
+        ship: The track to use.
+        rule: What the rule of thumb says about this case, and whether the measurement agrees.
         suggestions: What to try next, the most promising first.
     """
 
@@ -60,15 +61,15 @@ class Advice:
 
 
 def write_advice(path: Path, advice: Advice) -> None:
-    """Write it; equal advice gives equal bytes."""
+    """Write advice as JSON. Equal advice gives equal bytes."""
     write_json(path, asdict(advice))
 
 
 def read_advice(path: Path) -> Advice:
-    """Read what `write_advice` wrote.
+    """Read a file that `write_advice` wrote.
 
     Raises:
-        TableError: The file is missing, or is not what was written.
+        TableError: The file is missing, or its content is not an `Advice`.
     """
     remedy = "Run: dvc repro compare"
     try:

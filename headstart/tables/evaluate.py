@@ -1,41 +1,33 @@
-"""What `evaluate` finds: scores of one track, of its classes, and curves."""
+"""The tables that `evaluate` writes: scores of one track, scores of each class, and curves.
+
+All intervals are of 95 %.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from headstart.tables.rows import Row
 
-# What `dvc metrics show` shows of a track; all scores are in plots/<track>/scores.csv and diagnostics/.
-METRICS = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "num_images")
-# Names of scores for people; a score without one is shown by its own name.
-SCORE_TITLES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss (nats)",
-    "brier": "Brier score (0 to 2)",
-    "calibration_error": "calibration error",
-    "roc_auc": "area under ROC",
-    "average_precision": "average precision",
-}
-
 
 @dataclass(frozen=True)
 class ScoreRow(Row):
-    """A score of one track on the test images, and on those of them that look like no training image.
+    """A score of one track on all test images, and on the distinct ones, which look like no training image.
 
     Attributes:
-        score: Its name.
-        value: On all.
-        low: None where it has no interval.
-        high: Likewise.
-        distinct_value: On those that are distinct from all training images; None where there is none.
-        distinct_low: Likewise.
-        distinct_high: Likewise.
+        score: Name of the metric, as in `metrics/<track>.json`.
+        title: Name of the metric for people, with its unit.
+        better: `higher` or `lower`: which scores are better.
+        value: Score on all test images.
+        low: Lower end of its interval; None if there is none.
+        high: Upper end of its interval; None if there is none.
+        distinct_value: Score on the distinct test images; None if there are none or the score is undefined for them.
+        distinct_low: Lower end of its interval; None if there is none.
+        distinct_high: Upper end of its interval; None if there is none.
     """
 
     score: str
+    title: str
+    better: str
     value: float
     low: float | None
     high: float | None
@@ -48,17 +40,17 @@ class ScoreRow(Row):
 
 @dataclass(frozen=True)
 class ClassScore(Row):
-    """How good one track is on one class; None where a number is undefined.
+    """The scores of one track on one class.
 
     Attributes:
-        name: Of the class.
-        num_images: Test images of it.
-        num_predicted: Test images that were taken for it.
-        precision: Fraction of the latter that are of it.
-        recall: Fraction of the former that were found.
-        recall_low: Wilson's interval.
-        recall_high: Likewise.
-        f1: Harmonic mean of precision and recall.
+        name: Name of the class.
+        num_images: Test images of the class.
+        num_predicted: Test images that were predicted as the class.
+        precision: Fraction of the predicted images that are of the class; None if there are none.
+        recall: Fraction of the images of the class that were predicted as it; None if there are none.
+        recall_low: Lower end of Wilson's interval of the recall; None if there is none.
+        recall_high: Upper end of the interval of the recall; None if there is none.
+        f1: Harmonic mean of precision and recall; None if the class has no images and was never predicted.
     """
 
     name: str
@@ -75,15 +67,15 @@ class ClassScore(Row):
 
 @dataclass(frozen=True)
 class ReliabilityPoint(Row):
-    """A bin of confidence with images in it.
+    """The test images whose confidence lies in one bin. Confidence is the probability of the predicted class.
 
     Attributes:
-        confidence: Mean probability of the predicted classes.
-        accuracy: Of these images.
-        accuracy_low: Wilson's interval.
-        accuracy_high: Likewise.
-        ideal: What the accuracy would be if confidence meant what it says: the confidence.
-        num_images: In the bin.
+        confidence: Mean confidence of these images.
+        accuracy: Fraction of these images that are right.
+        accuracy_low: Lower end of Wilson's interval of the accuracy.
+        accuracy_high: Upper end of the interval of the accuracy.
+        ideal: The accuracy of a perfectly calibrated model: the mean confidence.
+        num_images: Number of these images.
     """
 
     confidence: float
@@ -98,12 +90,12 @@ class ReliabilityPoint(Row):
 
 @dataclass(frozen=True)
 class CoveragePoint(Row):
-    """The accuracy on the most confident part of the test images.
+    """The accuracy on the most confident test images.
 
     Attributes:
-        coverage: The part.
-        accuracy: On it.
-        confidence: The least of it.
+        coverage: Fraction of all test images that these are.
+        accuracy: Fraction of these images that are right.
+        confidence: The lowest confidence among these images.
     """
 
     coverage: float
@@ -115,7 +107,7 @@ class CoveragePoint(Row):
 
 @dataclass(frozen=True)
 class RocPoint(Row):
-    """A threshold's two rates."""
+    """The false and the true positive rate at one threshold of probability."""
 
     false_positive_rate: float
     true_positive_rate: float
@@ -125,7 +117,7 @@ class RocPoint(Row):
 
 @dataclass(frozen=True)
 class PrecisionRecallPoint(Row):
-    """A threshold's recall and precision."""
+    """The recall and the precision at one threshold of probability."""
 
     recall: float
     precision: float

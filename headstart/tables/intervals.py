@@ -1,4 +1,4 @@
-"""Intervals: how far a score may lie from the truth, given on how few images it was found. All are of 95 %."""
+"""Intervals: 95 % confidence intervals of scores that were measured on a limited number of images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,9 +10,16 @@ CONFIDENCE = 0.95
 
 
 def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
-    """Return the interval of an accuracy found on so many images (Wilson 1927).
+    """Return Wilson's score interval of an accuracy (Wilson 1927, eq. 5).
 
-    Resampling would say that 20 right of 20 are certain to be right always; this says 0.84 to 1.
+    For 20 right of 20 it gives 0.84 to 1. A bootstrap interval would have no width there.
+
+    Args:
+        accuracy: Fraction of images that are right, in [0, 1].
+        num: Number of images, at least 1.
+
+    Returns:
+        The lower and the upper end, in [0, 1].
     """
     z = float(ndtri((1 + CONFIDENCE) / 2))
     middle = (accuracy + z**2 / (2 * num)) / (1 + z**2 / num)
@@ -21,17 +28,18 @@ def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
 
 
 def resamples(strata: NDArray[np.int64], num: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Give how often each row is drawn in each of several draws with replacement (bootstrap; Efron 1979).
+    """Yield bootstrap resamples: how often each row is drawn (stratified bootstrap; Efron 1979).
 
-    Every stratum keeps its number of rows, so no class can be missing from a draw.
+    Rows are drawn with replacement within each stratum. So every resample has as many rows of each stratum as the data
+    have, and no class can be missing.
 
     Args:
-        strata: (N,) number of each row's stratum.
-        num: Draws.
-        seed: Of chance.
+        strata: (N,) number of the stratum of each row.
+        num: Number of resamples.
+        seed: Seed of the random draws.
 
     Yields:
-        (N,) counts, which sum to N.
+        (N,) counts, int64, which sum to N.
     """
     order = np.argsort(strata, kind="stable")
     _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
@@ -43,6 +51,13 @@ def resamples(strata: NDArray[np.int64], num: int, seed: int) -> Iterator[NDArra
 
 
 def percentile_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the interval that holds the middle of what the draws gave."""
+    """Return the percentile interval of a score (Efron 1979).
+
+    Args:
+        values: (R,) the score of each resample.
+
+    Returns:
+        The 2.5th and the 97.5th percentile.
+    """
     low, high = np.quantile(values, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return float(low), float(high)

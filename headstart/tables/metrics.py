@@ -1,4 +1,4 @@
-"""Metrics: small JSON files of numbers that DVC shows and other stages read."""
+"""Metrics: small JSON files of numbers. DVC shows some of them, and other stages read them."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from headstart.base.files import write_json
 
 
 def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
-    """Write numbers by name, floats rounded to 6 digits; equal numbers give equal bytes.
+    """Write numbers by name, with floats rounded to 6 decimals. Equal numbers give equal bytes.
 
-    The names have no prefix: `dvc metrics show` then has one row for each file and one column for each name. DVC shows
-    no lists.
+    The names have no prefix, so `dvc metrics show` has one row for each file and one column for each name. DVC does not
+    show lists.
 
     Args:
-        path: JSON file.
+        path: JSON file to write.
         numbers: Numbers, words, or lists of these, by name.
     """
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in numbers.items()}
@@ -24,14 +24,17 @@ def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
 
 
 def read_metrics(path: Path, *names: str) -> dict[str, Any]:
-    """Read what `write_metrics` wrote.
+    """Read a file that `write_metrics` wrote.
 
     Args:
-        path: JSON file.
-        names: Names that the file must hold, each with a number or a word.
+        path: JSON file to read.
+        names: Names that the file must contain, each with a number or a word.
+
+    Returns:
+        Everything in the file, by name.
 
     Raises:
-        TableError: The file is missing, is not a table of numbers by name, or lacks a name.
+        TableError: The file is missing, is not a JSON object, or lacks one of the names.
     """
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""Stage `compare`: which track is better on the same images, whether that is chance, and what to try next."""
+"""Stage `compare`: which track is better on the same images, whether that may be chance, and what to try next."""

@@ -1,4 +1,4 @@
-"""Stage `compare`: predictions of both tracks -> metrics/finetune_minus_head.json, diagnostics/. No image."""
+"""Stage `compare`: predictions and scores of both tracks -> metrics/finetune_minus_head.json, diagnostics/."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Compare the tracks on the same images, and say which one to use and what to try next."""
+    """Compare the tracks on the same images, and print which one to use."""
     from headstart.base.machine import cache_folder
     from headstart.tables.compare import write_advice
     from headstart.tables.metrics import write_metrics
@@ -14,7 +14,8 @@ def main() -> None:
     from headstart.tables.predictions import read_predictions
     from stages.compare.advice import advise, summary
     from stages.compare.costs import describe_costs
-    from stages.compare.evidence import read_evidence, score_differences
+    from stages.compare.differences import describe_differences, read_differences
+    from stages.compare.evidence import read_evidence
     from stages.compare.paired import compare
     from stages.compare.params import Params
     from stages.params import load_params
@@ -23,11 +24,15 @@ def main() -> None:
     head, finetune = (read_predictions(Path(f"predictions/{track}.csv")) for track in TRACKS)
     comparison = compare(head, finetune)
     advice = advise(read_evidence(comparison, head, finetune))
+    differences = read_differences(Path())
     verdicts = {"size": advice.size.verdict, "similarity": advice.similarity.verdict}
-    write_metrics(Path("metrics/finetune_minus_head.json"), comparison.metrics() | score_differences(Path("metrics")))
+    # The exact difference in accuracy replaces the one of rounded scores.
+    metrics = {one.name: one.value for one in differences} | comparison.metrics()
+    write_metrics(Path("metrics/finetune_minus_head.json"), metrics)
     write_metrics(Path("diagnostics/comparison.json"), comparison.counts() | verdicts)
     write_advice(Path("diagnostics/advice.json"), advice)
-    print(f"compare: {summary(advice)}\n  {describe_costs(cache_folder() / 'timings')}")
+    print(f"compare: {summary(advice)}\n  {describe_differences(differences)}")
+    print(f"  {describe_costs(cache_folder() / 'timings')}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The advice: which of the four cases of transfer learning this is, by measurement, and what to try next.
+"""The advice: which track to use, which of the four cases of transfer learning this is, and what to try next.
 
-The rule of thumb (CS231n, "Transfer learning"): a small data set takes a linear head, a large one fine-tuning. A data
-set like ImageNet takes the last layer, another one an earlier layer. Here size and similarity are measured. If the rule
-and the measurement disagree, the advice says both.
+The rule of thumb (CS231n, "Transfer learning") has four cases. For a small data set it recommends a linear head, for a
+large one fine-tuning. For images like ImageNet it recommends the last layer, for other images an earlier layer. Here,
+size and similarity are measured. If the rule and the measurements disagree, the advice says so.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from headstart.tables.head import LayerScore
 from headstart.tables.names import LAST_LAYER
 from stages.compare.evidence import Evidence
 
-# Doubling the images is worth it if it adds half a point of accuracy.
-_WORTH = 0.005
-# The rule of thumb has no numbers; ImageNet has about 1,300 images of a class.
+# Twice as many images are worth the work if they add at least half a point of accuracy.
+_WORTHWHILE_GAIN = 0.005
+# The rule of thumb gives no numbers; ImageNet has about 1,300 images of each class.
 _FEW_PER_CLASS, _MANY_PER_CLASS = 250, 1000
-# A lower learning rate hardly changes the network in a usual number of epochs.
-_GENTLE_RATE = 1e-5
+# With a lower learning rate the network hardly changes in a usual number of epochs.
+_LOWEST_RATE = 1e-5
 CANNOT_TELL = "cannot tell"
 
 
 def advise(evidence: Evidence) -> Advice:
-    """Return the advice for some measurements.
+    """Return the advice that follows from the evidence.
 
     Raises:
-        TableError: No layer is marked as chosen.
+        TableError: No layer is marked as the chosen one.
     """
     size, similarity = judge_size(evidence), judge_similarity(evidence.layers)
     return Advice(
@@ -43,93 +43,104 @@ def summary(advice: Advice) -> str:
     """Return the verdicts in two lines."""
     return (
         f"use {advice.ship.verdict}. {advice.ship.why}\n"
-        f"  size: {advice.size.verdict}; like ImageNet: {advice.similarity.verdict}; layer: {advice.layer.verdict}"
+        f"  size: {advice.size.verdict}; compared with ImageNet: {advice.similarity.verdict}; "
+        f"layer: {advice.layer.verdict}"
     )
 
 
 def judge_size(evidence: Evidence) -> Verdict:
-    """Return whether the data set is small or large.
+    """Return whether the data set is `small` or `large`, or `cannot tell`.
 
-    Large: twice as many images would add less than half a point, or there are 1,000 images of a class. Small: they
-    would add more, or there are fewer than 250 images of a class.
+    It is large if twice as many images would clearly add less than half a point of accuracy. It is small if they would
+    clearly add more. Otherwise the images of each class decide: fewer than 250 are small, at least 1,000 are large.
     """
     low, high = evidence.doubling_gain_low, evidence.doubling_gain_high
     per_class = evidence.num_training / evidence.num_classes
-    if high < _WORTH:
+    if high < _WORTHWHILE_GAIN:
         verdict = "large"
-    elif low > _WORTH or per_class < _FEW_PER_CLASS:
+    elif low > _WORTHWHILE_GAIN or per_class < _FEW_PER_CLASS:
         verdict = "small"
     else:
         verdict = "large" if per_class >= _MANY_PER_CLASS else CANNOT_TELL
     return Verdict(
         verdict,
-        f"{evidence.num_training} training images of {evidence.num_classes} classes, {per_class:.0f} of a class on "
-        f"average; doubling the data would add about {_points(evidence.doubling_gain)} to the head's accuracy "
-        f"({_points(low)} to {_points(high)}).",
+        f"There are {evidence.num_training} training images of {evidence.num_classes} classes, on average "
+        f"{per_class:.0f} of each class. Twice as many would change the accuracy of the head by about "
+        f"{_points(evidence.doubling_gain)} ({_points(low)} to {_points(high)}).",
     )
 
 
 def judge_similarity(layers: Sequence[LayerScore]) -> Verdict:
-    """Return `similar` if no layer is more accurate than the last, `different` if one is, beyond both intervals."""
+    """Return whether the images are `similar` to ImageNet or `different`, or `cannot tell`.
+
+    They are similar if no layer is more accurate than the last one. They are different if an earlier layer is more
+    accurate and its interval lies above that of the last layer.
+    """
     last = next((one for one in layers if one.layer == LAST_LAYER), None)
     if last is None or len(layers) < 2:
-        return Verdict(CANNOT_TELL, "Both the last layer and an earlier one are needed (backbone.layers, head.layers).")
+        return Verdict(CANNOT_TELL, "This needs the last layer and an earlier one (backbone.layers, head.layers).")
     best = max(layers, key=lambda one: (one.accuracy, one.depth))
-    scores = f"the last layer gives {_interval(last)}"
+    scores = f"the accuracy of the last layer is {_interval(last)}"
     if best is last:
         earlier = max((one for one in layers if one is not last), key=lambda one: one.accuracy)
-        return Verdict("similar", f"No layer is better than the last: {scores}, {earlier.layer} {_interval(earlier)}.")
-    scores += f", {best.layer} {_interval(best)}"
+        return Verdict(
+            "similar", f"No layer is better than the last: {scores}, that of {earlier.layer} {_interval(earlier)}."
+        )
+    scores += f", that of {best.layer} {_interval(best)}"
     if best.accuracy_low > last.accuracy_high:
         return Verdict("different", f"An earlier layer is clearly better than the last: {scores}.")
-    return Verdict(CANNOT_TELL, f"An earlier layer is better than the last, but maybe by chance: {scores}.")
+    return Verdict(CANNOT_TELL, f"An earlier layer is better than the last, but that may be chance: {scores}.")
 
 
 def _layer(layers: Sequence[LayerScore]) -> Verdict:
     chosen = next((one for one in layers if one.chosen), None)
     if chosen is None:
-        raise TableError("plots/head_training/layers.csv: no row is the chosen one. Run: dvc repro head")
+        raise TableError(
+            "plots/head_training/layers.csv: found no row with chosen 1; expected one. Run: dvc repro head"
+        )
     return Verdict(
         chosen.layer,
-        f"Its cross-validated log loss on the training images is the lowest of {len(layers)} layers: "
-        f"{chosen.log_loss:.3f}, at an accuracy of {_interval(chosen)}.",
+        f"Of {len(layers)} layers it has the lowest cross-validated log loss on the training images: "
+        f"{chosen.log_loss:.3f}. Its accuracy is {_interval(chosen)}.",
     )
 
 
 def _ship(evidence: Evidence) -> Verdict:
     comparison = evidence.comparison
     counts = (
-        f"On {comparison.num_images} test images the head is right for {evidence.head_accuracy:.3f}, fine-tuning "
-        f"for {evidence.finetune_accuracy:.3f}: a difference of {_points(comparison.difference)} "
-        f"({_points(comparison.low)} to {_points(comparison.high)}). "
-        f"{comparison.num_only_finetune} images only fine-tuning gets right, "
-        f"{comparison.num_only_head} only the head (exact McNemar p {comparison.mcnemar_p:.2g})."
+        f"On {comparison.num_images} test images the accuracy of the head is {evidence.head_accuracy:.3f}, that of "
+        f"fine-tuning {evidence.finetune_accuracy:.3f}. The difference is {_points(comparison.difference)} "
+        f"({_points(comparison.low)} to {_points(comparison.high)}). Only fine-tuning is right on "
+        f"{comparison.num_only_finetune} images, only the head on {comparison.num_only_head} (exact McNemar test, "
+        f"p = {comparison.mcnemar_p:.2g})."
     )
     if comparison.ship == "finetune":
         why = "Fine-tuning is significantly better."
     elif comparison.is_significant:
-        why = "The head is significantly better, and simpler and faster too."
+        why = "The head is significantly better. It is also simpler and faster."
     else:
-        exact = "By the exact test that may still" if comparison.low > 0 or comparison.high < 0 else "That may"
-        why = f"{exact} be chance, and the head is simpler and faster."
+        # The interval and the exact test are two methods: they can disagree.
+        excludes_0 = comparison.low > 0 or comparison.high < 0
+        chance = "The interval excludes 0, but by the exact test the" if excludes_0 else "The"
+        why = f"{chance} difference may be chance. The head is simpler and faster."
     return Verdict(comparison.ship, f"{counts} {why}")
 
 
 def _rule(size: str, similarity: str, evidence: Evidence) -> str:
     if CANNOT_TELL in (size, similarity):
-        return "It is not clear which of the four cases this is, so the rule of thumb does not apply."
+        return "It is unclear which of the four cases this is, so the rule of thumb does not apply."
     track = "head" if size == "small" else "finetune"
     layer = "the last layer" if similarity == "similar" else "an earlier layer"
     words = {"head": f"a linear head on {layer}", "finetune": "fine-tuning the network"}
     likeness = "similar to" if similarity == "similar" else "different from"
-    text = f"For a {size} data set {likeness} ImageNet the rule of thumb is {words[track]}."
+    text = f"For a {size} data set {likeness} ImageNet the rule of thumb recommends {words[track]}."
     ship = evidence.comparison.ship
     if ship == track:
-        return f"{text} The measurement agrees."
+        return f"{text} The comparison agrees."
     measured = "fine-tuning is not significantly better"
     if evidence.comparison.is_significant:
         measured = f"{'fine-tuning' if ship == 'finetune' else 'the head'} is significantly better"
-    return f"{text} The measurement disagrees: {measured}."
+    return f"{text} The comparison disagrees: {measured}."
 
 
 def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
@@ -138,46 +149,48 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
         found.append(
             Suggestion(
                 "",
-                f"Look at the suspected label errors ({evidence.num_suspects}): wrong labels harm both tracks.",
+                f"Look at the {evidence.num_suspects} suspected label errors. Wrong labels harm both tracks.",
             )
         )
-    if evidence.doubling_gain_low > _WORTH:
+    if evidence.doubling_gain_low > _WORTHWHILE_GAIN:
         found.append(
-            Suggestion("", f"Collect more images: twice as many would add about {_points(evidence.doubling_gain)}.")
+            Suggestion(
+                "", f"Collect more images. Twice as many would add about {_points(evidence.doubling_gain)} of accuracy."
+            )
         )
-    if evidence.num_epochs and evidence.best_epoch == 0 and evidence.backbone_rate > _GENTLE_RATE:
+    if evidence.num_epochs and evidence.best_epoch == 0 and evidence.backbone_rate > _LOWEST_RATE:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.optimizer.backbone_rate={evidence.backbone_rate / 3:.2g}",
-                "No epoch of fine-tuning was clearly better than its start; a gentler rate disturbs the network less.",
+                "No epoch of fine-tuning was clearly better than the start. A lower rate changes the network less.",
             )
         )
     elif evidence.num_epochs and evidence.best_epoch == evidence.num_epochs:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.epochs={2 * evidence.num_epochs}",
-                f"Fine-tuning was best at its last epoch, {evidence.num_epochs}: it may not be done.",
+                f"Fine-tuning was best in its last epoch, {evidence.num_epochs}. More epochs may help.",
             )
         )
     if similarity == "similar" and evidence.num_views == 1:
         found.append(
             Suggestion(
                 "dvc exp run -S extract.views=2",
-                "The head on each image and its mirror image (where a mirror image is of the same class).",
+                "The head then sees each image and its mirror image. That helps if both are of the same class.",
             )
         )
     elif similarity == CANNOT_TELL and len(evidence.layers) < 2:
         found.append(
             Suggestion(
                 "dvc exp run -S backbone.layers=auto -S head.layers=auto",
-                "Several layers show whether an earlier one is better.",
+                "With several layers you see whether an earlier one is better.",
             )
         )
     elif similarity == "different" and evidence.layer_decay < 1:
         found.append(
             Suggestion(
                 "dvc exp run -S finetune.optimizer.layer_decay=1.0",
-                "On images unlike photos the first layers may have to learn as fast as the last ones.",
+                "On images unlike ImageNet, the first layers may need the same learning rate as the last ones.",
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""The costs of both tracks when they last ran. Only printed: they differ from run to run, and outputs must not."""
+"""The costs of both tracks when they last ran. They are only printed, because they differ from run to run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,20 +8,19 @@ from headstart.tables.metrics import read_metrics
 
 
 def describe_costs(folder: Path) -> str:
-    """Return the costs of both tracks in a line, from the timings of the last runs, as far as they exist.
+    """Return the costs of both tracks in one line, from the timings of the last runs.
 
-    Timings are not outputs of a stage. If DVC restored a result, or nothing was left to embed, they are those of an
-    earlier run, perhaps with other data. So the line speaks of the last run only.
+    Timings are not outputs of a stage. If DVC restored a result, or if nothing was left to embed, they are from an
+    earlier run, perhaps on other data. So the line says that they are from the last run.
 
     Args:
-        folder: Folder with the timings of each stage.
+        folder: Folder with the timings, `<stage>.json`. A missing timing is called not measured.
     """
     extract, head, finetune = (_timings(folder, stage) for stage in ("extract", "head", "finetune"))
     return (
-        "when they last ran (.cache/timings), the head trained in "
-        f"{_number(head, 'training_seconds', 's')} and predicted as fast as images are embedded, "
-        f"{_number(extract, 'images_per_second', 'images/s')}; fine-tuning took "
-        f"{_number(finetune, 'training_seconds', 's')} and predicted "
+        f"last run (.cache/timings): training the head took {_number(head, 'training_seconds', 's')}, fine-tuning "
+        f"{_number(finetune, 'training_seconds', 's')}; the head predicts as fast as images are embedded, "
+        f"{_number(extract, 'images_per_second', 'images/s')}, the fine-tuned network "
         f"{_number(finetune, 'prediction_images_per_second', 'images/s')}"
     )
 
@@ -32,4 +31,4 @@ def _timings(folder: Path, stage: str) -> Mapping[str, Any]:
 
 
 def _number(timings: Mapping[str, Any], name: str, unit: str) -> str:
-    return f"{timings[name]:.3g} {unit}" if name in timings else f"(not measured) {unit}"
+    return f"{timings[name]:.3g} {unit}" if name in timings else "(not measured)"

@@ -1,4 +1,4 @@
-"""The evidence for the advice: what the other stages measured."""
+"""The evidence: measurements of the other stages that the advice rests on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from headstart.tables.head import LabelSuspect, LayerScore
 from headstart.tables.metrics import read_metrics
-from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import read_rows
 from stages.compare.paired import Comparison
@@ -14,24 +13,24 @@ from stages.compare.paired import Comparison
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the other stages measured.
+    """The measurements that the advice rests on.
 
     Attributes:
-        num_training: Training images.
-        num_classes: Classes.
-        doubling_gain: Estimate of what twice as many training images would add to the accuracy of the head.
-        doubling_gain_low: Lower end of its 95 % interval.
-        doubling_gain_high: Upper end of its interval.
-        layers: Cross-validated accuracy of each layer, by depth.
+        num_training: Number of training images.
+        num_classes: Number of classes.
+        doubling_gain: Accuracy that twice as many training images would add to the head (an estimate, as a fraction).
+        doubling_gain_low: Lower end of the 95 % interval of `doubling_gain`.
+        doubling_gain_high: Upper end of that interval.
+        layers: Cross-validated scores of each layer, by depth.
         comparison: Comparison of both tracks.
         head_accuracy: Accuracy of the head on the test images.
         finetune_accuracy: Accuracy of the fine-tuned network on the test images.
         best_epoch: Epoch that fine-tuning kept; 0 is the start.
-        num_epochs: Epochs that fine-tuning ran.
+        num_epochs: Number of epochs that fine-tuning ran.
         backbone_rate: Learning rate of the backbone's last layers.
-        layer_decay: Factor between the rates of a block and of the block after it.
-        num_views: Views of each image that the head learnt from.
-        num_suspects: Training images whose label the folds doubt.
+        layer_decay: Learning rate of a block divided by that of the block after it.
+        num_views: Number of views of each image.
+        num_suspects: Number of training images whose label may be wrong.
     """
 
     num_training: int
@@ -66,8 +65,8 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
     extracted = read_metrics(Path("diagnostics/extract.json"), "num_views")
     gains = ("doubling_gain", "doubling_gain_low", "doubling_gain_high")
     trained = read_metrics(Path("diagnostics/head_training.json"), *gains)
-    course = ("best_epoch", "num_epochs", "backbone_rate", "layer_decay")
-    tuned = read_metrics(Path("diagnostics/finetune_training.json"), *course)
+    tuning = ("best_epoch", "num_epochs", "backbone_rate", "layer_decay")
+    tuned = read_metrics(Path("diagnostics/finetune_training.json"), *tuning)
     return Evidence(
         num_training=data["num_train"] + data["num_val"],
         num_classes=data["num_classes"],
@@ -78,19 +77,5 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
         num_views=extracted["num_views"],
         num_suspects=len(read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect)),
         **{name: trained[name] for name in gains},
-        **{name: tuned[name] for name in course},
+        **{name: tuned[name] for name in tuning},
     )
-
-
-def score_differences(folder: Path) -> dict[str, float]:
-    """Return the macro F1 and the log loss of fine-tuning minus the head's, from the metrics of both tracks.
-
-    Args:
-        folder: Folder with `head.json` and `finetune.json`.
-
-    Raises:
-        TableError: A file is missing or lacks a score.
-    """
-    names = ("macro_f1", "log_loss")
-    head, finetune = (read_metrics(folder / f"{track}.json", *names) for track in TRACKS)
-    return {name: finetune[name] - head[name] for name in names}

@@ -1,4 +1,4 @@
-"""The paired comparison: both tracks on the same images, and whether one is significantly better."""
+"""The paired comparison: both tracks on the same test images, and whether one is significantly better."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ class Comparison:
     """Fine-tuning against the head on the same test images.
 
     Attributes:
-        num_images: Test images.
-        num_only_head: Images that only the head got right.
-        num_only_finetune: Images that only the fine-tuned network got right.
+        num_images: Number of test images.
+        num_only_head: Number of images that only the head got right.
+        num_only_finetune: Number of images that only the fine-tuned network got right.
         difference: Accuracy of the fine-tuned network minus the head's.
         low: Lower end of the 95 % interval of the difference.
         high: Upper end of that interval.
-        mcnemar_p: Two-sided p of the exact McNemar test: the probability that the images on which the tracks differ are
-            divided at least as unevenly, if each track were equally likely to be right.
+        mcnemar_p: Two-sided p-value of the exact McNemar test. It is the probability that the images that only one
+            track got right are divided at least as unevenly, if either track is equally likely to be the right one.
     """
 
     num_images: int
@@ -39,7 +39,7 @@ class Comparison:
         return self.mcnemar_p < 1 - CONFIDENCE
 
     def metrics(self) -> dict[str, float | int | str]:
-        """Return the difference of accuracies under the names that the tracks' own metrics have, and the verdict."""
+        """Return the difference in accuracy, under the names that the metrics of the tracks have, and the verdict."""
         return {
             "accuracy": self.difference,
             "accuracy_low": self.low,
@@ -50,7 +50,7 @@ class Comparison:
         }
 
     def counts(self) -> dict[str, int | bool]:
-        """Return what the difference rests on."""
+        """Return the numbers of images behind the difference, and whether it is significant."""
         return {
             "num_only_head": self.num_only_head,
             "num_only_finetune": self.num_only_finetune,
@@ -71,10 +71,10 @@ def compare(head: Predictions, finetune: Predictions) -> Comparison:
     """
     ours, theirs = (dict(zip(each.digests, each.labels, strict=True)) for each in (head, finetune))
     if ours != theirs:
-        strange = sorted({*ours.items()} ^ {*theirs.items()})
+        different = sorted({*ours.items()} ^ {*theirs.items()})
         raise TableError(
             "predictions/head.csv and predictions/finetune.csv: expected the same images with the same labels; found "
-            f"{len(strange)} differences, the first {strange[0]}. Run: dvc repro head finetune"
+            f"{len(different)} differences, the first is {different[0]}. Run: dvc repro head finetune"
         )
     right_head, right_finetune = (
         {digest for digest, label, name in zip(each.digests, each.labels, each.predicted, strict=True) if label == name}
@@ -94,20 +94,28 @@ def compare(head: Predictions, finetune: Predictions) -> Comparison:
 
 
 def mcnemar_p(num_first: int, num_second: int) -> float:
-    """Return the two-sided exact p-value of the numbers of images that only one of the two got right."""
+    """Return the two-sided p-value of the exact McNemar test (McNemar 1947, with the exact binomial distribution).
+
+    Args:
+        num_first: Number of images that only the first got right.
+        num_second: Number of images that only the second got right.
+    """
     return min(1.0, 2 * float(bdtr(min(num_first, num_second), num_first + num_second, 0.5)))
 
 
 def paired_interval(num: int, num_first: int, num_second: int) -> tuple[float, float]:
     """Return the 95 % interval of the second's accuracy minus the first's (Agresti & Min 2005).
 
-    It is Wald's interval with half an image added to each of the four cells. A bootstrap interval would have no width
-    if the two agreed on every image.
+    It is Wald's interval after half an image is added to each of the four cells of the table of right and wrong. If the
+    two agree on every image, the interval still has a width; a bootstrap interval would have none.
 
     Args:
         num: Number of images.
-        num_first: Images that only the first got right.
-        num_second: Images that only the second got right.
+        num_first: Number of images that only the first got right.
+        num_second: Number of images that only the second got right.
+
+    Returns:
+        The lower and the upper end, in [-1, 1].
     """
     first, second, total = num_first + 0.5, num_second + 0.5, num + 2
     middle = (second - first) / total

@@ -1,4 +1,4 @@
-"""What stage `compare` reads from params.yaml: nothing of its own, but the whole file is checked all the same."""
+"""The sections of params.yaml that stage `compare` reads: none. The whole file is checked nevertheless."""
 
 from stages.params import StageParams
 

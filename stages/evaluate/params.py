@@ -1,4 +1,4 @@
-"""The section `intervals` of params.yaml: all that the stage reads."""
+"""The section of params.yaml that stage `evaluate` reads: `intervals`."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from stages.params import StageParams
 
 
 class IntervalParams(Section):
-    """`intervals:` the intervals of scores."""
+    """`intervals:` how the bootstrap intervals of the scores are made."""
 
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]

@@ -1,1 +1,1 @@
-"""Stage `report`: everything on one page that needs no network."""
+"""Stage `report`: all results on one page that needs no network."""

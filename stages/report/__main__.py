@@ -1,4 +1,4 @@
-"""Stage `report`: everything -> reports/index.html, one page that needs no network, and model cards. No torch."""
+"""Stage `report`: all results -> reports/index.html, one page that needs no network, and model cards. No torch."""
 
 from pathlib import Path
 
@@ -6,9 +6,8 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Write the page and the cards, and say where the page is."""
+    """Write the page and the model cards, and print where the page is."""
     from headstart.base.files import write_bytes
-    from headstart.tables.evaluate import SCORE_TITLES
     from stages.params import load_params, tracked_sections
     from stages.report.card import render_card
     from stages.report.content import read_content
@@ -22,13 +21,13 @@ def main() -> None:
     page = render(content, thumbnails, params.report, tracked_sections()).encode()
     write_bytes(Path("reports/index.html"), page)
     for name, track in content.tracks.items():
-        card = render_card(content, track, params.report.title, SCORE_TITLES)
+        card = render_card(content, track, params.report.title)
         write_bytes(Path(f"models/{name}.md"), card.encode("utf-8", "backslashreplace"))
     print(f"report: reports/index.html, {len(page) / 1e6:.1f} MB")
     if thumbnails.missing:
         print(
-            f"report: WARNING: {len(thumbnails.missing)} photos are not there, or changed since they were indexed, the "
-            f"first {min(thumbnails.missing)}: the page shows their names only. Bring them, then run: "
+            f"report: WARNING: {len(thumbnails.missing)} photos are missing or have changed since they were indexed, "
+            f"the first is {min(thumbnails.missing)}. The page shows only their names. Restore them, then run: "
             "dvc repro -f -s report"
         )
 

@@ -1,8 +1,7 @@
-"""The card: what somebody who is given a model should know of it, in Markdown (Mitchell et al. 2019, "Model Cards")."""
+"""Model cards: what a person who receives a model should know, as Markdown (Mitchell et al. 2019, "Model Cards")."""
 
 import html
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -14,19 +13,18 @@ from stages.report.content import Content, Track
 _MOST_WEAK = 5
 
 
-def render_card(content: Content, track: Track, title: str, score_titles: Mapping[str, str]) -> str:
-    """Return the card of a track's model; text of the data is escaped.
+def render_card(content: Content, track: Track, title: str) -> str:
+    """Return the model card of a track. Names from the data set are escaped.
 
     Args:
-        content: What the other stages wrote.
-        track: One of theirs.
+        content: Results of the other stages.
+        track: Track of the model.
         title: Title of the report.
-        score_titles: Names of the scores for people, by name.
 
     Raises:
-        BundleError: config.json lacks something.
+        BundleError: config.json of the bundle lacks a key.
     """
-    templates = environment(Path(__file__).parent / "page", escapes_html=False)  # `markdown` below escapes
+    templates = environment(Path(__file__).parent / "page", escapes_html=False)  # the filter `markdown` escapes
     templates.filters["number"] = lambda value: "" if value is None else f"{value:.3f}"
     templates.filters["markdown"] = _escaped
     ship, known = content.comparison["ship"], [one for one in track.classes if one.recall is not None]
@@ -40,7 +38,6 @@ def render_card(content: Content, track: Track, title: str, score_titles: Mappin
             is_shipped=track.name == ship,
             other=ship,
             num_alike=len({pair.digest for pair in content.duplicates}),
-            score_titles=score_titles,
             weakest=sorted(known, key=lambda one: one.recall or 0.0)[:_MOST_WEAK],
         )
     except jinja2.UndefinedError as error:
@@ -48,6 +45,6 @@ def render_card(content: Content, track: Track, title: str, score_titles: Mappin
 
 
 def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line."""
+    """Return the text in one line, escaped so that Markdown shows it unchanged."""
     one_line = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", one_line)

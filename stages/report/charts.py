@@ -1,4 +1,4 @@
-"""Charts: line charts as SVG that follow the page's colours, with the numbers behind them for those who cannot see."""
+"""Charts: line charts as SVG in the colours of the page, each with a table of its numbers for screen readers."""
 
 import math
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ from xml.etree import ElementTree as ET
 _WIDTH, _HEIGHT = 520, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 60
 _NUM_TICKS = 5
-_MOST_LETTERS = 60  # of all names below an axis, side by side
-_LETTER = 6.5  # pixels, on average
+_MOST_LETTERS = 60  # that fit side by side below an axis
+_LETTER = 6.5  # average width in pixels
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line.
+    """A line of a chart.
 
     Attributes:
         name: Name in the legend.
-        x: (N,)
-        y: (N,)
-        low: (N,) lower ends of intervals; empty for none.
-        high: (N,) likewise.
-        role: `head`, `finetune` or `ideal`: its colour.
+        x: (N,) positions on the x axis.
+        y: (N,) positions on the y axis.
+        low: (N,) lower ends of the intervals of `y`; empty if there are none.
+        high: (N,) upper ends of the intervals of `y`; empty if there are none.
+        role: `head`, `finetune` or `ideal`; it decides the colour.
         has_marks: Whether the points are marked.
     """
 
@@ -37,15 +37,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis.
+    """An axis of a chart.
 
     Attributes:
-        label: With its unit.
-        names: Names of the positions 1, 2, ...; empty for numbers.
-        is_log: Whether distances are of logarithms.
-        is_whole: Whether there is nothing between whole numbers.
-        low: Where it begins; None for the least value.
-        high: Where it ends; None for the largest value.
+        label: Name of the quantity, with its unit if there is one.
+        names: Names of the positions 1, 2, ...; empty if the axis shows numbers.
+        is_log: Whether the scale is logarithmic.
+        is_whole: Whether only whole numbers get a tick.
+        low: Start of the axis; None for the smallest value.
+        high: End of the axis; None for the largest value.
     """
 
     label: str
@@ -61,11 +61,11 @@ class Chart:
     """A chart.
 
     Attributes:
-        title: What it shows.
-        svg: The picture, markup.
-        legend: Names and roles of its lines.
-        columns: Heads of the table of its numbers.
-        rows: The numbers.
+        title: Title.
+        svg: The picture, as SVG markup.
+        legend: `(name, role)` of each line.
+        columns: Headers of the table of numbers.
+        rows: Rows of the table of numbers.
     """
 
     title: str
@@ -76,7 +76,14 @@ class Chart:
 
 
 def line_chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Series]) -> Chart:
-    """Draw lines over common axes."""
+    """Draw lines on common axes.
+
+    Args:
+        title: Title of the chart.
+        x_axis: The x axis.
+        y_axis: The y axis.
+        lines: Lines to draw. A line without points is left out.
+    """
     drawn = [line for line in lines if len(line.x)]
     x_scale = _Scale(x_axis, [value for line in drawn for value in line.x], _LEFT, _WIDTH - _RIGHT)
     y_values = [value for line in drawn for values in (line.y, line.low, line.high) for value in values]
@@ -110,7 +117,7 @@ def _rows(line: Series, x_axis: Axis) -> list[list[str]]:
 
 
 class _Scale:
-    """Where values lie on the picture."""
+    """Maps values to pixels."""
 
     def __init__(self, axis: Axis, values: Sequence[float], start: float, end: float) -> None:
         self._start, self._end, self._is_log, self._is_whole = start, end, axis.is_log, axis.is_whole
@@ -126,7 +133,7 @@ class _Scale:
         return self._start + (self._end - self._start) * (self._shown(value) - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """Return round numbers inside: powers of two where distances are of logarithms, else steps of 1, 2 or 5."""
+        """Return round numbers on the axis: powers of 2 on a logarithmic scale, else steps of 1, 2 or 5."""
         if self._is_log:
             powers = [
                 2.0**power for power in range(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)) + 1)
@@ -156,7 +163,7 @@ def _draw_axes(root: ET.Element, x_axis: Axis, y_axis: Axis, x_scale: _Scale, y_
     for value, name in named or [(value, f"{value:.4g}") for value in x_scale.ticks()]:
         x = x_scale.place(value)
         most = int(x / _LETTER) if is_crowded else len(name)
-        # The end of a layer's name tells it from its neighbours.
+        # Names of neighbouring layers often differ only at the end, so the end is kept.
         tick = _write(group, name if len(name) <= most else f"…{name[1 - most :]}", x, bottom + 16, "middle")
         if is_crowded:
             tick.set("text-anchor", "end")

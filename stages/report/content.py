@@ -1,4 +1,4 @@
-"""Content: everything that the page is made of, as the other stages wrote it."""
+"""Content: the results of the other stages, which the page and the model cards show."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _COUNTS = (
     *(f"num_{status}" for status in STATUSES),
 )
 _COMPARED = ("ship", "accuracy", "accuracy_low", "accuracy_high", "num_images")
-_COURSE = ("num_epochs", "num_training_images")
+_TUNED = ("num_epochs", "num_training_images")
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Track:
 
     Attributes:
         name: `head` or `finetune`.
-        predictions: In their own order.
-        probabilities: (N, C) calibrated.
-        scores: Each with its interval.
-        classes: Scores by class.
+        predictions: Predictions for the N test images.
+        probabilities: (N, C) calibrated probabilities, in the order of the predictions.
+        scores: Scores with their intervals.
+        classes: Scores of each class.
         reliability: Accuracy by confidence.
-        coverage: Accuracy on the most confident part.
-        roc: True against false positives.
-        bundle: `config.json` of its model.
+        coverage: Accuracy on the most confident images.
+        roc: The ROC curve.
+        bundle: `config.json` of the track's model.
     """
 
     name: str
@@ -67,22 +67,22 @@ class Track:
 
 @dataclass(frozen=True)
 class Content:
-    """What the other stages wrote.
+    """The results of the other stages.
 
     Attributes:
-        index: The index.
+        index: Every file of the data set.
         data: Counts of files, classes and splits.
         tracks: Both tracks, by name.
         comparison: Comparison of the two tracks.
-        advice: What to make of it.
-        layers: Accuracy by layer.
-        learning: Accuracy by number of training images.
-        epochs: Epochs of fine-tuning.
-        suspects: Training images whose label is doubted.
+        advice: Which track to use, and what to try next.
+        layers: Cross-validated accuracy of each layer.
+        learning: Cross-validated accuracy by number of training images.
+        epochs: Scores of each epoch of fine-tuning.
+        suspects: Training images whose label may be wrong.
         duplicates: Test images that look like training images.
-        projection: Where embeddings lie in two dimensions.
+        projection: The embeddings in two dimensions.
         split: Split and label of each image.
-        tuned: How long fine-tuning went on, and what it kept.
+        tuned: Numbers of epochs and training images of fine-tuning.
     """
 
     index: Sequence[IndexRow]
@@ -101,11 +101,11 @@ class Content:
 
 
 def read_content() -> Content:
-    """Read them from the working directory.
+    """Read the content from the working directory.
 
     Raises:
-        TableError: A file is missing, not what its stage writes, or of another run than the others.
-        BundleError: Likewise, of a model.
+        TableError: A table is missing, damaged, or from another run than the others.
+        BundleError: A bundle is missing or damaged.
     """
     content = Content(
         index=read_rows(Path("data/index.csv"), IndexRow),
@@ -120,7 +120,7 @@ def read_content() -> Content:
         duplicates=read_rows(Path("diagnostics/head/near_duplicates.csv"), NearDuplicate),
         projection=read_rows(Path("diagnostics/projection.csv"), ProjectedImage),
         split=read_rows(Path("data/split.csv"), SplitRow),
-        tuned=read_metrics(Path("diagnostics/finetune_training.json"), *_COURSE),
+        tuned=read_metrics(Path("diagnostics/finetune_training.json"), *_TUNED),
     )
     _check(content)
     return content
@@ -143,7 +143,7 @@ def _track(name: str) -> Track:
 
 
 def _check(content: Content) -> None:
-    """Images must be the same everywhere: a page of two runs would show one's photos with the other's numbers."""
+    """Check that all tables are about the same images. A page of two runs would mix their photos and numbers."""
     if content.comparison["ship"] not in content.tracks:
         raise TableError(
             f"metrics/finetune_minus_head.json: ship is {content.comparison['ship']!r}; expected one of "
@@ -152,12 +152,12 @@ def _check(content: Content) -> None:
     indexed = {row.digest for row in content.index}
     split = {row.digest for row in content.split}
     tested = {row.digest for row in content.split if row.split == "test"}
-    _same(split, indexed, "data/split.csv", "data/index.csv")
+    _require(split, indexed, "data/split.csv", "data/index.csv")
     for name, track in content.tracks.items():
-        _same(track.predictions.digests, tested, f"predictions/{name}.csv", "the test images of data/split.csv")
-        _same(tested, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
+        _require(track.predictions.digests, tested, f"predictions/{name}.csv", "the test images of data/split.csv")
+        _require(tested, set(track.predictions.digests), "data/split.csv", f"predictions/{name}.csv")
         if [one.name for one in track.classes] != list(track.predictions.classes) or not track.scores:
-            raise TableError(f"plots/{name}: is not of predictions/{name}.csv. Run: dvc repro evaluate@{name}")
+            raise TableError(f"plots/{name}: does not fit predictions/{name}.csv. Run: dvc repro evaluate@{name}")
     tables = {
         "diagnostics/head/label_suspects.csv": [one.digest for one in content.suspects],
         "diagnostics/head/near_duplicates.csv": [
@@ -166,10 +166,10 @@ def _check(content: Content) -> None:
         "diagnostics/projection.csv": [one.digest for one in content.projection],
     }
     for path, digests in tables.items():
-        _same(digests, split, path, "data/split.csv")
+        _require(digests, split, path, "data/split.csv")
 
 
-def _same(digests: Collection[str], known: Collection[str], path: str, where: str) -> None:
+def _require(digests: Collection[str], known: Collection[str], path: str, where: str) -> None:
     strange = sorted(set(digests) - set(known))
     if strange:
-        raise TableError(f"{path}: {len(strange)} images are not in {where}, the first {strange[0]}. Run: dvc repro")
+        raise TableError(f"{path}: {len(strange)} images are not in {where}, the first is {strange[0]}. Run: dvc repro")

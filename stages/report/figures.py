@@ -1,4 +1,4 @@
-"""Figures: which charts and tables the page has, from the content."""
+"""Figures: the charts and the confusion tables of the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from stages.report.content import Content
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which classes were taken for which.
+    """Which classes were predicted as which.
 
     Attributes:
-        classes: (C,) of rows (actual) and columns (predicted); empty if they are too many for a table.
-        counts: (C, C)
-        mistakes: `actual, predicted, images`, the most frequent first.
+        classes: (C,) names of the rows (actual) and columns (predicted); empty if there are too many for a table.
+        counts: (C, C) numbers of images; empty if there are too many classes.
+        mistakes: `(actual, predicted, number of images)`, the most frequent mistake first.
     """
 
     classes: Sequence[str]
@@ -29,7 +29,7 @@ class Confusion:
 
 
 def charts(content: Content) -> list[Chart]:
-    """Return the charts of the page, in their order. To add one, add an entry."""
+    """Return the charts of the page, in their order. To add a chart, add an entry."""
     both = [content.tracks[name] for name in TRACKS]
     ideal = Series("ideal", [0, 1], [0, 1], role="ideal", has_marks=False)
     accuracy, accuracy_from_0 = Axis("accuracy", high=1.0), _fraction("accuracy")
@@ -54,19 +54,19 @@ def charts(content: Content) -> list[Chart]:
             [_line("finetune", content.epochs, "epoch", "accuracy"), start],
         ),
         line_chart(
-            "Reliability: accuracy of the images of each confidence",
+            "Reliability: accuracy by confidence",
             _fraction("confidence"),
             accuracy_from_0,
             [ideal, *(_line(one.name, one.reliability, "confidence", "accuracy", has_band=True) for one in both)],
         ),
         line_chart(
-            "Accuracy when only the most confident part is decided",
-            _fraction("part of the images that is decided"),
+            "Accuracy on the most confident images",
+            _fraction("coverage (fraction of the images)"),
             accuracy,
             [_line(one.name, one.coverage, "coverage", "accuracy", has_marks=False) for one in both],
         ),
         line_chart(
-            "True against false positives (ROC)",
+            "ROC: true positive rate by false positive rate",
             _fraction("false positive rate"),
             _fraction("true positive rate"),
             [
@@ -94,7 +94,7 @@ def _line(
     has_band: bool = False,
     has_marks: bool = True,
 ) -> Series:
-    """Return a line through columns of a table, with the interval of `y` as its band."""
+    """Return the line of two columns of a table. If it has a band, the band is the interval of `y`."""
 
     def column(name: str) -> list[float]:
         return [getattr(row, name) for row in rows]
@@ -104,7 +104,12 @@ def _line(
 
 
 def confusion(predictions: Predictions, most_classes: int) -> Confusion:
-    """Count which classes were taken for which; as a table only where there are few."""
+    """Count which classes were predicted as which.
+
+    Args:
+        predictions: Predictions of one track.
+        most_classes: With more classes there is no table. At most so many mistakes are listed.
+    """
     names = predictions.classes
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (class_numbers(predictions.labels, names), class_numbers(predictions.predicted, names)), 1)

@@ -1,4 +1,4 @@
-"""The gallery: the predictions that the page shows."""
+"""The gallery: the test images that the page shows, with their predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def make_cards(tracks: Sequence[Track]) -> list[Card]:
     """Return a card for every test image, by digest.
 
     Args:
-        tracks: The one to ship first.
+        tracks: Both tracks; the recommended one comes first.
     """
     by_digest: dict[str, list[Guess]] = {}
     for track in tracks:
@@ -78,11 +78,11 @@ def make_cards(tracks: Sequence[Track]) -> list[Card]:
 
 
 def choose_cards(cards: Sequence[Card], most: int) -> list[Card]:
-    """Return the cards to show: what is wrong (the surest first), then disputed, unsure, and others, evenly.
+    """Return the cards to show: first wrong ones (most confident first), then disputed, unsure and other ones.
 
     Args:
         cards: Cards of all test images.
-        most: Cards; at most half of them are wrong ones, where there are enough others.
+        most: Number of cards, if there are so many. At most half of them are wrong, if there are enough others.
     """
     wrong = sorted((card for card in cards if card.outcome == "wrong"), key=lambda card: -card.guesses[0].confidence)
     rest = [card for card in cards if card.outcome != "wrong"]

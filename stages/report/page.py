@@ -1,4 +1,4 @@
-"""Page: the content as one HTML file."""
+"""The page: the results as one HTML file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ import numpy as np
 
 from headstart.base.csv_files import csv_line
 from headstart.pages.template import environment
-from headstart.tables.evaluate import SCORE_TITLES
 from headstart.tables.head import LabelSuspect
 from headstart.tables.index import count_states
 from stages.report import figures
@@ -25,13 +24,13 @@ _MOST_SUSPECTS, _MOST_PAIRS, _MOST_CLASSES, _MOST_REASONS = 60, 30, 20, 12
 def render(
     content: Content, thumbnails: Thumbnails, params: ReportParams, sections: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """Return the page: all text escaped, pictures inside, nothing fetched.
+    """Return the page as HTML. All text is escaped, the pictures are inside, and nothing is fetched.
 
     Args:
-        content: What the other stages wrote.
+        content: Results of the other stages.
         thumbnails: Thumbnails of the data set.
         params: Params of this stage.
-        sections: params.yaml as it stands, to be shown.
+        sections: Sections of params.yaml, which the page shows.
     """
     ship = content.comparison["ship"]
     tracks = [content.tracks[ship], *(track for name, track in content.tracks.items() if name != ship)]
@@ -59,7 +58,6 @@ def render(
         outcomes=_count_outcomes(cards),
         unsure=UNSURE,
         suspects=suspects,
-        score_titles=SCORE_TITLES,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
         index=_index_rows(count_states(content.index)),
@@ -75,18 +73,18 @@ def _count_outcomes(cards: Sequence[Card]) -> dict[str, int]:
 
 
 def _fix(suspect: LabelSuspect) -> str:
-    """Return the line of data/label_fixes.csv that gives an image the class that the folds prefer."""
+    """Return a line for data/label_fixes.csv that gives the image the class that cross-validation prefers."""
     return csv_line([suspect.path, suspect.preferred, "", "suspected by the report"])
 
 
 def _index_rows(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
-    """Return the most frequent states and reasons, and a row for all others."""
+    """Return the most frequent states and reasons, and one row for all others."""
     rest = sum(count for *_, count in rows[_MOST_REASONS:])
-    return list(rows[:_MOST_REASONS]) + ([("others", "data/index.csv has them", rest)] if rest else [])
+    return list(rows[:_MOST_REASONS]) + ([("others", "see data/index.csv", rest)] if rest else [])
 
 
 def _map_of(content: Content, cards: Sequence[Card], thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return the points of the map: places in [0, 1], class, split, path, thumbnail, outcome."""
+    """Return the classes and the points of the map: places in [0, 1], class, split, path, thumbnail and outcome."""
     known = {row.digest: row for row in content.split}
     outcomes = {card.digest: card.outcome for card in cards}
     images = [one for one in content.projection if one.digest in known]
@@ -112,6 +110,6 @@ def _map_of(content: Content, cards: Sequence[Card], thumbnails: Thumbnails) -> 
 
 
 def _json_in_script(content: Mapping[str, Any]) -> str:
-    """Return JSON that cannot end the script element around it, whatever text it holds."""
+    """Return JSON that cannot end the script element around it, even if a name contains `</script>`."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

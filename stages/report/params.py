@@ -1,4 +1,4 @@
-"""What stage `report` reads from params.yaml."""
+"""The sections of params.yaml that stage `report` reads."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ class ReportParams(Section):
 
 
 class Params(StageParams):
-    """The sections that this stage acts on. It shows the others as they are."""
+    """The sections that this stage uses. The page shows all sections."""
 
     data: DataParams
     report: ReportParams

@@ -1,4 +1,4 @@
-"""Thumbnails: the data set's photos, small enough to lie inside the page."""
+"""Thumbnails: small versions of the photos of the data set, which lie inside the page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

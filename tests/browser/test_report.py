@@ -32,7 +32,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromiu
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
-    """Return a photo's own colour."""
+    """Return the colour of a photo."""
     return 40 + 5 * number, 240 - 5 * number, 80 * (number % 3)
 
 
@@ -66,7 +66,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give the machine's own Chromium, without a window."""
+    """Yield the Chromium of this machine, without a window."""
     with sync_playwright() as playwright:
         # As root, in a container say, Chromium's own sandbox does not start.
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -76,7 +76,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, workspace: Path) -> Iterator[Page]:
-    """Open the report; at the end nothing may have been asked of a network or written to the console."""
+    """Open the report. At the end, nothing may have been fetched or written to the console."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     troubles: list[str] = []
@@ -103,7 +103,7 @@ def guesses(workspace: Path, track: str) -> dict[str, tuple[str, str, float]]:
 
 @needs_browser
 def test_hostile_names_are_text(page: Page) -> None:
-    """Names of classes and files that are markup are shown as they are written, and run nothing."""
+    """Names of classes and files that contain markup are shown unchanged, and run nothing."""
     text = page.inner_text("body")
 
     assert page.title() == "R & <b>"
@@ -116,7 +116,7 @@ def test_hostile_names_are_text(page: Page) -> None:
 
 @needs_browser
 def test_the_gallery_filters_by_outcome_class_and_disagreement(page: Page, workspace: Path) -> None:
-    """Each filter leaves the cards of which the tables of predictions say so, and the count says how many."""
+    """Each filter leaves the cards that the tables of predictions name, and the page says how many."""
     ship = page.inner_text("#verdict h2 em")
     first, other = (guesses(workspace, track) for track in (ship, {"head": "finetune", "finetune": "head"}[ship]))
     wrong = sum(label != predicted for label, predicted, _ in first.values())
@@ -140,19 +140,19 @@ def test_the_gallery_filters_by_outcome_class_and_disagreement(page: Page, works
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """Return a table's rows."""
+    """Return the rows of a table."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def both_tracks(page: Page) -> tuple[str, str]:
-    """Return the track to ship and the other, in the page's order."""
+    """Return the recommended track and the other one, in the order of the page."""
     ship = page.inner_text("#verdict h2 em")
     return ship, {"head": "finetune", "finetune": "head"}[ship]
 
 
 def cells(page: Page, table: str) -> list[list[str]]:
-    """Return the texts of the rows of a table's body, its heads included, with single spaces."""
+    """Return the texts of all cells in the body of a table, with single spaces."""
     read = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent.trim().replace(/\\s+/g, ' ')))"
     found: list[list[str]] = page.locator(table).locator("tbody tr").evaluate_all(read)
     return found
@@ -166,13 +166,14 @@ def shown(value: str, low: str = "", high: str = "") -> str:
 
 @needs_browser
 def test_the_tables_of_scores_are_those_of_the_files(page: Page, workspace: Path) -> None:
-    """Each track's column has that track's numbers, on all images and on the distinct ones, and by class."""
+    """Each track's column has that track's scores, on all images, on the distinct ones, and for each class."""
     tracks = both_tracks(page)
     scores = [rows_of(workspace / f"plots/{track}/scores.csv") for track in tracks]
     classes = [rows_of(workspace / f"plots/{track}/classes.csv") for track in tracks]
 
-    assert [row[1:] for row in cells(page, "#scores table >> nth=0")] == [
-        [
+    assert cells(page, "#scores table >> nth=0") == [
+        [f"{pair[0]['title']} {pair[0]['better']} is better"]
+        + [
             text
             for one in pair
             for text in (
@@ -203,7 +204,7 @@ def test_the_tables_of_scores_are_those_of_the_files(page: Page, workspace: Path
 
 @needs_browser
 def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> None:
-    """Behind every line stand the file's numbers, and its marks are as many, in its own track's colour."""
+    """Every line has the numbers and as many points as its file, in the colour of its track."""
     plots = workspace / "plots"
     lines = {
         "Cross-validated accuracy by layer": [("head", "head_training/layers", "layer", "accuracy", True)],
@@ -213,8 +214,10 @@ def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> No
             ("start", "finetune_training/curve", "epoch", "start_accuracy", False),
         ],
         "Reliability": [(one, f"{one}/reliability", "confidence", "accuracy", True) for one in ("head", "finetune")],
-        "Accuracy when only": [(one, f"{one}/coverage", "coverage", "accuracy", False) for one in ("head", "finetune")],
-        "True against false": [
+        "Accuracy on the most confident": [
+            (one, f"{one}/coverage", "coverage", "accuracy", False) for one in ("head", "finetune")
+        ],
+        "ROC": [
             (one, f"{one}/roc", "false_positive_rate", "true_positive_rate", False) for one in ("head", "finetune")
         ],
     }
@@ -237,7 +240,7 @@ def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> No
 
 @needs_browser
 def test_photos_are_those_of_their_names(page: Page) -> None:
-    """Every thumbnail, in the gallery, of a suspect, in a pair, has its photo's colour and is no larger than asked."""
+    """Every thumbnail (gallery, suspects, pairs) has the colour of its photo and the size that params ask for."""
     colours = page.evaluate(
         """async () => {
             const all = [...document.querySelectorAll("main img")].filter((one) => !one.closest("#map"));
@@ -260,12 +263,12 @@ def test_photos_are_those_of_their_names(page: Page) -> None:
 
 @needs_browser
 def test_suspects_pairs_and_the_index_are_those_of_the_files(page: Page, workspace: Path) -> None:
-    """A suspect's label and the preferred class, a pair's warning, and the number of files by state and reason."""
+    """Suspects, pairs and the numbers of files by state and reason are those of the files."""
     suspects = rows_of(workspace / "diagnostics/head/label_suspects.csv")
     texts = page.locator("#labels .card").all_inner_texts()
     for one, text in zip(suspects, texts, strict=True):
         assert f"label {one['label']} {float(one['probability']):.3f}" in text
-        assert f"rather {one['preferred']} {float(one['preferred_probability']):.3f}" in text
+        assert f"perhaps {one['preferred']} {float(one['preferred_probability']):.3f}" in text
     pairs = rows_of(workspace / "diagnostics/head/near_duplicates.csv")
     differ = ["labels differ" in text for text in page.locator("#alike li").all_inner_texts()]
     assert differ == [one["label"] != one["training_label"] for one in pairs]
@@ -276,14 +279,13 @@ def test_suspects_pairs_and_the_index_are_those_of_the_files(page: Page, workspa
         ["quarantined", f"damaged: {HOSTILE}", "1"],
         ["skipped", "extension", "1"],
     ]
-    assert "44 files, 4 classes; 16 train, 4 val, 20 test; by label fixes 3 have another label" in page.inner_text(
-        "#data"
-    )
+    text = page.inner_text("#data")
+    assert "44 files, 4 classes. Images: 16 train, 4 val, 20 test. Label fixes changed the label of 3 images" in text
 
 
 @needs_browser
 def test_the_map_places_each_image_and_shows_its_photo(page: Page, workspace: Path) -> None:
-    """Right and up are larger; the photo, the name, the class and the split under the pointer are the image's own."""
+    """Larger values lie further right and up, and the image under the pointer has its own photo and facts."""
     split = {row["digest"]: row for row in rows_of(workspace / "data/split.csv")}
     projection = rows_of(workspace / "diagnostics/projection.csv")
     places = page.eval_on_selector_all(
@@ -321,7 +323,7 @@ def test_the_map_places_each_image_and_shows_its_photo(page: Page, workspace: Pa
 
 @needs_browser
 def test_the_map_shows_the_photo_under_the_pointer_and_by_keyboard(page: Page) -> None:
-    """Pointing at an image shows it; the arrow keys go from image to image; filters hide the others."""
+    """The pointer shows an image, the arrow keys go from image to image, and filters hide the others."""
     page.hover("#points circle:nth-of-type(3)", force=True)
     pointed = page.inner_text("#point")
     page.focus("#points")
@@ -342,7 +344,7 @@ def test_the_map_shows_the_photo_under_the_pointer_and_by_keyboard(page: Page) -
 
 @needs_browser
 def test_a_suspects_line_can_be_copied(page: Page) -> None:
-    """The button gives a CSV line with the photo's path and the class that the folds prefer."""
+    """The button copies a CSV line with the path of the photo and the class that cross-validation prefers."""
     line = page.locator("#labels button.copy").first.get_attribute("data-text")
     assert line is not None
     ((path, label, *_),) = csv.reader([line])
@@ -358,7 +360,7 @@ def test_a_suspects_line_can_be_copied(page: Page) -> None:
 def test_it_fits_a_phone_and_follows_the_colour_scheme(
     browser: Browser, workspace: Path, scheme: str, width: int
 ) -> None:
-    """Nothing is wider than the screen, and text stands out of its background as WCAG asks (4.5 to 1)."""
+    """Nothing is wider than the screen, and the contrast of text is at least 4.5 to 1, as WCAG asks."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
     opened = context.new_page()
     opened.goto((workspace / "reports/index.html").as_uri())
@@ -386,7 +388,7 @@ def luminance(colour: str) -> float:
 
 
 def test_nothing_is_fetched_and_no_text_is_markup(workspace: Path) -> None:
-    """Without a browser: no address but pictures inside the page, and no name of the data stands there unescaped."""
+    """The page has no address that a browser would fetch, and every name of the data is escaped."""
     page = (workspace / "reports/index.html").read_text(encoding="utf-8")
 
     assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page.replace("http://www.w3.org/2000/svg", "")) == []
@@ -395,37 +397,49 @@ def test_nothing_is_fetched_and_no_text_is_markup(workspace: Path) -> None:
     assert "document.title=2</script>" not in page
 
 
+def test_the_page_says_which_scores_are_better(workspace: Path) -> None:
+    """The page shows each score by its title with its direction, and both accuracies at the top."""
+    page = (workspace / "reports/index.html").read_text(encoding="utf-8")
+    for track in ("head", "finetune"):
+        scores = {row["score"]: row for row in rows_of(workspace / f"plots/{track}/scores.csv")}
+        value = f"{float(scores['accuracy']['value']):.3f}"
+
+        assert f'<dt>{track}: accuracy</dt><dd class="{track}">{value} <small>' in page
+        for row in scores.values():
+            assert f'<th scope="row">{row["title"]} <small>{row["better"]} is better</small></th>' in page
+
+
 def test_the_cards_have_the_numbers_of_the_files_and_no_markup(workspace: Path) -> None:
-    """A model card states each track's scores, its weakest classes first, what is shipped, and names as text."""
+    """A model card has the scores of its track, the classes with the lowest recall, and escaped names."""
     ship = json.loads((workspace / "metrics/finetune_minus_head.json").read_text())["ship"]
     for track in ("head", "finetune"):
         card = (workspace / f"models/{track}.md").read_text(encoding="utf-8")
         scores = rows_of(workspace / f"plots/{track}/scores.csv")
         classes = sorted(rows_of(workspace / f"plots/{track}/classes.csv"), key=lambda row: float(row["recall"]))
 
-        assert ("to use this one" in card) == (track == ship)
+        assert ("recommends this model" in card) == (track == ship)
         for row in scores:
             value = f"{float(row['value']):.3f}"
-            assert re.search(rf"\| {value} \|", card), row
-        assert f"| {float(classes[0]['recall']):.3f} |" in card.split("least often")[1].splitlines()[4]
+            assert f"| {row['title']} | {row['better']} | {value} |" in card
+        assert f"| {float(classes[0]['recall']):.3f} |" in card.split("lowest recall")[1].splitlines()[4]
         assert "<" not in card
         assert "2" * 64 not in card
         assert "1" * 64 in card
 
 
 def test_the_same_inputs_give_the_same_page(workspace: Path) -> None:
-    """Written again the page has the same bytes, also where training took longer."""
+    """Written again, the page has the same bytes, also if training took longer."""
     path = workspace / "reports/index.html"
     before = path.read_bytes()
     write_metrics(workspace / ".cache/timings/finetune.json", {"training_seconds": 9000.0})
     run_main(workspace, "report")
 
     assert path.read_bytes() == before
-    assert b"2 epochs of 16 images, 32 passes" in before
+    assert b"2 epochs of 16 images, which are 32 passes" in before
 
 
-def test_photos_that_are_not_there_are_told(workspace: Path, tmp_path: Path) -> None:
-    """Without its photos the page is made all the same, says so, and names them."""
+def test_missing_photos_are_named(workspace: Path, tmp_path: Path) -> None:
+    """If photos are missing or changed, the page is still written and shows only their names, with a warning."""
     shutil.copytree(workspace, tmp_path / "copy")
     gone = sorted((tmp_path / "copy/data/photos").rglob("*.png"))
     for file in gone[:30]:
@@ -434,12 +448,12 @@ def test_photos_that_are_not_there_are_told(workspace: Path, tmp_path: Path) -> 
     printed = run_main(tmp_path / "copy", "report")
     page = (tmp_path / "copy/reports/index.html").read_text(encoding="utf-8")
 
-    assert "report: WARNING: 31 photos are not there, or changed" in printed
-    assert "no photo here" in page
+    assert "report: WARNING: 31 photos are missing or have changed" in printed
+    assert "photo missing" in page
 
 
 def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
-    """Distinct images have no look-alike; training images hold the val split; each track has its own accuracy."""
+    """Distinct images look like no training image, training images include val, and each track has its accuracy."""
     alike = {row["digest"] for row in rows_of(workspace / "diagnostics/head/near_duplicates.csv")}
     advice = json.loads((workspace / "diagnostics/advice.json").read_text(encoding="utf-8"))
     accuracies = []
@@ -453,7 +467,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         assert numbers["distinct_accuracy"] == pytest.approx(np.mean(distinct), abs=1e-6)
         accuracies.append(numbers["accuracy"])
     assert accuracies[0] != accuracies[1]
-    assert f"right for {accuracies[0]:.3f}, fine-tuning for {accuracies[1]:.3f}" in advice["ship"]["why"]
+    assert f"of the head is {accuracies[0]:.3f}, that of fine-tuning {accuracies[1]:.3f}" in advice["ship"]["why"]
     assert "20 training images of 4 classes" in advice["size"]["why"]
 
 
@@ -466,13 +480,13 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("models/head/config.json", lambda text: text.replace('"layer"', '"tip"'), "config.json: layer: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
-        ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "is not of predictions"),
+        ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "does not fit predictions"),
     ],
 )  # fmt: skip
-def test_a_file_of_another_run_or_a_damaged_one_is_told(
+def test_a_file_that_is_damaged_or_of_another_run_is_named(
     workspace: Path, tmp_path: Path, name: str, damage: Callable[[str], str], told: str
 ) -> None:
-    """The page is not made of files that do not fit each other; the message names the file, not a line of code."""
+    """The page is not written from files that do not fit each other, and the message names the file."""
     shutil.copytree(workspace, tmp_path / "copy")
     path = tmp_path / "copy" / name
     path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -23,10 +23,10 @@ def lists(places: tuple[str, ...] | list[str], file: str) -> bool:
     ("file", "stages"),
     [
         ("stages/report/figures.py", {"report"}),
-        ("stages/evaluate/scores.py", {"evaluate"}),
+        ("stages/evaluate/metrics.py", {"evaluate"}),
         ("stages/evaluate/params.py", {"evaluate"}),
         ("stages/compare/advice.py", {"compare"}),
-        ("headstart/tables/evaluate.py", {"evaluate", "report"}),
+        ("headstart/tables/evaluate.py", {"evaluate", "compare", "report"}),
         ("headstart/tables/projection.py", {"projection", "report"}),
         ("headstart/tables/compare.py", {"compare", "report"}),
         ("headstart/predict/outputs.py", set()),

@@ -231,7 +231,7 @@ def test_the_page_shows_every_reported_photo(project: Project) -> None:
     comparison = json.loads((project.root / "metrics" / "finetune_minus_head.json").read_text())
 
     assert page.count('<li class="card ') == 3
-    assert "no photo here" not in page
+    assert "photo missing" not in page
     assert f'Use <em class="{comparison["ship"]}">' in page
 
 

@@ -29,7 +29,7 @@ def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(
     output = laptop.run("dvc", "exp", "run", "--pull", "--allow-missing", "-S", "head.c=0.5")
 
     assert set(stages_run(output)) == {"head", "evaluate@head", "compare", "report"}
-    assert "photos are not there" in output
+    assert "photos are missing" in output
     assert not (laptop.root / "data" / "photos").exists()
     numbers = json.loads((laptop.root / "diagnostics" / "head_training.json").read_text())
     assert numbers["c"] == 0.5

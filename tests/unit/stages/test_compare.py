@@ -1,4 +1,4 @@
-"""The comparison of the two tracks equals an oracle's, and the advice says what the numbers say."""
+"""The comparison of the two tracks equals scipy's, and the advice follows from the evidence."""
 
 import re
 from dataclasses import replace
@@ -13,11 +13,14 @@ from scipy.stats import binomtest, bootstrap
 
 from headstart.base.errors import TableError
 from headstart.tables.compare import Advice
+from headstart.tables.evaluate import ScoreRow
 from headstart.tables.head import LayerScore
 from headstart.tables.metrics import write_metrics
 from headstart.tables.predictions import Predictions
+from headstart.tables.rows import write_rows
 from stages.compare.advice import advise
 from stages.compare.costs import describe_costs
+from stages.compare.differences import describe_differences, read_differences
 from stages.compare.evidence import Evidence
 from stages.compare.paired import Comparison, compare, mcnemar_p, paired_interval
 from stages.compare.params import Params
@@ -34,14 +37,14 @@ def predictions(right: list[bool], names: str | None = None) -> Predictions:
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemars_test_is_that_of_scipy(first: int, second: int) -> None:
-    """Exact and two-sided; where the tracks never differ there is nothing to wonder at."""
+    """The p-value equals that of scipy's exact two-sided test, and is 1 if the tracks never differ."""
     expected = binomtest(first, first + second, 0.5).pvalue if first + second else 1.0
 
     assert mcnemar_p(first, second) == pytest.approx(expected)
 
 
 def test_the_paired_interval_is_near_the_bootstraps() -> None:
-    """With many images that differ it is what resampling the images gives; with none it still has a width."""
+    """The interval is close to the bootstrap interval, and still has a width if the tracks never differ."""
     differences = np.array([1] * 60 + [-1] * 30 + [0] * 410)
     oracle = bootstrap((differences,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(0))
     low, high = paired_interval(500, 30, 60)
@@ -54,7 +57,7 @@ def test_the_paired_interval_is_near_the_bootstraps() -> None:
 
 @given(st.integers(1, 40), st.data())
 def test_the_interval_holds_the_difference_and_turns_with_it(num: int, data: st.DataObject) -> None:
-    """It lies in [-1, 1], and changing the tracks' places changes its sign alone."""
+    """The interval lies in [-1, 1], and swapping the tracks changes only its sign."""
     first = data.draw(st.integers(0, num))
     second = data.draw(st.integers(0, num - first))
     low, high = paired_interval(num, first, second)
@@ -64,7 +67,7 @@ def test_the_interval_holds_the_difference_and_turns_with_it(num: int, data: st.
 
 
 def test_images_are_compared_by_digest() -> None:
-    """The order of the rows does not matter, only on which images each track is right."""
+    """The rows of the two tracks may be in different orders."""
     head = predictions([True, True, False, False], "wxyz")
     finetune = predictions([True, True, True, False], "zyxw")
     comparison = compare(head, finetune)
@@ -75,8 +78,8 @@ def test_images_are_compared_by_digest() -> None:
 
 
 def test_other_images_or_labels_are_refused() -> None:
-    """Predictions of another split cannot be compared; the message names the first difference."""
-    with pytest.raises(TableError, match=r"found 2 differences, the first \('w', 'a'\)"):
+    """Predictions of other images or labels stop the comparison, and the message names the first difference."""
+    with pytest.raises(TableError, match=r"found 2 differences, the first is \('w', 'a'\)"):
         compare(predictions([True, True], "wx"), predictions([True, True], "xy"))
     ours = predictions([True], "w")
     with pytest.raises(TableError, match="same images with the same labels"):
@@ -90,7 +93,7 @@ def test_other_images_or_labels_are_refused() -> None:
 def test_the_head_is_shipped_unless_fine_tuning_is_significantly_better(
     only_head: int, only_finetune: int, significant: bool, ship: str
 ) -> None:
-    """Simpler and faster wins where the difference may be chance, or is to its favour."""
+    """The head is recommended unless fine-tuning is significantly better."""
     neither = 30
     head = predictions([True] * only_head + [False] * only_finetune + [True] * neither)
     finetune = predictions([False] * only_head + [True] * only_finetune + [True] * neither)
@@ -102,7 +105,7 @@ def test_the_head_is_shipped_unless_fine_tuning_is_significantly_better(
 
 
 def layer(depth: int, name: str, accuracy: float, margin: float = 0.01) -> LayerScore:
-    """Return a layer's score."""
+    """Return the scores of a layer."""
     return LayerScore(depth, name, accuracy, accuracy - margin, accuracy + margin, 0.1, 1.0, int(name == "last"))
 
 
@@ -128,7 +131,7 @@ EVIDENCE = Evidence(
 
 
 def advice(**changes: object) -> Advice:
-    """Return what is said of the evidence, changed."""
+    """Return the advice for the evidence with some changes."""
     return advise(replace(EVIDENCE, **changes))  # type: ignore[arg-type]  # names of its fields
 
 
@@ -136,14 +139,14 @@ def advice(**changes: object) -> Advice:
     ("num_training", "gain", "verdict"),
     [
         (200, (0.0, 0.04), "small"),  # few of a class
-        (2000, (0.008, 0.02), "small"),  # enough by the rule of thumb, but more would clearly help
+        (2000, (0.008, 0.02), "small"),  # many of a class, but more would clearly help
         (2000, (0.0, 0.004), "large"),  # more would not help
         (1000, (0.0, 0.04), "cannot tell"),
         (4000, (0.0, 0.04), "large"),  # many of a class
     ],
 )
 def test_the_size_is_what_doubling_would_add(num_training: int, gain: tuple[float, float], verdict: str) -> None:
-    """Large and small are measured on the learning curve first, and counted second."""
+    """The learning curve decides the size; if it cannot, the number of images of each class does."""
     found = advice(num_training=num_training, doubling_gain_low=gain[0], doubling_gain_high=gain[1]).size
 
     assert found.verdict == verdict
@@ -152,7 +155,7 @@ def test_the_size_is_what_doubling_would_add(num_training: int, gain: tuple[floa
 
 
 def test_likeness_is_where_the_best_layer_lies() -> None:
-    """Similar if the last layer wins, different if an earlier one does beyond chance, else it cannot be told."""
+    """Similar if the last layer is best, different if an earlier one is clearly better, else `cannot tell`."""
     assert advice().similarity.verdict == "similar"
     assert advice(layers=[layer(1, "middle", 0.98), layer(2, "last", 0.95)]).similarity.verdict == "different"
     assert advice(layers=[layer(1, "middle", 0.96), layer(2, "last", 0.95)]).similarity.verdict == "cannot tell"
@@ -161,14 +164,14 @@ def test_likeness_is_where_the_best_layer_lies() -> None:
 
 
 def test_the_rule_of_thumb_stands_beside_the_measurement() -> None:
-    """Where they disagree, that is said; where the case cannot be told, that too."""
-    assert advice().rule.endswith("a linear head on the last layer. The measurement agrees.")
+    """The advice says whether rule and comparison agree, and whether the case is unclear."""
+    assert advice().rule.endswith("a linear head on the last layer. The comparison agrees.")
     assert "disagrees: fine-tuning is significantly better" in advice(comparison=BETTER).rule
     large = advice(num_training=4000)
-    assert "fine-tuning the network. The measurement disagrees: fine-tuning is not significantly better" in large.rule
-    assert "not clear" in advice(layers=[layer(1, "last", 0.95)]).rule
+    assert "fine-tuning the network. The comparison disagrees: fine-tuning is not significantly better" in large.rule
+    assert "unclear" in advice(layers=[layer(1, "last", 0.95)]).rule
     assert advice(comparison=BETTER).ship.verdict == "finetune"
-    assert "20 images only fine-tuning gets right, 0 only the head" in advice(comparison=BETTER).ship.why
+    assert "Only fine-tuning is right on 20 images, only the head on 0" in advice(comparison=BETTER).ship.why
 
 
 def test_what_to_try_next_follows_from_the_evidence() -> None:
@@ -185,12 +188,12 @@ def test_what_to_try_next_follows_from_the_evidence() -> None:
         "dvc exp run -S finetune.epochs=16",
         "dvc exp run -S finetune.optimizer.layer_decay=1.0",
     ]
-    assert "suspected label errors (3)" in found[0].why
-    assert "twice as many" in found[1].why
+    assert "3 suspected label errors" in found[0].why
+    assert "Twice as many" in found[1].why
 
 
 def test_nothing_is_suggested_that_was_done() -> None:
-    """What ran with a gentle rate, two views, no decay, or ended before its last epoch gets other advice."""
+    """A suggestion is missing if its setting already has the suggested value or would not help."""
     gentler = advice(backbone_rate=0.003, num_views=2).suggestions
     assert [one.command for one in gentler] == ["dvc exp run -S finetune.optimizer.backbone_rate=0.001"]
     assert advice(backbone_rate=1e-5, num_views=2).suggestions == []
@@ -199,13 +202,13 @@ def test_nothing_is_suggested_that_was_done() -> None:
 
 
 def test_layers_without_a_chosen_one_are_refused() -> None:
-    """A damaged table is told, not guessed at."""
-    with pytest.raises(TableError, match="no row is the chosen one"):
+    """A table of layers without a chosen one is an error."""
+    with pytest.raises(TableError, match="found no row with chosen 1"):
         advice(layers=[layer(1, "middle", 0.9)])
 
 
 def test_a_significantly_worse_fine_tuning_is_told() -> None:
-    """It is more than not being better."""
+    """The advice says if the head is significantly better, and not only that fine-tuning is not."""
     worse = Comparison(50, 20, 0, -0.4, -0.5, -0.3, 1e-5)
 
     assert "The head is significantly better" in advice(comparison=worse).ship.why
@@ -231,12 +234,41 @@ def test_suggested_commands_are_valid(tmp_path: Path) -> None:
         load_params(Params, tmp_path / "params.yaml")
 
 
-def test_costs_are_told_so_far_as_they_were_measured(tmp_path: Path) -> None:
-    """Timings that are not there are said to be missing, not made up, and the others to be of an earlier run."""
+def test_costs_that_were_not_measured_are_called_so(tmp_path: Path) -> None:
+    """Timings that exist are printed as those of the last run, and missing ones as not measured."""
     write_metrics(tmp_path / "head.json", {"training_seconds": 1.84})
     write_metrics(tmp_path / "finetune.json", {"prediction_images_per_second": 512.3})
     told = describe_costs(tmp_path)
 
-    assert told.startswith("when they last ran")
-    assert "the head trained in 1.84 s" in told
-    assert "embedded, (not measured) images/s; fine-tuning took (not measured) s and predicted 512" in told
+    assert told.startswith("last run")
+    assert "training the head took 1.84 s, fine-tuning (not measured);" in told
+    assert "embedded, (not measured), the fine-tuned network 512 images/s" in told
+
+
+def write_track(root: Path, track: str, **numbers: float) -> None:
+    """Write the metrics of a track, and its table of scores, which also has a metric that is not shown."""
+    rows = [ScoreRow(name, f"title of {name}", "lower", 9.0, None, None, None, None, None) for name in numbers]
+    hidden = ScoreRow("brier", "Brier score", "lower", 9.0, None, None, None, None, None)
+    write_metrics(root / f"metrics/{track}.json", {**numbers, "num_images": 450})
+    write_rows(root / f"plots/{track}/scores.csv", [*rows, hidden], ScoreRow)
+
+
+def test_every_shown_metric_is_subtracted(tmp_path: Path) -> None:
+    """All metrics of `metrics/<track>.json` are subtracted, under their names, titles and directions."""
+    write_track(tmp_path, "head", log_loss=0.5, kappa=0.75)
+    write_track(tmp_path, "finetune", log_loss=0.25, kappa=0.5)
+    differences = read_differences(tmp_path)
+
+    assert [(one.name, one.value) for one in differences] == [("log_loss", -0.25), ("kappa", -0.25)]
+    assert describe_differences(differences[:1]) == (
+        "fine-tuning minus head: title of log_loss -0.2500 (lower is better)"
+    )
+
+
+def test_tracks_with_different_metrics_are_refused(tmp_path: Path) -> None:
+    """If a track was evaluated before a metric was added, the message names the metric and the command to run."""
+    write_track(tmp_path, "head", log_loss=0.5)
+    write_track(tmp_path, "finetune", log_loss=0.25, kappa=0.5)
+
+    with pytest.raises(TableError, match=r"found \['kappa'\] in only one of them. Run: dvc repro evaluate"):
+        read_differences(tmp_path)

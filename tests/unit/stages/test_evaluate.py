@@ -1,4 +1,4 @@
-"""The reported numbers equal their definitions, for any predictions."""
+"""The scores, intervals and curves of a track equal their definitions, for any predictions."""
 
 import math
 import warnings
@@ -35,9 +35,12 @@ from headstart.tables.evaluate import (
 from headstart.tables.intervals import resamples, wilson_interval
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import read_rows
-from stages.evaluate import curves, results
-from stages.evaluate.scores import Outcomes, calibration_error, class_scores, score
-from stages.evaluate.scores import confusion_matrix as our_confusion
+from stages.evaluate import curves, metrics, results, scores
+from stages.evaluate.class_scores import class_scores
+from stages.evaluate.class_scores import confusion_matrix as our_confusion
+from stages.evaluate.metrics import METRICS, Metric
+from stages.evaluate.outcomes import Outcomes
+from stages.evaluate.scores import score
 
 
 def predictions(labels: str, logits: list[list[float]], classes: str = "abc") -> Predictions:
@@ -56,8 +59,7 @@ def many(num: int, classes: str, seed: int = 0) -> Predictions:
 
 def values(found: Predictions) -> dict[str, float]:
     """Return the scores without their intervals."""
-    scores = score(Outcomes.of(found), len(found.classes), 100, 0)
-    return {name: one.value for name, one in scores.items()}
+    return {name: one.value for name, one in score(Outcomes.of(found), 100, 0).items()}
 
 
 rows = st.lists(
@@ -65,8 +67,8 @@ rows = st.lists(
 )
 
 
-def test_numbers_by_hand() -> None:
-    """A case small enough to work out: 3 of 4 right, one class of two missed once."""
+def test_scores_by_hand() -> None:
+    """Four images, of which one is wrong, have the scores that a calculation by hand gives."""
     numbers = values(predictions("aabb", [[0, -9, -99], [0, -9, -99], [-9, 0, -99], [0, -9, -99]]))
     p = 1 / (1 + math.exp(-9))
 
@@ -76,18 +78,19 @@ def test_numbers_by_hand() -> None:
     assert numbers["log_loss"] == pytest.approx((3 * math.log(1 + math.exp(-9)) + math.log(1 + math.exp(9))) / 4)
     assert numbers["brier"] == pytest.approx((3 * 2 * (1 - p) ** 2 + 2 * p**2) / 4)
     assert numbers["calibration_error"] == pytest.approx(p - 0.75)
-    assert set(numbers) == {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "calibration_error"}
+    assert numbers["roc_auc"] == pytest.approx(7 / 8)  # three of four images of each class are ahead, one is tied
+    assert list(numbers) == [metric.name for metric in METRICS if metric.name != "top5_accuracy"]
 
 
 @given(rows)
 @settings(deadline=None)
-def test_numbers_are_those_of_their_definitions(data: list[tuple[str, list[float]]]) -> None:
-    """For any predictions, absent and never-predicted classes, ties and one class included, they equal an oracle's."""
+def test_scores_are_those_of_scikit_learn(data: list[tuple[str, list[float]]]) -> None:
+    """The scores equal those of scikit-learn also if classes are absent or never predicted, or logits are tied."""
     found = predictions("".join(label for label, _ in data), [logits for _, logits in data])
     numbers = values(found)
     probabilities = softmax(found.logits, axis=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the oracle's, of predicted classes that do not occur
+        warnings.simplefilter("ignore")  # scikit-learn warns of predicted classes that do not occur
         expected = {
             "accuracy": np.mean(np.array(found.labels) == np.array(found.predicted)),
             "balanced_accuracy": balanced_accuracy_score(found.labels, found.predicted),
@@ -99,7 +102,7 @@ def test_numbers_are_those_of_their_definitions(data: list[tuple[str, list[float
     assert numbers["brier"] == pytest.approx(((probabilities - truth) ** 2).sum(axis=1).mean(), abs=1e-9)
     own = probabilities[truth]
     assert numbers["log_loss"] == pytest.approx(-np.log(own).mean(), rel=1e-6, abs=1e-9)
-    # The oracle clips probabilities near 0.
+    # scikit-learn clips probabilities near 0.
     if own.min() > 1e-9:
         assert numbers["log_loss"] == pytest.approx(
             log_loss(found.labels, probabilities, labels=found.classes), abs=1e-6
@@ -111,11 +114,11 @@ def test_numbers_are_those_of_their_definitions(data: list[tuple[str, list[float
 def test_order_of_classes_and_a_common_shift_change_nothing(
     data: list[tuple[str, list[float]]], order: list[str], shift: float
 ) -> None:
-    """Classes are carried by name, and softmax knows no common offset."""
+    """The scores stay if the classes are reordered, or if a constant is added to all logits."""
     labels = "".join(label for label, _ in data)
     logits = [values for _, values in data]
     if any(len(set(values)) < 3 for values in logits):
-        return  # ties go to the first class, whichever that is
+        return  # the first of tied classes is predicted, and another order has another first class
     permuted = [[values["abc".index(name)] + shift for name in order] for values in logits]
     if any(len(set(values)) < 3 for values in permuted):
         return
@@ -126,7 +129,7 @@ def test_order_of_classes_and_a_common_shift_change_nothing(
 
 
 def test_top_five_of_many_classes() -> None:
-    """With more than ten classes there is a top-5 accuracy, and it is scikit-learn's."""
+    """With more than ten classes there is a top-5 accuracy, and it equals that of scikit-learn."""
     found = many(200, "abcdefghijkl")
     numbers = values(found)
     expected = top_k_accuracy_score(found.labels, found.logits, k=5, labels=list(found.classes))
@@ -136,10 +139,10 @@ def test_top_five_of_many_classes() -> None:
 
 
 def test_intervals_are_those_of_the_bootstrap() -> None:
-    """On images of one class, where there is one stratum, they are scipy's percentile intervals but for chance."""
+    """For images of one class, which are one stratum, the intervals are close to scipy's percentile intervals."""
     found = predictions("a" * 120, many(120, "abc").logits.tolist())
     outcomes = Outcomes.of(found)
-    scores = score(outcomes, 3, 4000, 0)
+    scores = score(outcomes, 4000, 0)
     for name, each in (("log_loss", outcomes.log_loss), ("brier", outcomes.brier)):
         oracle = bootstrap((each,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1))
         low, high = oracle.confidence_interval
@@ -148,13 +151,13 @@ def test_intervals_are_those_of_the_bootstrap() -> None:
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_images() -> None:
-    """Every interval lies around its value, and sixteen times as many images make it about a quarter as wide."""
-    few, lots = (score(Outcomes.of(many(num, "abcdefghijkl")), 12, 400, 0) for num in (150, 2400))
-    for name, one in few.items():
-        if name == "calibration_error":
+    """Every interval contains its value, and sixteen times as many images make it about a quarter as wide."""
+    few, lots = (score(Outcomes.of(many(num, "abcdefghijkl")), 400, 0) for num in (150, 2400))
+    for metric in METRICS:
+        one, other = few[metric.name], lots[metric.name]
+        if metric.interval == "none":
             assert (one.low, one.high) == (None, None)
             continue
-        other = lots[name]
         assert one.low is not None
         assert one.high is not None
         assert other.low is not None
@@ -164,8 +167,8 @@ def test_intervals_hold_the_value_and_shrink_with_more_images() -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(0, 100))
-def test_draws_keep_every_stratum(strata: list[int], seed: int) -> None:
-    """Each draw has as many rows of each stratum as there are, from that stratum alone."""
+def test_resamples_keep_every_stratum(strata: list[int], seed: int) -> None:
+    """Each resample has as many rows of each stratum as the data, and the same seed gives the same resamples."""
     numbers = np.array(strata)
     for counts in resamples(numbers, 5, seed):
         assert np.bincount(numbers, counts, minlength=5).tolist() == np.bincount(numbers, minlength=5).tolist()
@@ -175,10 +178,10 @@ def test_draws_keep_every_stratum(strata: list[int], seed: int) -> None:
 
 
 def test_no_interval_from_a_handful_of_images() -> None:
-    """Draws from four images of a class differ too little: no interval rather than one that is too narrow."""
+    """With four images of a class there is no bootstrap interval, because it would be too narrow."""
     found = many(60, "abc")
     few = predictions("aaaa" + "b" * 30, found.logits[:34].tolist())
-    scores = score(Outcomes.of(few), 3, 100, 0)
+    scores = score(Outcomes.of(few), 100, 0)
 
     assert (scores["log_loss"].low, scores["macro_f1"].high) == (None, None)
     assert scores["accuracy"].low is not None
@@ -186,8 +189,8 @@ def test_no_interval_from_a_handful_of_images() -> None:
 
 @pytest.mark.parametrize("logit", [9.0, -9.0])
 def test_all_right_and_all_wrong_have_intervals(logit: float) -> None:
-    """Twenty of twenty right (or wrong) is no certainty: the accuracy's interval has a width."""
-    scores = score(Outcomes.of(predictions("a" * 20, [[logit, 0, -99]] * 20)), 3, 100, 0)
+    """If all of twenty images are right, or all are wrong, the interval of the accuracy still has a width."""
+    scores = score(Outcomes.of(predictions("a" * 20, [[logit, 0, -99]] * 20)), 100, 0)
     low, high = scores["accuracy"].low, scores["accuracy"].high
 
     assert scores["accuracy"].value == (logit > 0)
@@ -197,26 +200,28 @@ def test_all_right_and_all_wrong_have_intervals(logit: float) -> None:
 
 
 def test_calibration_is_that_of_scikit_learn() -> None:
-    """The reliability curve and the calibration error come from scikit-learn's bins."""
-    outcomes = Outcomes.of(many(600, "abc"))
+    """The reliability curve equals that of scikit-learn, and the calibration error follows from it."""
+    found = many(600, "abc")
+    outcomes = Outcomes.of(found)
     right, mean = calibration_curve(outcomes.is_right, outcomes.confidence, n_bins=15)
     points = curves.reliability(outcomes)
     weights = np.array([point.num_images for point in points]) / 600
 
     assert [point.accuracy for point in points] == pytest.approx(right.tolist())
     assert [point.confidence for point in points] == pytest.approx(mean.tolist())
-    assert calibration_error(outcomes) == pytest.approx(float(weights @ np.abs(right - mean)))
+    assert values(found)["calibration_error"] == pytest.approx(float(weights @ np.abs(right - mean)))
 
 
 @pytest.mark.parametrize("classes", ["ab", "abcd"])
 def test_curves_are_those_of_scikit_learn(classes: str) -> None:
-    """ROC and precision-recall, of two classes or pooled one against the rest, and the areas under them."""
+    """The ROC and precision-recall curves and their areas equal those of scikit-learn, for two and for four classes."""
     found = many(60, classes)
     truth = np.array(found.labels)[:, None] == np.array(list(classes))
     probabilities = softmax(found.logits, axis=1)
     if len(classes) == 2:
         truth, probabilities = truth[:, 1], probabilities[:, 1]
-    roc, precision_recall, areas = curves.roc_and_precision_recall(found)
+    outcomes, areas = Outcomes.of(found), values(found)
+    roc, precision_recall = curves.roc(outcomes), curves.precision_recall(outcomes)
     false_rate, true_rate, _ = roc_curve(truth.ravel(), probabilities.ravel(), drop_intermediate=False)
     theirs = set(zip(false_rate.round(9), true_rate.round(9), strict=True))
     ours = [(round(point.false_positive_rate, 9), round(point.true_positive_rate, 9)) for point in roc]
@@ -229,13 +234,18 @@ def test_curves_are_those_of_scikit_learn(classes: str) -> None:
     assert precision_recall[-1].precision == pytest.approx(truth.mean())
 
 
-def test_curves_of_one_kind_of_image_are_empty() -> None:
-    """Of two classes of which one does not occur there is nothing to tell apart."""
-    assert curves.roc_and_precision_recall(predictions("aaa", [[0, 1]] * 3, "ab")) == ([], [], {})
+@pytest.mark.parametrize("labels", ["aaa", "bbb"])
+def test_curves_of_one_kind_of_image_are_empty(labels: str) -> None:
+    """If one of two classes has no images, both curves are empty and their areas are left out."""
+    found = predictions(labels, [[0, 1]] * 3, "ab")
+
+    assert curves.roc(Outcomes.of(found)) == []
+    assert curves.precision_recall(Outcomes.of(found)) == []
+    assert not {"roc_auc", "average_precision"} & set(values(found))
 
 
 def test_coverage_grows_to_all_images() -> None:
-    """The first part is the most confident one, the last is everything; equal confidences come in together."""
+    """The first point has the most confident image, the last has all; images of equal confidence come together."""
     found = predictions("aab", [[9, 0, 0], [5, 0, 0], [5, 0, 0]])
     points = curves.coverage(Outcomes.of(found))
 
@@ -247,7 +257,7 @@ def test_coverage_grows_to_all_images() -> None:
 
 
 def test_scores_by_class_are_those_of_scikit_learn() -> None:
-    """Precision, recall and F1 of every class; none where a class has no images or is never predicted."""
+    """Precision, recall and F1 equal those of scikit-learn, and are None for a class that has no images."""
     found = many(80, "abc")
     wider = np.pad(found.logits, ((0, 0), (0, 1)), constant_values=-99)
     found = Predictions(found.digests, found.paths, found.labels, ["a", "b", "c", "none"], wider)
@@ -261,13 +271,13 @@ def test_scores_by_class_are_those_of_scikit_learn() -> None:
 
 
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
-    """Every table says what it was made of, to six digits; metrics are at most a dozen fractions and counts."""
+    """Every table can be read back, with the scores of all images and of the distinct ones."""
     found = many(180, "abcdefghijkl")
     outcomes = Outcomes.of(found)
-    everywhere = score(outcomes, 12, 100, 0)
-    distinct = score(outcomes.of_rows(np.arange(180) < 120), 12, 100, 0)
-    areas = results.write_tables(tmp_path, found, outcomes)
-    results.write_scores(tmp_path / "scores.csv", everywhere, distinct, areas)
+    everywhere = score(outcomes, 100, 0)
+    distinct = score(outcomes.of_rows(np.arange(180) < 120), 100, 0)
+    results.write_tables(tmp_path, found, outcomes)
+    results.write_scores(tmp_path / "scores.csv", everywhere, distinct)
     numbers = results.numbers(180, everywhere, distinct, 120)
     scores = {row.score: row for row in read_rows(tmp_path / "scores.csv", ScoreRow)}
     confusion = (tmp_path / "confusion.csv").read_text().splitlines()
@@ -275,7 +285,11 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
     assert confusion[0] == "actual,predicted"
     assert confusion[1:] == [f"{label},{name}" for label, name in zip(found.labels, found.predicted, strict=True)]
     assert scores["brier"].distinct_high == pytest.approx(distinct["brier"].high, rel=1e-5)
+    assert scores["roc_auc"].distinct_value == pytest.approx(distinct["roc_auc"].value, rel=1e-5)
     assert scores["roc_auc"].low is None
+    assert [(row.score, row.title, row.better) for row in scores.values()] == [
+        (metric.name, metric.title, metric.better) for metric in METRICS
+    ]
     assert len(read_rows(tmp_path / "classes.csv", ClassScore)) == 12
     for kind, name in (
         (ReliabilityPoint, "reliability"),
@@ -284,23 +298,80 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
         (PrecisionRecallPoint, "precision_recall"),
     ):
         assert len(read_rows(tmp_path / f"{name}.csv", kind)) > 2
-    assert len(numbers) == 12
+    assert set(numbers) - {metric.name for metric in METRICS} == {
+        *("accuracy_low", "accuracy_high", "distinct_accuracy", "num_images", "num_distinct")
+    }
     assert numbers["distinct_accuracy"] == distinct["accuracy"].value
     assert all(0 <= value <= 1 for name, value in numbers.items() if not name.startswith(("num_", "log_loss", "brier")))
 
 
 def test_metrics_without_distinct_images_leave_their_accuracy_out(tmp_path: Path) -> None:
-    """Where all test images look like training images there is no number, not a zero."""
+    """If all test images look like training images, the accuracy on distinct images is missing, not 0."""
     found = many(30, "ab")
-    everywhere = score(Outcomes.of(found), 2, 100, 0)
-    results.write_scores(tmp_path / "scores.csv", everywhere, {}, {})
+    everywhere = score(Outcomes.of(found), 100, 0)
+    results.write_scores(tmp_path / "scores.csv", everywhere, {})
 
     assert "distinct_accuracy" not in results.numbers(30, everywhere, {}, 0)
     assert read_rows(tmp_path / "scores.csv", ScoreRow)[0].distinct_value is None
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn() -> None:
-    """Rows are actual classes, columns predicted ones."""
+    """Rows are actual classes, columns are predicted classes."""
     found = many(50, "abc")
     expected = confusion_matrix(found.labels, found.predicted, labels=list("abc"))
-    assert our_confusion(Outcomes.of(found), 3).tolist() == expected.tolist()
+    assert our_confusion(Outcomes.of(found)).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("classes", ["ab", "abcdefghijkl"])
+def test_an_image_that_counts_twice_is_like_two_images(metric: Metric, classes: str) -> None:
+    """Every metric uses the counts: its score equals that of a data set in which the images are repeated."""
+    found = many(60, classes)
+    counts = np.random.default_rng(1).integers(0, 4, 60)
+    outcomes = Outcomes.of(found)
+    counts[outcomes.cases.image[0]] = 0  # nothing counts above the highest threshold
+    copies = np.repeat(np.arange(60), counts)
+    labels = "".join(found.labels[row] for row in copies.tolist())
+    repeated = Outcomes.of(predictions(labels, found.logits[copies].tolist(), classes))
+
+    once = metric.function(repeated, np.ones(len(copies), dtype=np.int64))
+    assert metric.function(outcomes, counts) == pytest.approx(once)
+    if len(classes) >= metric.fewest_classes:
+        assert once != pytest.approx(metric.function(outcomes, np.ones(60, dtype=np.int64)))
+
+
+def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A metric that has an entry in the registry is in the tables and, if it is shown, in `dvc metrics show`."""
+
+    def error_rate(outcomes: Outcomes, counts: metrics.Counts) -> float:
+        return float(1 - counts @ outcomes.is_right / counts.sum())
+
+    entry = Metric("error_rate", "error rate", "lower", "bootstrap", error_rate, is_shown=True)
+    undefined = Metric("undefined", "undefined", "lower", "wilson", lambda *_: math.nan)
+    many_classes = Metric("of_four", "of four classes", "lower", "none", error_rate, fewest_classes=4)
+    for module in (scores, results):
+        monkeypatch.setattr(module, "METRICS", (*METRICS, entry, undefined, many_classes))
+    found = score(Outcomes.of(many(60, "abc")), 100, 0)
+    results.write_scores(tmp_path / "scores.csv", found, {})
+    shown = results.shown(results.numbers(60, found, {}, 0))
+
+    assert read_rows(tmp_path / "scores.csv", ScoreRow)[-1].title == "error rate"
+    assert found["error_rate"].low is not None
+    assert shown["error_rate"] == pytest.approx(1 - shown["accuracy"])
+    assert set(shown) - {metric.name for metric in METRICS if metric.is_shown} == {
+        *("accuracy_low", "accuracy_high", "error_rate", "num_images")
+    }
+
+
+def test_a_metric_that_some_resample_leaves_undefined_has_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a score is undefined for one resample, it has a value but no interval."""
+
+    def of_the_first_image(outcomes: Outcomes, counts: metrics.Counts) -> float:
+        return float(outcomes.confidence[0]) if counts[0] else math.nan
+
+    entry = Metric("first", "first", "higher", "bootstrap", of_the_first_image)
+    monkeypatch.setattr(scores, "METRICS", (entry,))
+    found = score(Outcomes.of(many(60, "abc")), 100, 0)["first"]
+
+    assert found.value > 0
+    assert (found.low, found.high) == (None, None)

@@ -1,4 +1,4 @@
-"""The pieces of the report: which images it shows, how it draws."""
+"""The parts of the report: which images it shows, and how it draws charts."""
 
 from xml.etree import ElementTree as ET
 
@@ -24,7 +24,7 @@ cards = st.lists(
 
 @given(cards, st.integers(10, 40))
 def test_the_gallery_is_full_and_shows_mistakes_first(drawn: list[Card], most: int) -> None:
-    """As many cards as there may be; all mistakes, or half of the cards and the surest of them; no card twice."""
+    """As many cards as possible are shown, none twice; at most half are mistakes, the most confident ones first."""
     shown = choose_cards(drawn, most)
     wrong = [card for card in drawn if card.outcome == "wrong"]
     shown_wrong = [card for card in shown if card.outcome == "wrong"]
@@ -40,7 +40,7 @@ def test_the_gallery_is_full_and_shows_mistakes_first(drawn: list[Card], most: i
 
 
 def test_outcomes_are_of_the_track_to_ship() -> None:
-    """The first guess decides; a right one below 0.8 is unsure."""
+    """The first guess decides the outcome; a right guess with a confidence below 0.8 is unsure."""
     sure, unsure = Guess("head", "a", 0.8, is_right=True), Guess("head", "a", 0.79, is_right=True)
     wrong = Guess("head", "b", 0.99, is_right=False)
 
@@ -51,7 +51,7 @@ def test_outcomes_are_of_the_track_to_ship() -> None:
 
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(0, 1)), max_size=20), st.booleans())
 def test_every_point_of_a_chart_lies_inside(points: list[tuple[float, float]], is_log: bool) -> None:
-    """For any numbers, none or all alike included, lines and ticks stay within the picture, and a table has them."""
+    """For any numbers, also none or equal ones, points and ticks lie inside the picture, and the table has them."""
     x, y = [one for one, _ in points], [one for _, one in points]
     chart = line_chart("t", Axis("x", is_log=is_log), Axis("y", high=1.0), [Series("head", x, y, y, y)])
     root = ET.fromstring(chart.svg)
@@ -65,7 +65,7 @@ def test_every_point_of_a_chart_lies_inside(points: list[tuple[float, float]], i
 
 
 def test_higher_values_lie_higher_and_names_are_text() -> None:
-    """The y axis points up, the x axis to the right; a hostile name is an escaped text."""
+    """The y axis points up and the x axis to the right, and names that are markup are escaped."""
     chart = line_chart("t", Axis("x", names=["<b>", "&"]), Axis("y"), [Series("head", [1, 2], [0.2, 0.9])])
     left, right = ET.fromstring(chart.svg).iter("circle")
 
@@ -77,7 +77,7 @@ def test_higher_values_lie_higher_and_names_are_text() -> None:
 
 
 def test_ticks_suit_the_axis() -> None:
-    """Epochs are whole numbers; a narrow range of a logarithmic axis has ticks too; a lone point is seen."""
+    """Epochs have whole ticks, a short logarithmic axis has ticks too, and a single point has a mark."""
     epochs = line_chart("t", Axis("x", is_whole=True), Axis("y"), [Series("head", [0, 1, 2], [0.1, 0.2, 0.3])])
     narrow = line_chart("t", Axis("x", is_log=True), Axis("y"), [Series("head", [70, 100], [0.1, 0.2])])
     lone = line_chart("t", Axis("x"), Axis("y"), [Series("head", [1], [0.5], has_marks=False)])
@@ -92,7 +92,7 @@ def test_ticks_suit_the_axis() -> None:
 
 
 def test_long_names_of_layers_stay_inside_by_their_ends() -> None:
-    """Where there is no room the end of a name is kept, which tells layers apart; the table has all of it."""
+    """Long names are shortened to their ends, which differ between layers; the table has the whole names."""
     names = [f"encoder.layers.encoder_layer_{number}.mlp.dropout" for number in range(6)]
     chart = line_chart("t", Axis("x", names=names), Axis("y"), [Series("head", [1, 2, 3, 4, 5, 6], [0.5] * 6)])
     texts = [text for text in ET.fromstring(chart.svg).iter("text") if text.attrib.get("transform", "").count("-20")]
@@ -105,7 +105,7 @@ def test_long_names_of_layers_stay_inside_by_their_ends() -> None:
 
 
 def test_a_band_joins_both_ends_of_the_intervals() -> None:
-    """Its upper edge goes through the upper ends, its lower edge back through the lower ones."""
+    """The band goes through the upper ends of the intervals and back through the lower ends."""
     line = Series("head", [1, 2], [0.5, 0.6], [0.4, 0.3], [0.7, 1.0])
     chart = ET.fromstring(line_chart("t", Axis("x"), Axis("y", low=0.0, high=1.0), [line]).svg)
     (polygon,) = chart.iter("polygon")
@@ -115,7 +115,7 @@ def test_a_band_joins_both_ends_of_the_intervals() -> None:
 
 
 def test_confusion_of_many_classes_is_a_list() -> None:
-    """A table of a hundred columns helps nobody: there the most frequent mistakes stand alone."""
+    """With many classes there is no table, only the list of the most frequent mistakes."""
     names = [f"{number:02}" for number in range(30)]
     logits = np.eye(30)[[1, 1, 2, 3]]
     found = Predictions(["a", "b", "c", "d"], ["a", "b", "c", "d"], ["00", "00", "00", "03"], names, logits)
