@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ import pytest
 from headstart.base.entry import run_main
 from headstart.base.errors import DataError
 from tests.support.source import ROOT
+
+
+@pytest.fixture(autouse=True)
+def restored_handler() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which `run_main` sets, for the tests that follow."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
