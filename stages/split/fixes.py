@@ -51,7 +51,8 @@ def read_fixes(path: Path) -> list[Fix]:
     Raises:
         DataError: The file cannot be read, has other columns, or lacks an image or a label.
     """
-    header, lines = read_foreign_csv(path, f"split.label_fixes (the header {','.join(_COLUMNS)} alone is enough)")
+    remedy = f"Correct split.label_fixes, or create the file with the header {','.join(_COLUMNS)} alone."
+    header, lines = read_foreign_csv(path, remedy)
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}")
     fixes = []

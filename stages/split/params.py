@@ -39,8 +39,8 @@ class SplitParams(Section):
     def _something_is_left_to_train_on(self) -> "SplitParams":
         if self.test_fraction + self.val_fraction >= 1:
             raise ValueError(
-                f"test_fraction and val_fraction together below 1, not {self.test_fraction + self.val_fraction:g}: the "
-                "rest is trained on"
+                "a sum of test_fraction and val_fraction below 1, because the other images are the training set; found "
+                f"{self.test_fraction + self.val_fraction:g}"
             )
         return self
 

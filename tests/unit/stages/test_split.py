@@ -427,7 +427,7 @@ def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=words):
             read_fixes(path)
-    with pytest.raises(DataError, match="the header image,label,who,why alone is enough.: .*other.csv is not there"):
+    with pytest.raises(DataError, match="other.csv: is missing. .* with the header image,label,who,why alone"):
         read_fixes(tmp_path / "other.csv")
 
 
@@ -581,7 +581,7 @@ def test_a_table_with_some_splits_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"test_fraction": 0.6, "val_fraction": 0.4}, "together below 1, not 1"),
+        ({"test_fraction": 0.6, "val_fraction": 0.4}, "a sum of test_fraction and val_fraction below 1.*; found 1"),
         ({"group": "no part"}, "one part in parentheses"),
         ({"group": "((a)b"}, "a regular expression over the path"),
     ],
