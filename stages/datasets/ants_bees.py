@@ -28,7 +28,7 @@ _MAX_FILE_BYTES = 2**24  # the largest photo of this data set has 0.7 MB
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Read the output of `sha256sum`: sha256 of every file, by path."""
+    """Read a list that `sha256sum` wrote, and return the sha256 of each file by path."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
@@ -48,7 +48,7 @@ def write_ants_bees(folder: Path, digests: Mapping[str, str], own_folder: Path, 
 
     Raises:
         DownloadError: The zip cannot be fetched completely.
-        DataError: The source lacks a listed file or has other bytes for it, or the disk is full.
+        DataError: The source is no zip file, lacks a listed file or has other bytes for it, or the disk is full.
         FileExistsError: The folder exists already.
     """
     with ExitStack() as stack:
@@ -99,7 +99,7 @@ def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mappi
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
             except OSError as error:
-                raise DataError(f"{target}: cannot be written ({error.strerror}). Free some space: 50 MB") from error
+                raise DataError(f"{target}: cannot be written ({error.strerror}). Free 50 MB of space.") from error
             found = sha256_file(target)
             if found != expected:
                 raise DataError(f"{source}: {name}: sha256 is {found}, expected {expected}. {REMEDY}")

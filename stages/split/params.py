@@ -1,4 +1,4 @@
-"""What stage `split` reads from params.yaml."""
+"""The section of params.yaml that the stage `split` reads."""
 
 import re
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from stages.params import StageParams
 
 
 class SplitParams(Section):
-    """`split:` the label of every image, and which images are the test set."""
+    """`split:` how images get labels, and which images are the test set."""
 
     class_depth: Annotated[int, Field(ge=1)] | Literal["all"]
     class_order: Literal["text", "natural"]
@@ -32,7 +32,7 @@ class SplitParams(Section):
             except re.error as error:
                 raise ValueError(f"a regular expression over the path ({error})") from error
             if num_parts != 1:
-                raise ValueError("one part in parentheses, which is the group's name, as in ^[^/]+/([^_]+)_")
+                raise ValueError("exactly one part in parentheses, the name of the group, as in ^[^/]+/([^_]+)_")
         return group
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A project in which every stage but the report's has run: made-up results for real photos."""
+"""A project in which all stages but `report` have made-up results for its photos."""
 
 import os
 import subprocess
@@ -33,16 +33,16 @@ def write_results(
     num_suspects: int = 1,
     num_mapped: int = 2000,
 ) -> None:
-    """Write what the stages before `evaluate` would, then run `evaluate` and `compare`.
+    """Write made-up results of the stages before `evaluate`, then run `evaluate` and `compare`.
 
     Args:
-        root: Of the project, with params.yaml and the photos.
-        index: The index.
-        split: Of its images.
-        classes: Names, in the order of the logits.
+        root: Folder of the project, with params.yaml and the photos.
+        index: Rows of the index.
+        split: Rows of the split.
+        classes: Names of the classes, in the order of the logits.
         layer: Name of a layer before the last.
-        num_suspects: Suspected label errors, and look-alikes.
-        num_mapped: Images on the map, at most.
+        num_suspects: Number of label suspects, and of near-duplicates.
+        num_mapped: Largest number of images in the projection.
     """
     random = np.random.default_rng(0)
     write_rows(root / "data/index.csv", index, IndexRow)
@@ -130,7 +130,7 @@ def _after(label: str, classes: Sequence[str]) -> str:
 
 
 def run_main(root: Path, stage: str, *arguments: str) -> str:
-    """Run a stage there; return what it printed."""
+    """Run a stage in a project, and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

@@ -235,7 +235,7 @@ def test_a_folder_that_lost_many_files_is_refused(
     write_json(lock, {"stages": {"index": {"deps": [{"path": "data/photos", "nfiles": 100}, {"path": "x.py"}]}}})
     check_complete(num_files, "data/others", lock, fraction)
     if refused:
-        with pytest.raises(DataError, match=f"data/photos has {num_files} files, and had 100 .*a partial copy"):
+        with pytest.raises(DataError, match=f"data/photos has {num_files} files, but had 100 .*a partial copy"):
             check_complete(num_files, "data/photos", lock, fraction)
     else:
         check_complete(num_files, "data/photos", lock, fraction)
