@@ -109,14 +109,14 @@ def check_destination(path: Path, *, is_folder: bool) -> None:
     """
     if is_folder and path.exists():
         what = "already" if path.is_dir() else "as a file"
-        raise DataError(f"{path}: exists {what}; --self-contained makes a new folder. Move it away, or name another")
+        raise DataError(f"{path}: exists {what}; --self-contained makes a new folder. Move it away, or name another.")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
-        raise DataError(f"{path}: {folder} is a file; expected a folder. Name another output")
+        raise DataError(f"{path}: {folder} is a file; expected a folder. Name another output.")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise DataError(f"{path}: {folder} cannot be written to ({error.strerror}). Name another output") from error
+        raise DataError(f"{path}: {folder} cannot be written to ({error.strerror}). Name another output.") from error
 
 
 def choose_images(inputs: Sequence[InputImage], num: int) -> list[ImageLike]:
