@@ -80,13 +80,13 @@ COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
 @pytest.fixture(scope="session", autouse=True)
 def _share_the_cores() -> None:
-    """Let each of several test processes use its part of the cores: more threads than cores wait for each other."""
+    """Give each of several test processes its part of the cores, because more threads than cores slow all down."""
     torch.set_num_threads(max(1, num_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(autouse=True)
 def closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test of this process reach beyond this machine."""
+    """Refuse connections of this process to other machines."""
     connect = socket.socket.connect
 
     def connect_to_loopback(self: socket.socket, address: tuple[str, int]) -> None:
@@ -104,7 +104,7 @@ def private_weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def write_photos(folder: Path, *, per_class: int = 4) -> None:
-    """Write `<class>/<number>.<png or jpg>` of three colours with noise; the same at every call."""
+    """Write `<class>/<number>.<png or jpg>` of three colours with noise. Every call writes the same bytes."""
     random = np.random.default_rng(0)
     for name, colour in COLOURS.items():
         for number in range(per_class):
@@ -137,9 +137,9 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
-    """Give a folder that all processes of this test run share, and whether it is there already.
+    """Give a folder that all processes of this test run share, and whether it exists already.
 
-    Of several processes the first makes it, inside the block, and the others wait for that.
+    The first process makes it in the block, and the others wait until then.
     """
     folder = shared_folder(factory) / name
     with folder.with_suffix(".lock").open("w") as lock:
@@ -168,7 +168,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackboneParams) -> Path:
-    """A store that has nothing but the tiny network, exported for ONNX Runtime at 64 px: exporting takes seconds."""
+    """A store that holds only the tiny network, exported once for ONNX Runtime at 64 px, because that takes seconds."""
     with made_once(tmp_path_factory, "engines") as (root, is_there):
         if not is_there:
             export_backbone(tiny_backbone, 64, 64, root / "engines")
@@ -177,17 +177,17 @@ def engines(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePar
 
 @pytest.fixture
 def ants_bees() -> Path:
-    """The real ants & bees folder, where this checkout has it beside it."""
+    """The folder of the real photos of ants and bees; the test is skipped if it is not beside this checkout."""
     folder = SHARED / "ants_bees"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: the real photos are not part of the project")
+        pytest.skip(f"{folder} is missing: the real photos are not part of the project")
     return folder
 
 
 @pytest.fixture
 def squeezenet() -> Path:
-    """Real SqueezeNet 1.1 weights, where this checkout has them beside it."""
+    """The real weights of SqueezeNet 1.1; the test is skipped if they are not beside this checkout."""
     path = SHARED / "weights" / "squeezenet1_1.safetensors"
     if not path.is_file():
-        pytest.skip(f"{path} is not there: the real weights are not part of the project")
+        pytest.skip(f"{path} is missing: the real weights are not part of the project")
     return path

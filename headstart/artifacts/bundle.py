@@ -1,12 +1,12 @@
-"""Bundles: everything needed to predict, in one folder, without pickle.
+"""Bundles: a bundle is a folder with everything needed to predict, without pickle.
 
-    config.json         schema, track, classes in the order of the logits, spec of the embeddings, layer, calibration,
-                        what it was trained on, digest of the other file
-    model.safetensors   head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also backbone.<name>,
-                        its own tensors; as metadata, digest of the rest of config.json
-    references.safetensors   training images to compare new ones with (`artifacts.references`)
+    config.json             schema, track, classes in the order of the logits, spec of the embeddings, layer,
+                            calibration, what the model was trained on, sha256 of the other two files
+    model.safetensors       head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also its tensors,
+                            backbone.<name>; as metadata, the sha256 of config.json without the sha256 of this file
+    references.safetensors  training images to compare new images with (`artifacts.references`)
 
-config.json holds the others' digests and model.safetensors that of config.json, so that an edit by hand is noticed.
+Each file is covered by a digest in another one, so that an edit by hand is noticed.
 """
 
 import json
@@ -44,19 +44,19 @@ _CONFIG_KEYS = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained classifier on embeddings.
+    """A trained classifier of embeddings.
 
     Attributes:
         track: `head` or `finetune`.
         classes: (C,) in the order of the logits.
-        spec: Recipe of the embeddings (backbone, weights digest, transform, decode policy, ...).
-        layer: Which of the spec's layers the head reads.
-        temperature: Logits are divided by it; greater than 0.
-        trained_on: What it was trained on, by digest.
-        weight: float32 (C, dim); any standardisation of the embeddings is folded in.
-        bias: float32 (C,).
-        references: Training images, in the space that the head reads.
-        backbone: The backbone's own parameters and buffers by name; empty where they are the spec's.
+        spec: Spec of the embeddings: backbone, sha256 of its weights, transform, views, decode policy and so on.
+        layer: The layer of the spec that the head reads.
+        temperature: The logits are divided by this number, which is above 0.
+        trained_on: What the model was trained on: numbers, and the sha256 of files.
+        weight: Weights of the head, float32 (C, dim). A standardisation of the embeddings is part of them.
+        bias: Bias of the head, float32 (C,).
+        references: Training images, with their embeddings of this layer.
+        backbone: Parameters and buffers of the backbone by name; empty if they are the weights that the spec names.
     """
 
     track: str
@@ -71,13 +71,17 @@ class Bundle:
     backbone: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return calibrated logits (N, C) of embeddings (N, views, dim): the mean over the views."""
+        """Return calibrated logits, float64 (N, C), of embeddings (N, views, dim). They are means over the views."""
         mean_ND = embeddings.mean(axis=1, dtype=np.float64)
         return (mean_ND @ self.weight.T.astype(np.float64) + self.bias) / self.temperature
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
-    """Write a bundle; equal bundles give equal bytes."""
+    """Write a bundle into a folder. Equal bundles give equal bytes.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
     config = {
         "schema": SCHEMA,
         "track": bundle.track,
@@ -92,16 +96,16 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     config["references_sha256"] = sha256_file(folder / REFERENCES_NAME)
     tensors = {"head.weight": np.ascontiguousarray(bundle.weight), "head.bias": np.ascontiguousarray(bundle.bias)}
     tensors |= {f"{_BACKBONE}{name}": values.copy(order="C") for name, values in bundle.backbone.items()}
-    # One key: with two or more the file's bytes are not deterministic (huggingface/safetensors#584).
+    # With more than one key of metadata, the bytes of the file are not deterministic (huggingface/safetensors#584).
     write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"config_sha256": sha256_json(config)}))
     write_json(folder / CONFIG_NAME, config | {"model_sha256": sha256_file(folder / TENSORS_NAME)})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a bundle's `config.json` alone: what the model is, without its numbers.
+    """Read and check only the `config.json` of a bundle.
 
     Raises:
-        BundleError: It is missing or damaged.
+        BundleError: The file is missing, damaged, or of another schema.
     """
     path = folder / CONFIG_NAME
     try:
@@ -122,10 +126,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read what `write_bundle` wrote.
+    """Read and check a bundle that `write_bundle` wrote.
 
     Raises:
-        BundleError: A file is missing or damaged, or either file is not the one that the other was written with.
+        BundleError: A file is missing or damaged, the files were not written together, or their contents contradict
+            each other.
     """
     config = read_config(folder)
     try:
@@ -134,11 +139,14 @@ def read_bundle(folder: Path) -> Bundle:
             found = sha256_file(folder / name)
             if found != wanted:
                 raise BundleError(
-                    f"{folder / name}: sha256 is {found}, {CONFIG_NAME} says {wanted}. Run: dvc checkout, or dvc repro"
+                    f"{folder / name}: sha256 is {found}; {CONFIG_NAME} says {wanted}. Run: dvc checkout, or dvc repro"
                 )
         with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
             if file.metadata()["config_sha256"] != sha256_json(config):
-                raise BundleError(f"{folder / CONFIG_NAME}: is not as it was written. Run: dvc checkout, or dvc repro")
+                raise BundleError(
+                    f"{folder / CONFIG_NAME}: was changed after {TENSORS_NAME} was written. Run: dvc checkout, or dvc "
+                    "repro"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         bundle = Bundle(
             track=config["track"],
@@ -165,7 +173,7 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def _problem(bundle: Bundle) -> str:
-    """Return what is wrong with a bundle whose digests agree: somebody may have written them anew."""
+    """Return what is wrong with a bundle whose digests agree, because somebody may have changed them too."""
     if bundle.track not in TRACKS:
         return f"track is {bundle.track!r}; expected one of {TRACKS}"
     num_classes = len(bundle.classes)
@@ -190,7 +198,7 @@ def _problem(bundle: Bundle) -> str:
     if odd:
         return f"{odd[0]} has numbers that are not finite"
     if not len(bundle.references.embeddings) or not len(bundle.references.held_out):
-        return "it has no references; expected some training images and how held-out ones fared"
+        return "there are no references; expected training images and the scores of held-out images"
     if not isinstance(bundle.temperature, float) or not 0 < bundle.temperature < np.inf:
         return f"calibration.temperature is {bundle.temperature!r}; expected a number above 0"
     if bundle.layer not in bundle.spec.get("layers", []):

@@ -2,11 +2,11 @@
 
 Layout, schema `headstart.features/2`:
 
-    /digest        (N,)             S64       sha256 of each image's bytes, ascending, unique
-    /layers/<name>   (N, views, dim)  float32   embeddings of one layer (float16 if the spec says so)
-    attributes     fingerprint, schema, spec  the spec: all that the rows depend on besides the images, as JSON
+    /digest         (N,)             S64        sha256 of each image file in hex digits, ascending, unique
+    /layers/<name>  (N, views, dim)  float32    embeddings of one layer (float16 if the spec's precision says so)
+    attributes      fingerprint, schema, spec   the spec, as JSON, is all that the rows depend on besides the images
 
-It holds no labels, paths, versions or dates: relabelling or renaming an image does not change it.
+The file holds no labels, paths, versions or dates, so a new label or name of an image does not change it.
 """
 
 import json
@@ -29,7 +29,7 @@ Rows = NDArray[np.floating[Any]]  # float32 or float16
 
 
 def fingerprint(spec: Mapping[str, Any]) -> str:
-    """Return the sha256 of the canonical JSON of a spec, 64 hex digits: the key of all rows of that spec."""
+    """Return the key of the rows of a spec: the sha256 of its canonical JSON, in 64 hex digits."""
     return sha256_json(spec)
 
 
@@ -42,7 +42,8 @@ def check_finite(digests: Sequence[str], layer: str, rows: Rows) -> None:
         rows: (B, views, dim).
 
     Raises:
-        FeatureFileError: A value is not finite: it exceeds the range of the precision, or the weights are damaged.
+        FeatureFileError: A value is not finite, because it exceeds the range of the precision or the weights are
+            damaged. The message names the first such image.
     """
     finite = np.isfinite(rows).all(axis=(1, 2))
     if not finite.all():
@@ -57,7 +58,7 @@ class FeatureWriter:
     """Writes the rows of a new features file, layer by layer, in order. `create_features` gives one.
 
     Args:
-        layers: The datasets to fill, each (N, views, dim).
+        layers: Dataset of each layer, (N, views, dim), to be filled.
     """
 
     def __init__(self, layers: Mapping[str, h5py.Dataset]) -> None:
@@ -65,13 +66,26 @@ class FeatureWriter:
         self._num_written = dict.fromkeys(layers, 0)
 
     def append(self, layer: str, rows: Rows) -> None:
-        """Write the next rows of a layer, finite, (B, views, dim), in the order of the digests."""
+        """Write the next rows of a layer.
+
+        Args:
+            layer: Name of the layer.
+            rows: (B, views, dim), finite, in the order of the digests.
+        """
         start = self._num_written[layer]
         self._layers[layer][start : start + len(rows)] = rows
         self._num_written[layer] = start + len(rows)
 
     def check_complete(self, path: Path, num_rows: int) -> None:
-        """Raise if a layer lacks rows."""
+        """Raise if a layer lacks rows.
+
+        Args:
+            path: Path of the file, for the message.
+            num_rows: Number of rows that each layer must have.
+
+        Raises:
+            FeatureFileError: A layer has another number of rows.
+        """
         for layer, num_written in self._num_written.items():
             if num_written != num_rows:
                 raise FeatureFileError(f"{path}: layer {layer!r}: {num_written} of {num_rows} rows were written")
@@ -87,20 +101,20 @@ def create_features(
 
     Args:
         path: Path of the file.
-        digests: (N,) ascending, unique.
-        spec: The spec, ready for JSON.
-        dims: Width of each of the spec's layers.
+        digests: (N,) sha256 of the images, ascending and unique.
+        spec: The spec, as JSON values.
+        dims: Width of each layer of the spec.
 
     Raises:
-        FeatureFileError: The digests are not ascending, or the block ended before every row was written.
+        FeatureFileError: The digests are not ascending or not unique, or the block ended before every row was written.
     """
     packed = np.array(digests, dtype=DIGEST_DTYPE)
     if not (packed[1:] > packed[:-1]).all():
-        raise FeatureFileError(f"{path}: digests must be ascending and unique")
+        raise FeatureFileError(f"{path}: the digests are not ascending or not unique; expected each once, in order")
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
         leftover.unlink()  # a killed run left it; DVC allows only one writer of this file at a time
     with atomic_path(path) as temporary:
-        # Contiguous datasets, fixed order, default libver, sorted attributes: the bytes depend on nothing else.
+        # Contiguous datasets, a fixed order and the default libver make equal content equal bytes.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=packed)
             group = file.create_group("layers")
@@ -123,7 +137,7 @@ class Features:
 
     Attributes:
         spec: Spec of the rows.
-        digests: (N,) S64, ascending.
+        digests: sha256 of the images in hex digits, (N,) S64, ascending.
     """
 
     def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
@@ -132,7 +146,11 @@ class Features:
         self.digests: NDArray[np.bytes_] = file["digest"][:]
 
     def read(self, layer: str, digests: Sequence[str]) -> NDArray[np.float32]:
-        """Return the embeddings of some images, float32 (len(digests), views, dim), in the order of `digests`.
+        """Return the embeddings of some images, float32 (B, views, dim).
+
+        Args:
+            layer: Name of the layer.
+            digests: (B,) sha256 of the images, in any order.
 
         Raises:
             FeatureFileError: The file lacks the layer, or an image has no row.
@@ -143,10 +161,10 @@ class Features:
         return selected[position]
 
     def dim(self, layer: str) -> int:
-        """Return the width of a layer.
+        """Return the width of a layer: the number of values of an embedding.
 
         Raises:
-            FeatureFileError: No such layer.
+            FeatureFileError: The file lacks the layer.
         """
         return int(self._dataset(layer).shape[2])
 
@@ -158,13 +176,13 @@ class Features:
         Args:
             layer: Name of the layer.
             rows: (N,) row numbers in the file, ascending (see `rows`).
-            num_bytes: Approximate size of a piece; it has at least one row.
+            num_bytes: Largest size of a piece as float32, in bytes. A piece has at least one row.
 
         Yields:
-            Positions (B,) in `rows`, and float32 (B, views, dim).
+            The positions (B,) in `rows` of the images of a piece, and their embeddings, float32 (B, views, dim).
 
         Raises:
-            FeatureFileError: No such layer.
+            FeatureFileError: The file lacks the layer.
         """
         dataset = self._dataset(layer)
         step = max(1, num_bytes // (4 * dataset.shape[1] * dataset.shape[2]))
@@ -175,7 +193,10 @@ class Features:
                 yield np.arange(first, last), piece[rows[first:last] - start]
 
     def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
-        """Return the row numbers of some images, (len(digests),).
+        """Return the row numbers of some images, (B,).
+
+        Args:
+            digests: (B,) sha256 of the images, in any order.
 
         Raises:
             FeatureFileError: An image has no row.
@@ -192,7 +213,12 @@ class Features:
         return rows
 
     def blocks(self, layer: str, num_bytes: int) -> Iterator[Rows]:
-        """Give all rows of a layer in order, as many at a time as fit into `num_bytes`, at least one."""
+        """Give all rows of a layer in order, in blocks (B, views, dim) in the precision of the file.
+
+        Args:
+            layer: Name of the layer, which the file must have.
+            num_bytes: Largest size of a block, in bytes. A block has at least one row.
+        """
         dataset = self._file["layers"][layer]
         _, num_views, dim = dataset.shape
         step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
@@ -211,7 +237,7 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
 
     Args:
         path: Path of the file.
-        expected: The spec that the file must have, if the caller knows it.
+        expected: Spec that the file must have; None if any spec will do.
 
     Raises:
         FeatureFileError: The file is missing, damaged, of another schema, or has another spec than `expected`. The
@@ -246,7 +272,7 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
             raise FeatureFileError(f"{path}: is damaged: attributes and datasets do not agree. {REMEDY}")
         if expected is not None:
             for key, found, wanted in _differences(spec, expected):
-                raise FeatureFileError(f"{path}: {key} is {found!r}, this run expects {wanted!r}. {REMEDY}")
+                raise FeatureFileError(f"{path}: {key} is {found!r}; this run expects {wanted!r}. {REMEDY}")
         yield Features(path, file, spec)
 
 

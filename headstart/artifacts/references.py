@@ -1,4 +1,4 @@
-"""References: training images to compare new images with, and held-out scores for when to answer `unknown`."""
+"""References: training images to compare new images with, and held-out scores that decide when to say `unknown`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-# Largest number of references; of more training images a random part is kept. 25 MB at 1,280 values for each image.
+# Largest number of references. Of more training images, a random sample is kept. 10,000 embeddings of 1,280 values are
+# 25 MB.
 MOST_REFERENCES = 10_000
-# With this many, the standard error of a fraction of 0.95 is a third of a percent.
+# Largest number of held-out images. With this many, the standard error of a fraction of 0.95 is 0.0034.
 MOST_HELD_OUT = 4_000
 _BLOCK_ROWS = 512
 _NUL = "\0"
@@ -19,15 +20,15 @@ _NUL = "\0"
 
 @dataclass(frozen=True)
 class References:
-    """Training images in the space that the head reads.
+    """Training images with their embeddings of the layer that the head reads.
 
     Attributes:
         digests: (M,) sha256 of each file, ascending.
-        paths: (M,) as in the index.
-        labels: (M,) by name.
-        embeddings: float16 (M, dim), mean over the views, of unit length.
-        held_out: float32 (Q, 2): calibrated confidence, and cosine similarity to the nearest reference, of training
-            images by a model that was not trained on them.
+        paths: (M,) paths as in the index.
+        labels: (M,) names of the classes.
+        embeddings: float16 (M, dim), means over the views, of unit length.
+        held_out: float32 (Q, 2). For each of Q training images, the calibrated confidence of a model that was not
+            trained on it, and the cosine similarity to the nearest reference of the other folds.
     """
 
     digests: Sequence[str]
@@ -42,11 +43,11 @@ class References:
         return cls([], [], [], np.empty((0, dim), dtype=np.float16), np.empty((0, 2), dtype=np.float32))
 
     def nearest(self, embeddings: NDArray[np.floating[Any]], num: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Return the positions (N, num) and cosine similarities (N, num) of the nearest references, nearest first.
+        """Return positions, int (N, num), and cosine similarities, float32 (N, num), of the nearest references first.
 
         Args:
             embeddings: (N, views, dim).
-            num: Number of references to return, at most all of them.
+            num: Number of references for each image, at least 1 and at most all of them.
         """
         similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32)) @ self._columns
         if num == 1:  # the common case: coverage needs only the nearest
@@ -60,12 +61,12 @@ class References:
         return np.ascontiguousarray(self.embeddings.T.astype(np.float32))
 
     def thresholds(self, coverage: float) -> tuple[float, float]:
-        """Return the smallest confidence and the smallest similarity with which an image is answered.
+        """Return the smallest confidence and the smallest similarity at which an image gets a class, not `unknown`.
 
-        Both are the same quantile of the held-out images: the highest at which the fraction `coverage` passes both.
+        Both are the same quantile of the held-out images: the highest at which the fraction `coverage` reaches both.
 
         Args:
-            coverage: Fraction of images like the training images to answer, above 0 and at most 1.
+            coverage: Fraction of images like the training images that get a class, above 0 and at most 1.
         """
         ascending = np.sort(self.held_out, axis=0)
 
@@ -86,13 +87,13 @@ def make_references(
     embeddings: NDArray[np.float32],
     held_out: NDArray[np.float32],
 ) -> References:
-    """Make references of the first images by digest, which is a random draw.
+    """Make references of the first M of N images. Digests are like random numbers, so these are a random sample.
 
     Args:
-        digests: (N,) ascending.
-        paths: (N,)
-        labels: (N,)
-        embeddings: (M, dim) of the first of these.
+        digests: (N,) sha256 of the images, ascending.
+        paths: (N,) paths as in the index.
+        labels: (N,) names of the classes.
+        embeddings: float32 (M, dim), means over the views, of the first M images.
         held_out: As in `References`.
     """
     num = len(embeddings)
@@ -107,10 +108,10 @@ def nearest_similarity(
     """Return the cosine similarity of each query with the nearest reference, float32 (Q,).
 
     Args:
-        queries: (Q, dim).
-        references: (M, dim).
-        folds: Folds of the queries and of the references. References in the fold of the query are ignored; the
-            similarity is -1 if none is left.
+        queries: Embeddings (Q, dim), of any length.
+        references: Embeddings (M, dim), of any length.
+        folds: Number of the fold of each query (Q,) and of each reference (M,). References in the fold of a query are
+            ignored. If none is left, the similarity is -1.
     """
     theirs, found = unit_length(references), np.empty(len(queries), dtype=np.float32)
     with threadpool_limits(limits=1, user_api="blas"):  # so that the bits do not depend on the number of cores
@@ -124,16 +125,16 @@ def nearest_similarity(
 
 
 def unit_length(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return rows (N, dim) divided by their lengths. A row of zeros does not change."""
+    """Return rows divided by their lengths, float32 (N, dim). A row of zeros does not change."""
     largest = np.abs(x).max(axis=1, keepdims=True)
-    scaled = x / np.where(largest > 0, largest, 1)  # squares of very large or very small numbers do not fit float32
+    scaled = x / np.where(largest > 0, largest, 1)  # else squares of very large or small numbers leave float32
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     normalised: NDArray[np.float32] = (scaled / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
     return normalised
 
 
 def to_tensors(references: References) -> dict[str, NDArray[Any]]:
-    """Return references as tensors, for a file. Texts are UTF-8, separated by NUL, which no path contains."""
+    """Return references as tensors by name. Texts are joined by NUL, which no path contains, and encoded as UTF-8."""
     texts = {"digest": references.digests, "path": references.paths, "label": references.labels}
     packed = {
         name: np.frombuffer(_NUL.join(values).encode("utf-8", "surrogateescape"), dtype=np.uint8)
@@ -143,10 +144,11 @@ def to_tensors(references: References) -> dict[str, NDArray[Any]]:
 
 
 def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> References:
-    """Return what `to_tensors` packed.
+    """Return the references that `to_tensors` converted.
 
     Raises:
-        KeyError, ValueError: The tensors are not references.
+        KeyError: A tensor is missing.
+        ValueError: The shapes of the tensors do not agree, or a text is not UTF-8.
     """
     texts = [tensors[name].tobytes().decode("utf-8", "surrogateescape") for name in ("digest", "path", "label")]
     digests, paths, labels = (text.split(_NUL) if text else [] for text in texts)

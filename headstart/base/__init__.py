@@ -1,1 +1,1 @@
-"""Base: errors, files, params, threads, progress, downloads, the machine. Knows no subject of this project."""
+"""Base: errors, files, params, threads, progress, downloads, the machine. Nothing here is about images or networks."""

@@ -1,6 +1,6 @@
-"""CSV files: lines of cells, written and read without guessing.
+"""CSV files: UTF-8, comma-separated, with one header line.
 
-UTF-8, comma-separated, RFC 4180 quoting (a path may hold commas, quotes and line ends), one header line.
+Cells are quoted as RFC 4180 says, so a path may contain commas, quotes and line ends.
 """
 
 import csv
@@ -13,55 +13,74 @@ from headstart.base.files import write_bytes
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header line and rows as they come."""
+    """Write a CSV file, whole or not at all. Its lines end in a line feed.
+
+    Args:
+        path: Path of the file.
+        header: Names of the columns.
+        rows: Cells of each row. `str` converts a cell that is not text.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     lines: list[tuple[object, ...]] = [tuple(header), *map(tuple, rows)]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(lines)
     table = text.getvalue()
-    if "\r" in table:  # which Python before 3.13 leaves unquoted here
+    if "\r" in table:  # Python before 3.13 does not quote a carriage return if lines end in a line feed
         table = "".join(f"{csv_line(line)}\n" for line in lines)
     write_bytes(path, table.encode())
 
 
-def read_foreign_csv(path: Path, absent: str) -> tuple[list[str], list[list[str]]]:
-    """Read a CSV file that a person or a spreadsheet wrote; a mark before it and empty lines are passed over.
+def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
+    """Read a CSV file that a person or a spreadsheet wrote. A byte order mark and empty lines are ignored.
 
     Args:
-        path: Of the file.
-        absent: What to say if it is not there.
+        path: Path of the file.
+        remedy: What the user can do if the file is missing. The message ends with it.
 
     Returns:
-        The header, and the other lines, with as many cells each.
+        The header and the rows. Every row has as many cells as the header.
 
     Raises:
-        DataError: It is not there, not UTF-8, not CSV, or a line has another number of cells.
+        DataError: The file is missing, not UTF-8 or not CSV, or a row has another number of cells than the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *lines = [line for line in csv.reader(file, strict=True) if line] or [[]]
     except FileNotFoundError as error:
-        raise DataError(f"{absent}: {path} is not there") from error
+        raise DataError(f"{path}: is missing. {remedy}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is not a UTF-8 CSV file ({error})") from error
+        raise DataError(f"{path}: is not a UTF-8 CSV file ({error}). Save it as CSV in UTF-8.") from error
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
-            raise DataError(f"{path}: row {number} has {len(line)} cells; expected {len(header)}: {header}")
+            raise DataError(
+                f"{path}: row {number} has {len(line)} cells; expected {len(header)}: {header}. Quote a cell that "
+                "contains a comma."
+            )
     return header, lines
 
 
 def csv_line(cells: Iterable[object]) -> str:
-    """Return cells as a line of CSV, without the line's end."""
+    """Return cells as one line of CSV, without a line end."""
     line = io.StringIO(newline="")
-    # Python before 3.13 leaves line ends in cells unquoted unless they are among the line's own.
+    # Python before 3.13 quotes a line end in a cell only if lines end in it too.
     csv.writer(line, lineterminator="\r\n").writerow(cells)
     return line.getvalue().removesuffix("\r\n")
 
 
 def read_table(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
-    """Read what `write_table` wrote: the header and the other lines.
+    """Read a file that `write_table` wrote.
+
+    Args:
+        path: Path of the file.
+        remedy: What the user can do about a bad file. Every message ends with it.
+
+    Returns:
+        The header and the rows.
 
     Raises:
-        TableError: It is missing, empty, or not UTF-8 CSV; ends with the remedy.
+        TableError: The file is missing, empty or not UTF-8 CSV.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:

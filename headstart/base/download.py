@@ -14,19 +14,19 @@ def download(url: str, path: Path, *, sha256_prefix: str, stage: str, remedy: st
     """Fetch a file to `path`, with a progress bar. A failure leaves nothing behind.
 
     Args:
-        url: Address, http or https.
-        path: Where the file goes. It is replaced only when all is well.
-        sha256_prefix: First hex digits of the file's sha256, as many as are known; empty if none is.
+        url: Address that begins with http:// or https://.
+        path: Path of the file. A file that exists is replaced only by a complete download.
+        sha256_prefix: First hex digits of the expected sha256; empty if it is not known.
         stage: Name at the beginning of the progress lines.
         remedy: What the user can do after a failure. Every message ends with it.
 
     Raises:
-        DownloadError: There is no network, the server reports an error, the transfer is cut short, the digest is
-            another, or the disk is full.
+        DownloadError: The address is no http address, there is no network, the server reports an error, the transfer
+            is cut short, the file has another sha256, or the disk is full.
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url}: expected an http or https address. {remedy}")
-    import pooch  # it and requests take a tenth of a second
+    import pooch  # importing pooch and requests takes a tenth of a second
     import requests
 
     bar = _Bar(stage)
@@ -39,7 +39,9 @@ def download(url: str, path: Path, *, sha256_prefix: str, stage: str, remedy: st
                 raise DownloadError(f"{url}: cannot be fetched ({error}). {remedy}") from error
             found = sha256_file(temporary)
             if not found.startswith(sha256_prefix):
-                raise DownloadError(f"{url}: sha256 is {found}, expected {sha256_prefix}: another file. {remedy}")
+                raise DownloadError(
+                    f"{url}: sha256 is {found}, expected {sha256_prefix}: this is another file. {remedy}"
+                )
     except OSError as error:
         raise DownloadError(f"{path}: cannot be written ({error.strerror or error}). {remedy}") from error
     finally:
@@ -47,7 +49,7 @@ def download(url: str, path: Path, *, sha256_prefix: str, stage: str, remedy: st
 
 
 class _Bar:
-    """Our progress as pooch wants it: it sets `total`, calls `update` for each chunk, then resets and closes.
+    """A progress bar for pooch, which sets `total`, calls `update` for each chunk, then `reset` and `close`.
 
     Attributes:
         total: Announced length in bytes; 0 if the server announces none.

@@ -1,13 +1,13 @@
-"""The entry of every stage and command: a mistake of the user or of the set-up becomes one clear message.
+"""The entry of every stage and command: an error that the user can mend becomes one clear message.
 
-Imports nothing outside the standard library, so that it can speak when the environment is the wrong one.
+This module imports only the standard library, so that it can report a Python that lacks the project's packages.
 """
 
 import signal
 import sys
 from collections.abc import Callable
 
-# Modules that the wheel's extras install, and the extra of each.
+# Modules that the wheel installs only with an extra, and the name of the extra.
 _EXTRAS = {
     "fastapi": "serve",
     "python_multipart": "serve",
@@ -18,14 +18,17 @@ _EXTRAS = {
 
 
 def run_main(stage: str, main: Callable[[], None]) -> None:
-    """Run a stage's `main` and exit with 1 and a message for every error that the user can mend.
+    """Run the `main` of a stage or command. An error that the user can mend ends the process with a message.
 
-    A bug still shows its stack trace. `main` does its own imports, so that a wrong Python is caught here. A polite
-    request to stop (SIGTERM) unwinds the stack, so that no temporary file stays behind.
+    A bug still shows its stack trace. SIGTERM raises SystemExit in `main`, so that its temporary files are removed.
 
     Args:
-        stage: The stage's name, which begins every message.
-        main: Does the stage's work.
+        stage: Name of the stage or command. Every message begins with it.
+        main: Function that does the work. It imports what it needs itself, so that a missing package is reported here.
+
+    Raises:
+        SystemExit: With a message (exit code 1) for an error that the user can mend, with 130 for an interrupt, and
+            with 143 for SIGTERM.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:

@@ -1,6 +1,7 @@
 """The errors that a user can cause and mend.
 
-Each message says what, where, found, expected and what to do; `base.entry` prints it without a stack trace.
+Each message says what is wrong and where, what was found, what was expected, and what to do. `base.entry` prints it
+without a stack trace.
 """
 
 
@@ -9,7 +10,7 @@ class HeadstartError(Exception):
 
 
 class ParamsError(HeadstartError):
-    """params.yaml asks for something that cannot be done."""
+    """A setting, in params.yaml or of a command, is wrong or cannot be met on this machine."""
 
 
 class DataError(HeadstartError):
@@ -17,7 +18,7 @@ class DataError(HeadstartError):
 
 
 class TableError(HeadstartError):
-    """A CSV table between two stages breaks its contract."""
+    """A table that one stage wrote for another is missing, damaged or contradicts itself."""
 
 
 class DownloadError(HeadstartError):
@@ -33,12 +34,12 @@ class FeatureFileError(HeadstartError):
 
 
 class StoreError(HeadstartError):
-    """Stored embeddings are not the ones that this machine gives now."""
+    """The store is damaged, in use or not writable, or this machine gives other embeddings than the stored ones."""
 
 
 class BundleError(HeadstartError):
-    """A model bundle is damaged or was edited by hand."""
+    """A model bundle is missing, damaged or edited by hand, or cannot be exported."""
 
 
 class TrainingError(HeadstartError):
-    """Training cannot go on: numbers that are not finite, or too little memory."""
+    """Training cannot go on, because numbers are not finite or memory is short."""

@@ -18,15 +18,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_digests(*places: str) -> dict[str, str]:
-    """Return the sha256 of our own modules by path, for the key of something that this code makes.
+def code_digests(*paths: str) -> dict[str, str]:
+    """Return the sha256 of modules of this project, by path. Keys of caches hold them: edited code has another key.
 
     Args:
-        places: Packages or modules, relative to the folder that holds `headstart`: `headstart/backbone`, `stages/head`.
+        paths: Packages and modules, relative to the folder that holds `headstart`, such as `headstart/backbone` or
+            `stages/head/fit.py`.
     """
     root, files = Path(__file__).parents[2], set[Path]()
-    for place in places:
-        files |= {root / place} if place.endswith(".py") else set((root / place).rglob("*.py"))
+    for path in paths:
+        files |= {root / path} if path.endswith(".py") else set((root / path).rglob("*.py"))
     return {file.relative_to(root).as_posix(): sha256_file(file) for file in sorted(files)}
 
 
@@ -40,6 +41,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`. On success the file is synced to disk and replaces `path`.
 
     On any failure the temporary file is removed and `path` does not change. A missing parent folder is created.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=".tmp")
@@ -49,9 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(
-            0o666 & ~_umask()
-        )  # mkstemp makes private files, but a result must be as readable as any other file
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; results must be readable like other files
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -64,7 +66,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_new_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. If it exists already, written by another process for example, keep that one."""
+    """Write a file whole or not at all. A file that exists already, for example from another process, is kept."""
     scratch = path.with_name(f"{temporary_prefix(path)}{uuid4().hex}.tmp")
     try:
         write_bytes(scratch, data)
@@ -90,7 +92,11 @@ def sha256_json(content: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON that is equal byte for byte whenever the content is equal (sorted keys, UTF-8)."""
+    """Write a JSON file, whole or not at all. Equal content gives equal bytes: keys are sorted, the text is UTF-8.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
     text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
@@ -103,7 +109,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         FileExistsError: `folder` exists already.
     """
     if folder.exists():
-        raise FileExistsError(f"{folder} is there already; move it away first")
+        raise FileExistsError(f"{folder}: exists already. Move it away first.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=temporary_prefix(folder), suffix=".tmp"))
     try:
@@ -115,6 +121,6 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    umask = os.umask(0)  # reading it without setting it is not possible
+    umask = os.umask(0)  # it can be read only by setting it
     os.umask(umask)
     return umask

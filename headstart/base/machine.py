@@ -11,18 +11,14 @@ from typing import Annotated, Literal
 from pydantic import ByteSize, Field, ValidationError
 
 from headstart.base.errors import ParamsError
-from headstart.base.params import Section, read_yaml
+from headstart.base.params import Section, explain, read_yaml
 from headstart.base.threads import num_cores
 
-# What the drivers of NVIDIA, of NVIDIA under WSL and of AMD put there. Without any of them Linux has no GPU that torch
-# knows, and torch, whose import takes seconds, need not be asked.
+# Device files of the drivers of NVIDIA, NVIDIA under WSL, and AMD. Without any of them a Linux machine has no GPU for
+# torch, and importing torch, which takes seconds, is not necessary.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-
-
 _MAX_RESTARTS = 3
-
-
-_PATIENCE_DAYS = 7  # for the slowest machine
+_TIMEOUT_DAYS = 7  # for the slowest machine
 
 
 class RuntimeParams(Section):
@@ -39,7 +35,7 @@ class RuntimeParams(Section):
 
     @property
     def batch_or_none(self) -> int | None:
-        """The batch; None if the engine chooses."""
+        """Number of images in a forward pass; None if the engine chooses."""
         return None if self.batch == "auto" else self.batch
 
     @property
@@ -51,20 +47,21 @@ class RuntimeParams(Section):
 
 
 def read_runtime(path: Path) -> RuntimeParams:
-    """Return the section `runtime` of a params file alone.
+    """Read the section `runtime` of a params file, and no other.
 
     Raises:
-        ParamsError: The file cannot be read, or the section is not valid.
+        ParamsError: The file cannot be read, or a key of the section is unknown, missing, of the wrong type or out of
+            range. The message lists them all.
     """
     section = read_yaml(path).get("runtime", {})
     try:
         return RuntimeParams.model_validate(section)
     except ValidationError as error:
-        raise ParamsError(f"{path}: runtime: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+        raise ParamsError(f"{path}: {'; '.join(explain('runtime', RuntimeParams, section, error))}") from error
 
 
 def cache_folder() -> Path:
-    """Return `.cache` of the project: what makes later runs faster and changes no result.
+    """Return the project's folder `.cache`, whose files make later runs faster and change no result.
 
     DVC sets $DVC_ROOT to the main checkout, also for an experiment in a temporary workspace, so all share one folder.
     """
@@ -75,8 +72,8 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
     """Return the device to compute on, such as `cpu` or `cuda:0`. `auto` is the GPU if there is one, else the CPU.
 
     Args:
-        wanted: A device as in `runtime.device`.
-        asked_by: Name of the setting, for the message.
+        wanted: Name of a device, as in `runtime.device`: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        asked_by: Name of the setting or option, for the message.
 
     Raises:
         ParamsError: This machine, or this build of torch, does not have the device.
@@ -87,7 +84,7 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
 
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted == "cuda" and torch.cuda.is_available():  # each process that torchrun started takes its own
+    if wanted == "cuda" and torch.cuda.is_available():  # each process that torchrun started takes a GPU of its own
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     try:
         device = torch.device(wanted)
@@ -107,16 +104,16 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
 def wait_asleep() -> None:
     """Make the CPU threads of torch sleep while they wait for each other. Call this before torch is imported.
 
-    By default they spin. Beside other work, such as decoding, each then waits for one that has no core: with two cores
+    By default they spin and keep their cores busy, so that other work, such as decoding, has to wait. With two cores
     and another job, fine-tuning took 2 to 20 times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def make_repeatable() -> None:
-    """Ask torch on a GPU for the same bits in every run: no choice by timing, no atomic sums, full float32.
+    """Make torch give the same bits in every run on a GPU: no kernels chosen by timing, no atomic sums, no TF32.
 
-    An operation without such a kernel prints a warning and runs all the same.
+    An operation that has no deterministic kernel runs anyway, with a warning.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     import torch
@@ -139,10 +136,10 @@ def count_gpus(runtime: RuntimeParams) -> int:
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among those that torchrun started.
+    """The place of this process among those that torchrun started.
 
     Attributes:
-        rank: Number of this process, from 0.
+        rank: Number of this process, from 0 to `num_ranks` - 1.
         num_ranks: Number of processes on all machines.
     """
 
@@ -150,7 +147,7 @@ class Rank:
     num_ranks: int
 
     def takes(self, digest: str) -> bool:
-        """Whether this rank takes an image. The digest decides, so that no rank has to know what others have done."""
+        """Return whether this rank works on an image. The digest decides, so the ranks need not communicate."""
         return int(digest[:8], 16) % self.num_ranks == self.rank
 
 
@@ -162,7 +159,7 @@ def this_rank() -> Rank | None:
 
 
 def wait_for_others(rank: Rank) -> None:
-    """Wait until the ranks of the other machines are done too.
+    """Wait until the ranks of all machines are done, for at most a week. On a single machine, do nothing.
 
     torchrun restarts a dead process only together with the other machines. A machine whose processes have all ended no
     longer takes part, and the restarted process would wait for it forever.
@@ -171,11 +168,11 @@ def wait_for_others(rank: Rank) -> None:
         return
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch: seconds
 
-    patience = timedelta(days=_PATIENCE_DAYS)
+    timeout = timedelta(days=_TIMEOUT_DAYS)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, is_master=False, timeout=patience)
+    store = TCPStore(address, port, is_master=False, timeout=timeout)
     store.set(f"done/{rank.rank}", "")
-    store.wait([f"done/{other}" for other in range(rank.num_ranks)], patience)
+    store.wait([f"done/{other}" for other in range(rank.num_ranks)], timeout)
 
 
 def num_processes(runtime: RuntimeParams) -> int:
@@ -186,7 +183,11 @@ def num_processes(runtime: RuntimeParams) -> int:
 def run_processes(module: str, num: int) -> bool:
     """Run a module in several processes on this machine, wait for them, and return whether all succeeded.
 
-    If a process dies, torchrun restarts all of them, a few times.
+    If a process dies, torchrun restarts all of them, at most three times.
+
+    Args:
+        module: Dotted name of the module, as for `python -m`.
+        num: Number of processes.
     """
     options = ["--standalone", f"--nproc-per-node={num}", f"--max-restarts={_MAX_RESTARTS}"]
     command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module]

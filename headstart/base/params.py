@@ -1,4 +1,4 @@
-"""params.yaml: read as DVC reads it, checked whole and strictly, all mistakes in one message."""
+"""params.yaml: it is read as DVC reads it, all of it is checked strictly, and one message lists all mistakes."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,8 +29,8 @@ def check_sections(path: Path, sections: Mapping[str, type[Section]]) -> dict[st
     """Read a params file and check all of it.
 
     Args:
-        path: Of the file.
-        sections: The model of each section that the file must have, and no other.
+        path: Path of the file.
+        sections: Model of each section, by name. The file must have these sections and no others.
 
     Returns:
         The sections by name.
@@ -51,17 +51,17 @@ def check_sections(path: Path, sections: Mapping[str, type[Section]]) -> dict[st
         try:
             checked[name] = model.model_validate(raw.get(name, {}))
         except ValidationError as error:
-            problems += _explain(name, model, raw.get(name, {}), error)
+            problems += explain(name, model, raw.get(name, {}), error)
     if problems:
         raise ParamsError(f"{path}: {len(problems)} bad key(s)\n" + "\n".join(f"  {problem}" for problem in problems))
     return checked
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the sections of a params file as they stand.
+    """Return the sections of a params file by name, unchecked.
 
     Raises:
-        ParamsError: The file cannot be read, or is not a mapping in YAML.
+        ParamsError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
         # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
@@ -80,15 +80,22 @@ def _forbidden(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             inner_path = f"{path}.{key}" if path else str(key)
             if key in FORBIDDEN_KEYS:
-                yield inner_path, "expected another name; DVC ignores keys called `size` or `nfiles` (stale results)"
+                yield inner_path, "expected another name; DVC ignores changes of keys called `size` or `nfiles`"
             yield from _forbidden(inner, inner_path)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
             yield from _forbidden(inner, f"{path}.{position}")
 
 
-def _explain(name: str, model: type[Section], raw: object, error: ValidationError) -> list[str]:
-    """One line per key: path, what was expected, what was found."""
+def explain(name: str, model: type[Section], raw: object, error: ValidationError) -> list[str]:
+    """Return one line for each wrong key of a section: its path, what was expected and what was found.
+
+    Args:
+        name: Name of the section.
+        model: Model of the section.
+        raw: Content of the section, as `read_yaml` returns it.
+        error: Error of the model for this content.
+    """
     expected: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for item in error.errors():
@@ -111,14 +118,16 @@ def _explain(name: str, model: type[Section], raw: object, error: ValidationErro
                 text, seen = "a value", "nothing"
             case "extra_forbidden":
                 text, seen = "no such key", f"{value!r}{_hint(keys[-1], model.model_fields)}"
-            case "value_error":  # of a whole section: what was found is not one value, but the error may name it
+            case "model_type":
+                text, seen = "keys below it", repr(value)
+            case "value_error":  # from a validator of ours; that of a whole section says itself what it found
                 text, _, seen = str(item["ctx"]["error"]).partition("; found ")
-                seen = seen or (repr(value) if keys else "otherwise")
+                seen = seen or (repr(value) if keys else "")
             case _:
                 text, seen = item["msg"].removeprefix("Input should be "), repr(value)
         expected.setdefault(place, []).append(text)
-        found[place] = seen
-    return [f"{place}: expected {' or '.join(texts)}; found {found[place]}" for place, texts in expected.items()]
+        found[place] = f"; found {seen}" if seen else ""
+    return [f"{place}: expected {' or '.join(texts)}{found[place]}" for place, texts in expected.items()]
 
 
 def _hint(key: str, known: Iterable[str]) -> str:

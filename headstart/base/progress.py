@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a few quiet lines in a log."""
+"""Progress of long work: a bar on a terminal, a few lines in a log."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ LOG_EVERY_SECONDS = 15.0
 class Progress:
     """Shows the number of finished units, the rate and the time left, on standard error.
 
-    On a terminal it is a live bar. Elsewhere it prints at most one line every `LOG_EVERY_SECONDS`: logs stay short.
+    On a terminal it is a live bar. Elsewhere it prints at most one line every `LOG_EVERY_SECONDS`, so logs stay short.
 
     Args:
         stage: Name at the beginning of every line.

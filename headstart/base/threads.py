@@ -1,4 +1,4 @@
-"""Threads: a function over many items, computed by threads, with results in order and few of them waiting."""
+"""Threads: a function is applied to many items in parallel, with results in order and in bounded memory."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_held: list[threadpool_limits] = []  # the limit, once for each block that is entered
+_held: list[threadpool_limits] = []  # the one limit, once for each open `with` block
 
 
 def num_cores() -> int:
@@ -25,8 +25,8 @@ def num_cores() -> int:
 def one_blas_thread() -> Generator[None]:
     """Limit BLAS to one thread, because our own threads fill the cores. The last exit restores the previous limit.
 
-    It works in the main thread and does nothing in others. The limit belongs to the process, and OpenBLAS takes it from
-    the main thread only: another thread could set it but not restore it.
+    In threads other than the main thread it does nothing: they could set the limit, which holds for the whole process,
+    but OpenBLAS would let only the main thread restore it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,21 +45,21 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """Give `function(item)` for each item, in order, computed by threads.
 
-    Items are taken only shortly before their turn, so that neither items nor results pile up in memory. An error is
-    raised in place of its result, after all results before it.
+    Items are taken only shortly before their turn, so that neither items nor results pile up in memory. If the function
+    raises an error for an item, it is raised after the results of all items before it.
 
     Args:
         function: Called in threads.
-        items: Taken in the thread of the caller.
+        items: Items, which the thread of the caller iterates over.
         num_threads: Number of threads.
-        num_ahead: Smallest number of items that are computed before their turn; at least 3 for each thread.
+        num_ahead: Number of items that may be computed before their turn. It is at least 3 for each thread.
     """
     rest, num_pending = iter(items), max(3 * num_threads, num_ahead)
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         try:
             while True:
-                # A result that is early waits for those before it.
+                # A result that is ready early waits here for the results before it.
                 pending.extend(pool.submit(function, item) for item in islice(rest, num_pending - len(pending)))
                 if not pending:
                     return

@@ -1,4 +1,4 @@
-"""The clock: seconds of each step over all threads, the bottleneck among the steps, and the peak memory."""
+"""The clock: the seconds of each step, summed over all threads, the bottleneck of a run, and its peak memory."""
 
 import resource
 import sys
@@ -21,7 +21,11 @@ class Clock:
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Add the seconds of a block to a step."""
+        """Add the seconds that a block takes to a step.
+
+        Args:
+            step: `read`, `decode`, `forward` or `write`.
+        """
         start = time.monotonic()
         try:
             yield
@@ -33,12 +37,12 @@ class Clock:
         """Return the step that would take longest if the others took no time.
 
         Args:
-            num_parallel: Number of threads that may run a step at once; 1 for a step that is not named.
+            num_parallel: Number of threads that may run each step at once. A step that is missing here has one.
         """
         return max(self.seconds, key=lambda step: self.seconds[step] / num_parallel.get(step, 1))
 
 
 def peak_memory_bytes() -> int:
-    """Return the peak memory of this process in RAM so far, in bytes, libraries included."""
+    """Return the largest number of bytes of RAM that this process has used so far, libraries included."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""Decoding: the one way in which bytes become pixels, for every stage."""
+"""Decoding: image files become upright RGB pixels, in the same way for every stage."""
 
 import io
 from dataclasses import dataclass
@@ -8,21 +8,23 @@ from PIL import Image, ImageOps
 
 from headstart.imaging.formats import format_names
 
-# Part of every spec: change it whenever the pixels that `decode` gives for some file change.
+# It is part of every spec. Change it whenever `decode` gives other pixels for some file.
 DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
 
-# A thin strip, resized so that its short side fits a network, would become a picture of gigabytes.
+# If the short side of a thinner strip were resized to what a network takes, the long side could take gigabytes.
 MAX_ASPECT_RATIO = 100
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0102, 0x0106, 1  # tags of a TIFF, and the usual value of the second
+# Tags of a TIFF, and values of the tags before them.
+_BITS_PER_SAMPLE = 0x0102
+_PHOTOMETRIC, _BLACK_IS_ZERO = 0x0106, 1
 _PLANAR, _IN_PLANES = 0x011C, 2
 _EXIF_ORIENTATION = 0x0112
-# Pillow scales the grays of a PNG of 2 or 4 bits to 8 bits by these factors, but not the transparent gray.
+# Pillow multiplies the grays of a PNG with 2 or 4 bits by these factors, but not the gray that is transparent.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
 _BACKGROUND = (255, 255, 255)
 
 
 class ImageError(Exception):
-    """These bytes cannot be decoded. The message is the reason, in a few words."""
+    """An image cannot be decoded. The message is the reason, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        image: Mode RGB, 8 bits a channel, upright.
-        format: Name of one of `formats.FORMATS`.
-        repairs: What was repaired, in words; empty for an ordinary file.
+        image: The upright picture, in mode RGB with 8 bits per channel.
+        format: Name of the file's format, as in `formats.FORMATS`.
+        repairs: What was changed or left out, in words; empty for an ordinary file.
     """
 
     image: Image.Image
@@ -43,17 +45,18 @@ class Picture:
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode a whole image file to upright 8-bit RGB.
 
-    A file that ends before its last row is an error and is never filled up. Two limits: a JPEG whose data is cut but
-    has a proper end marker decodes with a warning that Pillow does not pass on, and is accepted. Altered bytes in the
-    middle of a format without a checksum (all but PNG and deflated TIFF) are accepted if they still decode.
+    A file that ends before its last row is an error: missing rows are never filled up. Two kinds of damage are not
+    noticed. A JPEG whose data is cut, but which has an end marker, is accepted, because Pillow does not pass on the
+    decoder's warning. Changed bytes are accepted if they still decode and the format has no checksum (only PNG and
+    deflated TIFF have one).
 
     Args:
-        data: The file's bytes.
-        max_pixels: Largest width x height that is decoded. A larger picture is an error before any pixel is decoded.
+        data: Bytes of the file.
+        max_pixels: Largest width x height, in pixels. A larger picture is an error before any pixel is decoded.
 
     Raises:
-        ImageError: The file is not an image of a known format, is damaged, too large, too thin, or of a kind without an
-            agreed meaning as RGB.
+        ImageError: The file is not an image of a known format, is damaged, too large or too thin, or has pixels that
+            cannot be converted to RGB without a guess.
     """
     image = _open(data, max_pixels)
     try:
@@ -65,10 +68,10 @@ def decode(data: bytes, max_pixels: int) -> Picture:
 
 
 def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Return width and height of an image file, before any repair, from its header alone.
+    """Return width and height of an image file in pixels, before EXIF orientation. Only its header is read.
 
     Args:
-        data: The file's bytes.
+        data: Bytes of the file.
         max_pixels: As for `decode`.
 
     Raises:
@@ -80,8 +83,12 @@ def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
 def upright_rgb(image: Image.Image) -> Picture:
     """Return what `decode` would return for a file with this picture.
 
+    Args:
+        image: A picture of any mode, opened from a file or made in memory.
+
     Raises:
-        ImageError: The picture is damaged, empty, too thin, or of a kind without an agreed meaning as RGB.
+        ImageError: The picture is damaged, empty or too thin, or has pixels that cannot be converted to RGB without a
+            guess.
     """
     _refuse_size(image)
     try:
@@ -95,7 +102,7 @@ def upright_rgb(image: Image.Image) -> Picture:
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError("zero bytes")
-    # Pillow's own limit is a global variable that warns in some thread. Ours is checked below, on the header alone.
+    # Pillow's own limit is a global variable and may only warn. Ours is checked below, before any pixel is decoded.
     Image.MAX_IMAGE_PIXELS = None
     try:
         image = Image.open(io.BytesIO(data), formats=format_names())
@@ -115,15 +122,15 @@ def _refuse_size(image: Image.Image) -> None:
 
 
 def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
-    """Return what of the file will not be in the picture. Call it before decoding."""
-    if image.format in ("GIF", "TIFF"):  # looking for more frames changes the state of the opened image
+    """Return what the file has but the picture will lack. Call it before decoding."""
+    if image.format in ("GIF", "TIFF"):  # looking for more frames changes the state of an open image, so open another
         probe = Image.open(io.BytesIO(data), formats=format_names())
         try:
             probe.seek(1)
             has_more = True
         except EOFError:
             has_more = False
-        except Exception:  # noqa: BLE001 - there is one, however damaged
+        except Exception:  # noqa: BLE001 - there is a second frame, however damaged
             has_more = True
     else:
         has_more = image.format != "MPO" and getattr(image, "is_animated", False)
@@ -132,7 +139,7 @@ def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """Return the layout of the pixels in the file, in Pillow's words; empty once they are loaded."""
+    """Return Pillow's name for the layout of the pixels in the file, such as `L;4`; empty once they are loaded."""
     return " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
@@ -146,18 +153,19 @@ def _refuse_misread(image: Image.Image) -> None:
         if tags.get(_PHOTOMETRIC) != _BLACK_IS_ZERO:  # Pillow inverts other depths but not this one
             raise ImageError("16-bit gray whose tags do not say that zero is black")
     if tags is not None and tags.get(_PLANAR) == _IN_PLANES and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
-        raise ImageError("deep colour in planes is not supported")  # Pillow reads only planes of 8 bits
-    # Pillow compares all 16 bits of the transparent colour with the 8 bits that it keeps of each pixel.
+        raise ImageError("deep colour in planes is not supported")  # Pillow misreads planes of more than 8 bits
+    # Pillow compares the 16 bits of the transparent colour with the 8 bits that it keeps of each pixel.
     if "transparency" in image.info and "RGB;16" in _raw_modes(image):
         raise ImageError("16-bit colour with one transparent colour is not supported")
 
 
 def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
     """Load the pixels and return them as upright 8-bit RGB."""
-    kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with a preview behind it
+    kind = "JPEG" if image.format == "MPO" else str(image.format)  # an MPO is a JPEG with another picture after it
     _refuse_misread(image)
     gray_step = _GRAY_STEPS.get(_raw_modes(image), 1)
-    # Pillow turns a TIFF upright on loading and forgets the orientation. A PNG may have it after its pixels.
+    # Loading a TIFF turns it upright and drops its orientation, so it is read before. A PNG may have its orientation
+    # after its pixels, so it is read after loading.
     orientation = image.getexif().get(_EXIF_ORIENTATION) if image.format == "TIFF" else None
     image.load()
     orientation = orientation or image.getexif().get(_EXIF_ORIENTATION)
@@ -170,7 +178,7 @@ def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
         repairs.append("16-bit gray")
         values, hole = np.asarray(image), image.info.get("transparency")
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-        if hole is not None:  # one of the 257 values that become the same gray is transparent
+        if hole is not None:  # only one of the 257 values that become the same gray is transparent
             image.putalpha(Image.fromarray(np.where(values == hole, 0, 255).astype(np.uint8)))
     elif gray_step > 1 and "transparency" in image.info:
         image = image.copy()  # a copy, so that the caller's picture keeps its own information

@@ -1,6 +1,6 @@
-"""Formats: the kinds of image files that are read.
+"""Formats: the kinds of image files that can be decoded.
 
-To add one, add an entry here and a picture to the canary of the store.
+To add a format, add an entry here and a picture to the canary of the store.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class Format:
     """A kind of image file.
 
     Attributes:
-        name: The format's name in Pillow, such as `WEBP`; also what the index calls it.
-        extensions: Extensions of its files, lower case, without the dot.
-        title: Name for people.
+        name: Name of the format in Pillow and in the index, such as `WEBP`.
+        extensions: Extensions of its files, in lower case, without the dot.
+        title: Name for people, such as `WebP`.
     """
 
     name: str
@@ -32,7 +32,7 @@ FORMATS = (
 
 
 def format_names() -> tuple[str, ...]:
-    """Return the names of all formats, as Pillow takes them."""
+    """Return the names of all formats, for Pillow."""
     return tuple(one.name for one in FORMATS)
 
 

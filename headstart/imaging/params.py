@@ -1,4 +1,4 @@
-"""The sections of params.yaml on images."""
+"""The sections `data` and `transform` of params.yaml."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Literal

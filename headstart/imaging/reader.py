@@ -1,4 +1,4 @@
-"""The reader: from an image file to the verified pixels of its views, with a bound on what is decoded at once."""
+"""The reader: from image files to the verified pixels of their views, with a limit on the memory for decoding."""
 
 import hashlib
 import threading
@@ -16,17 +16,17 @@ from headstart.imaging.decode import ImageError, decode, measure, upright_rgb
 from headstart.imaging.transform import Transform, View
 from headstart.tables.index import IndexRow
 
-# Bytes that a pixel takes at its worst while it is decoded (12.1 measured for RGBA and palette, less for others, and up
-# to 4 for the file itself), and bytes that it takes when resized (4 in Pillow, 3 in the array).
+# Largest memory per pixel while a picture is decoded: 12.1 bytes measured for RGBA and palette, less for others, and up
+# to 4 bytes for the file itself. A resized pixel takes 4 bytes in Pillow and 3 in the array.
 _BYTES_PER_PIXEL = 16
 _BYTES_PER_RESIZED_PIXEL = 7
 
 
 class MemoryBudget:
-    """Lets threads hold memory up to a sum. A request for more than the sum waits until it is alone.
+    """Limits the memory that several threads hold together. Thread-safe.
 
     Args:
-        num_bytes: Largest sum, in bytes.
+        num_bytes: The limit, in bytes. A thread that needs more than this waits until no other thread holds memory.
     """
 
     def __init__(self, num_bytes: int) -> None:
@@ -35,7 +35,7 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
-        """Wait until the sum allows it, and hold the memory for the block."""
+        """Wait until the limit leaves `num_bytes` free, and hold them during the block."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= self._num_bytes)
             self._held += num_bytes
@@ -61,14 +61,14 @@ def memory_for_decoding(num_bytes: int, device: str) -> MemoryBudget:
 
 
 class Reader:
-    """Reads the images of one data set. Thread-safe.
+    """Reads the images of one data set and checks that they are the indexed ones. Thread-safe.
 
     Args:
         folder: Folder of the data set.
         transform: Transform of every view.
-        views: Views of each image.
-        budget: Memory for decoding.
-        clock: Clock that counts the seconds of reading and decoding.
+        views: Views of each image, at least one.
+        budget: Limit of the memory for decoding.
+        clock: Clock to which the seconds of reading and decoding are added.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Reader:
         return [row for row in rows if not (self._folder / row.path).is_file()]
 
     def check_present(self, rows: Sequence[IndexRow]) -> None:
-        """Raise if the file of a row is missing, before any work.
+        """Raise if the file of any row is missing.
 
         Raises:
-            DataError: Files are missing. The message says how many, and names the first.
+            DataError: Files are missing. The message counts them and names the first.
         """
         missing = self.missing(rows)
         if missing:
@@ -95,20 +95,20 @@ class Reader:
             )
 
     def pixels(self, row: IndexRow) -> NDArray[np.uint8]:
-        """Return an image's views, uint8 (views, px, px, 3).
+        """Return the views of an indexed image, uint8 (views, px, px, 3).
 
         Raises:
-            DataError: The file is missing, or has changed since it was indexed.
+            DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
         with self.picture(row) as image:
             return self._views_of(image)
 
     @contextmanager
     def picture(self, row: IndexRow) -> Iterator[Image.Image]:
-        """Give an image as upright RGB. Other threads wait if memory is short.
+        """Give an indexed image as upright RGB. The block holds memory of the budget, so it may have to wait first.
 
         Raises:
-            DataError: The file is missing, or has changed since it was indexed.
+            DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
         path = self._folder / row.path
         with self._budget.hold(self._cost(row.width, row.height)):
@@ -122,7 +122,7 @@ class Reader:
                 ) from error
             if found != row.digest:
                 raise DataError(
-                    f"{path}: has changed since it was indexed: sha256 is {found}, data/index.csv says {row.digest}. "
+                    f"{path}: has changed since it was indexed: sha256 is {found}; data/index.csv has {row.digest}. "
                     "Run: dvc repro"
                 )
             with self._clock("decode"):
@@ -135,7 +135,11 @@ class Reader:
                 yield image
 
     def views_of(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Return the views of an image file given as bytes, uint8 (views, px, px, 3), and what was repaired.
+        """Return the views of an image file, uint8 (views, px, px, 3), and its repairs (see `Picture`).
+
+        Args:
+            data: Bytes of the file.
+            max_pixels: Largest width x height that is decoded.
 
         Raises:
             ImageError: The file cannot be decoded.
@@ -145,10 +149,10 @@ class Reader:
             return self._views_of(picture.image), picture.repairs
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Return the views of a picture in memory, and what was repaired, as `views_of` does.
+        """Return the views of a picture in memory, uint8 (views, px, px, 3), and its repairs (see `Picture`).
 
         Raises:
-            ImageError: The picture cannot be converted to RGB.
+            ImageError: As for `upright_rgb`.
         """
         picture = upright_rgb(image)
         return self._views_of(picture.image), picture.repairs

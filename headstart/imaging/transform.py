@@ -10,24 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAX_ENLARGEMENT = 8
-
-
-# Networks halve the picture about five times. A side that is not a multiple of 32 wastes its border.
+# Networks halve the picture about five times, so a side that is not a multiple of 32 loses its border.
 PX_STEP = 32
-
-
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-# Share of the picture's area and aspect ratio of a crop: torchvision's RandomResizedCrop, but never less than a third,
-# so that the subject stays in sight.
+# Ranges of the area of a crop, as a fraction of the picture's area, and of its aspect ratio. They are those of
+# torchvision's RandomResizedCrop, but with more than a third of the area, so that the subject is visible.
 _AREA_FRACTIONS = (0.35, 1.0)
-
-
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 
@@ -35,16 +27,16 @@ _ASPECT_RATIOS = (3 / 4, 4 / 3)
 class Transform:
     """Resize, centre crop, scale to [0, 1] and normalise: the input that the weights were trained on.
 
-    The pixels are those of torchvision's presets, bit for bit, but for some thin or squashed pictures with Pillow from
-    13 on: it shrinks the rows first where that is less work, here columns are always first, as before, so that no
-    embedding depends on Pillow's version. Scaling and normalising happen in the network's own framework, beside
-    the first layer (`backbone.layers.Normalisation`).
+    The pixels are those of torchvision's presets, bit for bit, with one exception. Pillow 13 and later resize the rows
+    of some thin or squashed pictures before the columns, because that is less work. Here the columns are always resized
+    first, so that no embedding depends on Pillow's version. Scaling and normalising are part of the network
+    (`backbone.layers.Normalisation`).
 
     Attributes:
         resize_px: Length of the shorter side after resizing, in pixels.
         crop_px: Side of the centre square that the network gets, in pixels; at most `resize_px`.
         squash: Whether both sides are resized to `resize_px`, without keeping the aspect ratio (for some timm weights).
-        interpolation: Filter of the antialiased resize.
+        interpolation: Filter of the resize, which is antialiased.
         mean: Mean of each channel in [0, 1], which is subtracted.
         std: Standard deviation of each channel, which divides the result.
     """
@@ -57,7 +49,7 @@ class Transform:
     std: tuple[float, float, float]
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the resized and centre-cropped picture, uint8 (crop_px, crop_px, 3)."""
+        """Return an RGB picture resized and centre-cropped, uint8 (crop_px, crop_px, 3)."""
         width, height = self.resized(*image.size)
         left, top = round((width - self.crop_px) / 2.0), round((height - self.crop_px) / 2.0)
         filter_ = _FILTERS[self.interpolation]
@@ -70,7 +62,7 @@ class Transform:
         """Return a part of the picture, resized to uint8 (crop_px, crop_px, 3).
 
         Args:
-            image: Mode RGB.
+            image: Picture in mode RGB.
             box: Left, top, right and bottom as fractions of width and height.
         """
         width, height = image.size
@@ -79,7 +71,7 @@ class Transform:
         return np.asarray(image.resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], part))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height after resizing, before the crop."""
+        """Return the width and height of a picture after resizing and before the crop, in pixels."""
         if self.squash:
             return self.resize_px, self.resize_px
         short, long = sorted((width, height))
@@ -87,21 +79,21 @@ class Transform:
         return (self.resize_px, resized_long) if width <= height else (resized_long, self.resize_px)
 
     def at(self, crop_px: int) -> "Transform":
-        """Return this transform for another input side. It shows the same part of the picture."""
+        """Return this transform with another `crop_px`, scaled so that it shows the same part of the picture."""
         return replace(self, crop_px=crop_px, resize_px=round(crop_px * self.resize_px / self.crop_px))
 
 
 def choose_px(native_px: int, min_px: int, median_short_side_px: float) -> int:
-    """Return the input side for `transform.px: auto`.
+    """Return the input side for `transform.px: auto`, in pixels.
 
-    It is the side of the weights, but the median image is enlarged at most `MAX_ENLARGEMENT`-fold: beyond that the
-    network only sees blur, at a higher cost. Measured on 8-pixel digits, best layer: accuracy 0.982 at 64 px, 0.971 at
-    128 px.
+    It is the native side of the weights, unless the median image would be enlarged more than `MAX_ENLARGEMENT` times.
+    A larger input would only be more blurred and cost more. Measured on 8-pixel digits with the best layer: accuracy
+    0.982 at 64 px and 0.971 at 128 px.
 
     Args:
-        native_px: The side that the weights were trained or evaluated at.
-        min_px: The smallest side that the network takes.
-        median_short_side_px: Median over the images of the shorter side.
+        native_px: Side at which the weights were trained or evaluated.
+        min_px: Smallest side that the network accepts.
+        median_short_side_px: Median of the shorter sides of the images.
     """
     sharp = math.floor(MAX_ENLARGEMENT * median_short_side_px / PX_STEP) * PX_STEP
     return min(native_px, max(sharp, min_px, PX_STEP))
@@ -120,24 +112,24 @@ class View:
     mirror: bool
 
     def pixels(self, image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
-        """Return uint8 (crop_px, crop_px, 3)."""
+        """Return this view of an RGB picture, uint8 (crop_px, crop_px, 3)."""
         pixels = transform.pixels(image) if self.box is None else transform.box_pixels(image, self.box)
         return pixels[:, ::-1] if self.mirror else pixels
 
     def spec(self) -> dict[str, Any]:
-        """Return this view for the spec, ready for JSON."""
+        """Return this view as JSON values, for the spec."""
         return {"box": None if self.box is None else list(self.box), "mirror": self.mirror}
 
 
 def view_of(spec: Mapping[str, Any]) -> View:
-    """Return the view that `View.spec` wrote down."""
+    """Return the view that `View.spec` describes."""
     return View(None if spec["box"] is None else tuple(spec["box"]), spec["mirror"])
 
 
 def make_views(num_views: int, seed: int) -> tuple[View, ...]:
-    """Return the centre, its mirror image, then crops drawn once by the seed, every second one mirrored.
+    """Return the centre crop, its mirror image, then random crops, every second one mirrored.
 
-    The first views are always the same: the first two of 5 are those of 2.
+    With equal seeds, a smaller number of views gives the first views of a larger number.
 
     Args:
         num_views: Number of views, at least 1.

@@ -1,1 +1,1 @@
-"""Pages: what all pages for people share."""
+"""Pages: templates and thumbnails for the report, the gallery and the server."""

@@ -6,12 +6,12 @@ import jinja2
 
 
 def environment(folder: Path, *, escapes_html: bool = True) -> jinja2.Environment:
-    """Return the environment of a folder of templates. A value that is missing is an error.
+    """Return the environment of a folder of templates. A value that a template needs but does not get is an error.
 
     Args:
         folder: Folder with the templates.
-        escapes_html: Whether every value is escaped for HTML. Only a template of another kind may turn it off, and has
-            to escape its values itself.
+        escapes_html: Whether every value is escaped for HTML. Only a template of another format may turn this off, and
+            it has to escape its values itself.
     """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),

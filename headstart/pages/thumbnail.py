@@ -15,14 +15,14 @@ def thumbnail(data: bytes, digest: str, px: int, max_pixels: int) -> str:
     """Return a small picture of an image file as a `data:` URL.
 
     Args:
-        data: Bytes of the file.
-        digest: sha256 that the bytes must have.
+        data: Bytes of the image file.
+        digest: sha256 that these bytes must have, in hex digits.
         px: Longest side of the thumbnail in pixels. A smaller image keeps its size and is stored without loss, so that
             a page can enlarge it exactly.
         max_pixels: Largest width x height that is decoded.
 
     Returns:
-        An empty string if the bytes are others or cannot be decoded.
+        The URL; an empty string if the bytes have another sha256 or cannot be decoded.
     """
     if hashlib.sha256(data).hexdigest() != digest:
         return ""

@@ -63,8 +63,9 @@ def export_model(
     Raises:
         BundleError: The format cannot express the network, or the logits differ by more than `TOLERANCE`. Nothing is
             written then.
-        DataError: An image cannot be read or decoded.
+        DataError: An image cannot be read or decoded, or `check_destination` finds that the file cannot be written.
     """
+    check_destination(path, is_folder=False)
     make_export, _ = FORMATS[format_name]
     export = make_export(model, weights)
     difference = _max_difference(model, images, export)
@@ -84,16 +85,38 @@ def export_self_contained(model: Model, folder: Path, weights: Path | None) -> N
     nothing to compare.
 
     Raises:
-        DataError: The folder exists already.
+        DataError: As `check_destination`.
     """
-    if folder.exists():
-        raise DataError(f"{folder}: exists already; move it away, or name another folder")
+    check_destination(folder, is_folder=True)
     from headstart.predict.network import build_network  # imports torch, which takes seconds
 
     state = build_network(model.bundle, weights).network.state_dict()
     backbone = {name: tensor.numpy() for name, tensor in state.items()}
     with atomic_folder(folder) as temporary:
         write_bundle(temporary, replace(model.bundle, backbone=backbone))
+
+
+def check_destination(path: Path, *, is_folder: bool) -> None:
+    """Raise if an export cannot be written to a path, before the slow work.
+
+    Args:
+        path: Output of the export. Missing folders above it are no error, because the export makes them.
+        is_folder: Whether the output is the new folder of a self-contained bundle, not a file.
+
+    Raises:
+        DataError: The folder exists already, or the nearest existing folder above the path is a file or cannot be
+            written to.
+    """
+    if is_folder and path.exists():
+        what = "already" if path.is_dir() else "as a file"
+        raise DataError(f"{path}: exists {what}; --self-contained makes a new folder. Move it away, or name another.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise DataError(f"{path}: {folder} is a file; expected a folder. Name another output.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(f"{path}: {folder} cannot be written to ({error.strerror}). Name another output.") from error
 
 
 def choose_images(inputs: Sequence[InputImage], num: int) -> list[ImageLike]:

@@ -1,4 +1,4 @@
-"""Listing: every file below a folder, in the order of the paths, with what tells that it changed."""
+"""Listings of a folder: path and stamp of every file below it. A file that has changed has another stamp."""
 
 import os
 import stat
@@ -8,20 +8,22 @@ from pathlib import Path
 
 from headstart.base.errors import DataError
 
-# .dvcignore and DVC itself hide these: were they listed, the index could change without DVC seeing why.
+# DVC ignores these names, by itself or because of .dvcignore. If they were listed, the index could depend on files that
+# DVC does not see.
 IGNORED = frozenset({".DS_Store", "Thumbs.db", "__pycache__", ".dvc", ".git", ".hg"})
-# Length in bytes, time of the last change of the content and of the file's entry, in ns. The last one tells files that
-# were replaced by others of the same length and time, as archives unpack them.
+# Size in bytes, and the times of the last change of content (mtime) and of inode (ctime), in ns. If an archive is
+# unpacked over a file, size and mtime may stay the same, but ctime changes.
 Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a folder holds.
+    """The files and the empty folders below a folder.
 
     Attributes:
-        files: Path below the folder, with `/`, and stamp; None for what is no regular file or cannot be looked at.
-        empty_folders: Paths of folders without anything in them, which DVC does not see, but for hidden ones.
+        files: Stamp of each file, by its path below the folder, with `/`, in the order of the paths. The stamp is None
+            if it is not a regular file or cannot be accessed.
+        empty_folders: Paths of empty folders, sorted, without hidden ones. DVC does not see them.
     """
 
     files: Mapping[str, Stamp | None]
@@ -29,32 +31,36 @@ class Listing:
 
 
 def list_files(root: Path) -> Listing:
-    """Look at every file below a folder that DVC looks at too.
+    """List every file below a folder, except those that DVC ignores.
+
+    Args:
+        root: Folder of the data set.
 
     Raises:
-        DataError: The folder is missing, or has a link to a folder in it.
+        DataError: The folder is missing or is a file, or there is a link to a folder below it.
+        OSError: A folder cannot be read.
     """
     if not root.is_dir():
         raise DataError(
-            f"data.path: {root} is no folder; expected one that holds the images, in class folders or with a table "
-            "(index.table)"
+            f"data.path: {root} is not a folder; expected a folder of images, in class folders or with a table "
+            "(index.table). Correct data.path."
         )
     found: dict[str, Stamp | None] = {}
     empty: list[str] = []
-    to_do = [""]
-    while to_do:
-        prefix = to_do.pop()
-        folders = _look(root, prefix, found)
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        folders = _list_one(root, prefix, found)
         if folders is None:
             empty.append(prefix.removesuffix("/"))
         else:
-            to_do += folders
+            pending += folders
     shown = [path for path in sorted(empty) if path and not f"/{path}".count("/.")]
     return Listing({path: found[path] for path in sorted(found)}, shown)
 
 
-def _look(root: Path, prefix: str, found: dict[str, Stamp | None]) -> list[str] | None:
-    """Look into one folder, and return the prefixes of the folders in it; None if it has nothing."""
+def _list_one(root: Path, prefix: str, found: dict[str, Stamp | None]) -> list[str] | None:
+    """List one folder, add its files to `found`, and return the prefixes of its folders; None if it is empty."""
     folders, is_empty = [], True
     with os.scandir(f"{root}/{prefix}") as entries:
         for entry in entries:
@@ -65,8 +71,8 @@ def _look(root: Path, prefix: str, found: dict[str, Stamp | None]) -> list[str] 
                 found[prefix + entry.name] = _stamp(entry)
             elif entry.is_symlink():
                 raise DataError(
-                    f"{entry.path}: is a link to a folder, which DVC does not follow: a change behind it "
-                    "would go unseen. Copy the folder, or point data.path at it."
+                    f"{entry.path}: is a link to a folder. DVC does not follow it, so changes behind it would go "
+                    "unnoticed. Replace the link by a copy of the folder, or set data.path to the folder."
                 )
             else:
                 folders.append(f"{prefix}{entry.name}/")

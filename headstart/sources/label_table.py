@@ -1,4 +1,4 @@
-"""The table: labels, and maybe splits and groups, from a CSV or Parquet file of the user's in place of folders."""
+"""The user's table: a CSV or Parquet file with labels, and optionally splits and groups, instead of class folders."""
 
 import difflib
 import posixpath
@@ -12,33 +12,34 @@ from headstart.tables.index import LabelRow
 from headstart.tables.names import SPLIT_NAMES
 
 _NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
-_ABSENT = "index.table, a path relative to data.path"
+_IF_MISSING = "Correct index.table, which is a path relative to data.path."
 
 
 def read_labels(root: Path, name: str) -> list[LabelRow]:
-    """Read the columns `path`, `label` and, if they are there, `split` and `group`; others are left alone.
+    """Read the columns `path` and `label`, and `split` and `group` if the table has them. Others are ignored.
 
-    Paths are relative to the table. Splits are train, val (valid, validation) or test, in any case.
+    In the table, paths are relative to the folder of the table. Splits are train, val (or valid, validation) or test,
+    in upper or lower case.
 
     Args:
-        root: The data set's folder.
-        name: The table's path below it.
+        root: Folder of the data set.
+        name: Path of the table below this folder.
 
     Returns:
-        A row for every line, by path, which is relative to the data set's folder now.
+        One row for each row of the table, sorted by path. The paths are relative to the data set's folder.
 
     Raises:
-        DataError: The table has an unknown suffix or cannot be read, a column or a cell is missing, or a path is there
-            twice or is outside.
+        DataError: The table has an unknown suffix, cannot be read or has no rows, a column or cell is missing or
+            wrong, or a path is listed twice or lies outside the data set.
     """
     table = root / name
     reader = READERS.get(table.suffix.lower())
     if reader is None:
-        raise DataError(f"{table}: the suffix is {table.suffix!r}; expected one of {list(READERS)}")
+        raise DataError(f"{table}: the suffix is {table.suffix!r}; expected one of {list(READERS)}. Convert the table.")
     columns, rows = reader(table)
     _check_columns(table, columns)
     if not rows:
-        raise DataError(f"{table}: has no rows; expected one per image")
+        raise DataError(f"{table}: has no rows; expected one for each image")
     used = [column for column in (*_NEEDED, *_OPTIONAL) if column in columns]
     found: dict[str, LabelRow] = {}
     for number, row in enumerate(rows, start=1):
@@ -46,16 +47,20 @@ def read_labels(root: Path, name: str) -> list[LabelRow]:
         empty = [column for column in used if not cells[column]]
         if empty:
             raise DataError(
-                f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in {used}"
+                f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in each of "
+                f"{used}. Fill the cell or remove the row."
             )
         path = posixpath.normpath(posixpath.join(posixpath.dirname(name), cells["path"]))
         if path.startswith(("../", "/")):
             raise DataError(
-                f"{table}: row {number}: {cells['path']!r} is outside {root}; expected a path relative to the table, "
-                "to an image below data.path"
+                f"{table}: row {number}: {cells['path']!r} is outside {root}; expected the path of an image below "
+                "data.path, relative to the table"
             )
         if path in found:
-            raise DataError(f"{table}: row {number}: {cells['path']!r} is there twice; expected one row per image")
+            raise DataError(
+                f"{table}: row {number}: {cells['path']!r} is listed twice; expected one row for each image. "
+                "Remove one."
+            )
         split = cells.get("split", "")
         if split and split.lower() not in SPLIT_NAMES:
             raise DataError(f"{table}: row {number}: split is {split!r}; expected one of {list(SPLIT_NAMES)}")
@@ -64,30 +69,30 @@ def read_labels(root: Path, name: str) -> list[LabelRow]:
 
 
 def check_listed(rows: Sequence[LabelRow], known: Collection[str], table: Path) -> None:
-    """Refuse a table with images that are not there.
+    """Raise if the table lists files that do not exist.
 
     Args:
-        rows: Of the table.
-        known: Paths of the data set's files.
-        table: Its path, for the message.
+        rows: Rows of the table.
+        known: Paths of all files of the data set.
+        table: Path of the table, for the message.
 
     Raises:
-        DataError: The index does not know a path.
+        DataError: A row's path is not in `known`.
     """
     absent = [row.path for row in rows if row.path not in known]
     if absent:
         near = difflib.get_close_matches(absent[0], sorted(known)[:10_000], n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise DataError(
-            f"{table}: {len(absent)} of {len(rows)} images are not there, the first {absent[0]!r}{hint}. Paths are "
-            "relative to the table."
+            f"{table}: {len(absent)} of {len(rows)} images do not exist, the first {absent[0]!r}{hint}. Correct the "
+            "paths, which are relative to the table, or remove the rows."
         )
 
 
 def _read_csv(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
-    header, lines = read_foreign_csv(table, _ABSENT)
+    header, lines = read_foreign_csv(table, _IF_MISSING)
     if len(set(header)) < len(header):
-        raise DataError(f"{table}: columns are {header}; expected each once")
+        raise DataError(f"{table}: columns are {header}; expected each once. Rename or remove one.")
     return header, [dict(zip(header, line, strict=True)) for line in lines]
 
 
@@ -98,17 +103,18 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
     try:
         columns = parquet.read_schema(table).names
         if len(set(columns)) < len(columns):
-            raise DataError(f"{table}: columns are {columns}; expected each once")
+            raise DataError(f"{table}: columns are {columns}; expected each once. Rename or remove one.")
         used = [name for name in (*_NEEDED, *_OPTIONAL) if name in columns]
         return columns, parquet.read_table(table, columns=used).to_pylist()
     except FileNotFoundError as error:
-        raise DataError(f"{_ABSENT}: {table} is not there") from error
+        raise DataError(f"{table}: is missing. {_IF_MISSING}") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{table}: is not a Parquet file ({error})") from error
 
 
 # To read another kind of table, add its reader here; index.table then accepts its suffix. A reader returns the columns
-# and the rows. Every row has a value for every column, None if the file has none. It raises DataError for a bad file.
+# and the rows. Each row has a value for every column, which is None for an empty cell. A reader raises DataError for a
+# bad file.
 READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
@@ -118,15 +124,21 @@ READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]]
 def _check_columns(table: Path, columns: Sequence[str]) -> None:
     missing = [name for name in _NEEDED if name not in columns]
     if missing:
-        raise DataError(f"{table}: columns are {list(columns)}; expected path and label, and maybe split and group")
+        raise DataError(
+            f"{table}: columns are {list(columns)}; expected `path` and `label`, and optionally `split` and `group`. "
+            "Add or rename columns."
+        )
     for name in _OPTIONAL:
         near = [other for other in columns if difflib.get_close_matches(other.lower(), [name], cutoff=0.8)]
         if name not in columns and near:
-            raise DataError(f"{table}: has a column {near[0]!r}; expected {name!r}, or a name that is not so near")
+            raise DataError(
+                f"{table}: has a column {near[0]!r}; expected {name!r}. Rename the column; if it means something "
+                "else, give it a less similar name."
+            )
 
 
 def _text(cell: object) -> str:
-    """Return a cell as text; empty for what is no name, such as 1.5 or nothing."""
+    """Return text or a whole number as text, and any other cell, such as 1.5 or None, as an empty string."""
     if isinstance(cell, str):
         return cell
     return str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else ""

@@ -1,8 +1,9 @@
 """The canary: stored embeddings are reused only while this machine gives the same embeddings, within a tolerance.
 
-The fingerprint of the spec covers what is known to matter. A library, a decoder, a weights file or our own code may
-still change. Then the embeddings of the pictures kept here (of every format and kind that is decoded), or of a sample
-of the stored rows, differ. A change that shows in neither, such as a decoder's quirk with one odd file, is not noticed.
+The fingerprint of the spec covers the settings that embeddings depend on. A library, a decoder, a weights file or our
+own code may still change. So each store keeps pictures of every format and kind that is decoded, with their embeddings.
+Each run embeds these pictures again, and also a sample of the images that it wants to reuse, and compares. A change
+that shows in neither, such as a decoder that treats one odd file differently, is not noticed.
 """
 
 import hashlib
@@ -31,15 +32,15 @@ Embed = Callable[[Sequence[bytes]], dict[str, Rows]]
 
 
 def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> dict[str, str]:
-    """Embed the kept pictures again and compare. In a new folder, make the pictures first.
+    """Embed the pictures of each canary again and compare. A folder without a canary gets one first.
 
     Args:
-        folders: Folder of the store of each layer.
-        embed: Turns image files, given as bytes, into embeddings (N, views, dim) for each layer, in this run.
-        precision: Precision of the spec.
+        folders: Folder of each layer's store.
+        embed: Function of this run that turns the bytes of image files into embeddings (N, views, dim) of each layer.
+        precision: Precision of the spec, `float32` or `float16`.
 
     Returns:
-        The sha256 of the canary of each layer. Every shard made under it carries it.
+        The sha256 of each layer's canary. Every shard contains the sha256 of the canary that it was made under.
 
     Raises:
         StoreError: A canary is damaged, or the embeddings differ. The message says which packages changed, and what to
@@ -63,7 +64,7 @@ def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> d
             kept = tensors.pop("embedding")
             now = embed_once([tensors[name].tobytes() for name in sorted(tensors)])[layer]
         except (SafetensorError, ImageError, KeyError, ValueError, TypeError) as error:
-            raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded anew.") from error
+            raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded again.") from error
         compare(path, "the canary's pictures", kept, now, precision)
     return {layer: sha256_file(folder / NAME) for layer, folder in folders.items()}
 
@@ -72,14 +73,14 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
     """Raise if two sets of embeddings of the same pictures differ by more than the tolerance.
 
     Args:
-        path: The canary of the store that `kept` comes from.
-        what: Name of the pictures, for the message.
+        path: Path of the canary in the store that `kept` comes from.
+        what: Name of the pictures, in the plural, for the message.
         kept: Stored embeddings (N, views, dim).
-        now: Embeddings by this run, of the same shape.
-        precision: Precision of the spec.
+        now: Embeddings of the same pictures in this run, of the same shape.
+        precision: Precision of the spec, `float32` or `float16`.
 
     Raises:
-        StoreError: They differ.
+        StoreError: The embeddings differ by more than the tolerance, or one is not a number.
     """
     difference = relative_difference(kept, now)
     if not difference <= TOLERANCES[precision]:  # also if it is not a number
@@ -87,14 +88,14 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
         changed = [f"{name} {then[name]} -> {version(name)}" for name in then if then[name] != version(name)]
         raise StoreError(
             f"{path.parent}: {what} give other embeddings than when they were stored: they differ by {difference:.2g} "
-            f"of their size, expected at most {TOLERANCES[precision]:g}. Packages changed since: "
-            f"{', '.join(changed) or 'none'} (code, decoder and weights may have). "
-            f"Either embed all anew (rm -r {path.parent}), or go back to what made them."
+            f"of their size; expected at most {TOLERANCES[precision]:g}. Packages changed since: "
+            f"{', '.join(changed) or 'none'} (code, decoder or weights may have changed too). "
+            f"Either embed all images again (rm -r {path.parent}), or go back to the old packages, code and weights."
         )
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a canary file is undamaged."""
+    """Return whether a canary file exists and is undamaged."""
     try:
         _load(path)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
@@ -115,7 +116,7 @@ def _make_canary(path: Path, layer: str, embed: Embed) -> None:
         write_new_bytes(path, save(tensors, metadata={"made": canonical_json(made)}))
     except OSError as error:
         raise StoreError(
-            f"{path.parent}: cannot be written to ({error.strerror}). Name another folder in runtime.store or "
+            f"{path.parent}: cannot be written to ({error.strerror}). Set another folder in runtime.store or "
             "HEADSTART_STORE."
         ) from error
 
@@ -126,7 +127,7 @@ def _load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         made = json.loads(file.metadata()["made"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable itself
     if _sha256(tensors) != made["sha256"]:
-        raise ValueError("its sha256 is another")
+        raise ValueError("its content does not have its sha256")
     return tensors, made["versions"]
 
 
@@ -135,7 +136,7 @@ def _sha256(tensors: dict[str, NDArray[Any]]) -> str:
 
 
 def _make_pictures() -> list[bytes]:
-    """Return small files that take every branch of `images.decode` and every format of `formats.FORMATS`."""
+    """Return small files of every format of `formats.FORMATS` and of every kind of pixel that `decode` treats."""
     random = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Upkeep of the private store: `headstart store stat | verify | prune | gc`, while no run uses it."""
+"""The command `headstart store stat | verify | prune | gc`: list, check and clean the embedding store."""
 
 import argparse
 import sys
@@ -7,24 +7,30 @@ from pathlib import Path
 
 
 def main(words: Sequence[str]) -> None:
-    """Do one thing to the store that params.yaml or HEADSTART_STORE names, and say what was done."""
-    parser = argparse.ArgumentParser(prog="headstart store", description="Upkeep of the embedding store.")
+    """Run one command on the store that HEADSTART_STORE or params.yaml names, and print what it found or deleted."""
+    parser = argparse.ArgumentParser(prog="headstart store", description="List, check and clean the embedding store.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("stat", help="what there is: spec, rows, bytes, days since it was used")
-    commands.add_parser("verify", help="read all of it; damaged shards are set aside (exit code 1)")
-    pruning = commands.add_parser("prune", help="delete the stores of a spec, or those unused for long")
+    commands.add_parser("stat", help="list the stores: spec, rows, size, and days since the last use")
+    commands.add_parser("verify", help="read all files, and set damaged ones aside or delete them (exit code 1)")
+    pruning = commands.add_parser("prune", help="delete whole stores")
     which = pruning.add_mutually_exclusive_group(required=True)
-    which.add_argument("--fingerprint", metavar="PREFIX", help="the beginning of a fingerprint that `stat` lists")
-    which.add_argument("--unused-days", type=float, metavar="DAYS", help="stores and engines not used for so long")
-    which.add_argument("--outdated", action="store_true", help="stores of an earlier version")
-    collecting = commands.add_parser("gc", help="count rows that no index lists, and with --delete drop them")
-    collecting.add_argument("--delete", action="store_true", help="drop them, and what killed runs and damage left")
+    which.add_argument(
+        "--fingerprint", metavar="PREFIX", help="stores whose fingerprint, in `stat`, begins with PREFIX"
+    )
+    which.add_argument(
+        "--unused-days", type=float, metavar="DAYS", help="stores and exported networks that no run used for DAYS days"
+    )
+    which.add_argument("--outdated", action="store_true", help="stores that an earlier version wrote")
+    collecting = commands.add_parser("gc", help="count the rows of images that no index lists, or delete them")
+    collecting.add_argument(
+        "--delete", action="store_true", help="delete these rows, and the files that killed runs and damage left"
+    )
     collecting.add_argument(
         "index",
         nargs="*",
         type=Path,
         default=[Path("data/index.csv")],
-        help="tables whose images stay (data/index.csv)",
+        help="index tables whose images stay (default: data/index.csv)",
     )
     given = parser.parse_args(words)
 
@@ -45,8 +51,8 @@ def main(words: Sequence[str]) -> None:
         if given.command == "verify":
             damaged = verify(root)
             if damaged:
-                sys.exit(f"store: {root}: {len(damaged)} damaged files; their images are embedded anew by the next run")
-            print(f"store: {root}: all is whole")
+                sys.exit(f"store: {root}: {len(damaged)} damaged files; the next run embeds their images again")
+            print(f"store: {root}: no file is damaged")
         elif given.command == "prune":
             pruned = prune_outdated(root) if given.outdated else prune(root, given.fingerprint, given.unused_days)
             print(f"store: {root}: {len(pruned)} deleted", *(path.name for path in pruned), sep="\n  ")
@@ -55,4 +61,5 @@ def main(words: Sequence[str]) -> None:
             for spec, (num_unlisted, num_rows) in counts.items():
                 print(f"{spec}: {num_unlisted} of {num_rows} rows {'deleted' if given.delete else 'are not listed'}")
             if not given.delete:
-                print(f"store: {root}: nothing was deleted; add --delete to drop what {given.index[0]} does not list")
+                names = ", ".join(map(str, given.index))
+                print(f"store: {root}: nothing was deleted; add --delete to delete the rows that {names} does not list")

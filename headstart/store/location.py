@@ -1,4 +1,4 @@
-"""The location of the store, and the lock that protects it."""
+"""The location of the stores, and the lock that protects them."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ _LOCK_NAME = "lock"
 def store_root(runtime: RuntimeParams) -> Path:
     """Return the folder of all stores: $HEADSTART_STORE, else `runtime.store`, else `.cache/embeddings` of the project.
 
-    A relative path starts at the project's root, also for an experiment in a temporary workspace: see `cache_folder`.
+    A relative path starts at the project's main checkout, also in DVC's temporary workspaces (see `cache_folder`).
     """
     chosen = os.environ.get("HEADSTART_STORE") or (".cache/embeddings" if runtime.store == "auto" else runtime.store)
     return cache_folder().parent / Path(chosen).expanduser()
@@ -23,10 +23,16 @@ def store_root(runtime: RuntimeParams) -> Path:
 
 @contextmanager
 def in_use(root: Path) -> Iterator[None]:
-    """Keep others from deleting rows while this run reads and adds rows. Any number of runs may do that at once.
+    """Prevent others from deleting rows while this run reads and adds rows. Any number of runs may do so at once.
 
-    It is a lock of the file system, which ends with its process. Between machines it works if the shared disk passes
+    The lock belongs to the file system and ends with the process. Between machines it works if the shared disk passes
     locks on (NFS 4, SMB). A read-only store needs no lock.
+
+    Args:
+        root: Folder of all stores. It is created if it is missing.
+
+    Raises:
+        OSError: The folder cannot be created.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / _LOCK_NAME
@@ -47,13 +53,19 @@ def in_use(root: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Lock the store for this process alone.
+    """Lock the stores for this process alone.
+
+    Args:
+        root: Folder of all stores.
 
     Raises:
-        StoreError: There is no store, or a run is using it.
+        StoreError: The folder does not exist, or a run is using it.
     """
     if not root.is_dir():
-        raise StoreError(f"{root}: there is no store (runtime.store, HEADSTART_STORE)")
+        raise StoreError(
+            f"{root}: there is no store; expected the folder that runtime.store or HEADSTART_STORE names. Correct "
+            "that setting. The next run of the stage extract makes the folder."
+        )
     with (root / _LOCK_NAME).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,15 +1,16 @@
 """Shards: the embeddings of one layer and one spec, by image digest, in immutable files.
 
-They are outside every DVC output, because DVC deletes outputs before a run. Deleting them costs only time: the images
-are embedded again, with the same result (within the canary's tolerance if something changed meanwhile).
+Shards are outside every DVC output, because DVC deletes outputs before a run. Deleting shards costs only time: the
+images are embedded again, with the same result (within the canary's tolerance if something changed meanwhile).
 
-    <store>/<fingerprint>/<sha256 of the file>.safetensors    a shard: digest (n, 32), embedding (n, views, dim), canary
-    <store>/<fingerprint>/spec.json                           the spec, with this layer alone; touched when used
-    <store>/<fingerprint>/canary.safetensors                  see `headstart.store.canary`
+    <root>/<fingerprint>/<sha256 of the file>.safetensors    a shard: digest uint8 (n, 32), embedding (n, views, dim)
+                                                             float32 or float16, canary uint8 (32,)
+    <root>/<fingerprint>/spec.json                           the spec, with this layer alone; touched by every run
+    <root>/<fingerprint>/canary.safetensors                  see `headstart.store.canary`
 
 A shard is written under a temporary name, synced, renamed, and never changed. A killed run loses at most the shard that
-it was filling. Its name is its digest, so damage is noticed. Any number of processes may write at once. Each layer has
-its own folder, so that another choice of layers embeds only what is missing.
+it was filling. The name of a shard is its digest, so damage is noticed. Any number of processes may write at once. Each
+layer has its own folder, so that another choice of layers embeds only what is missing.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from headstart.artifacts.features import DIGEST_DTYPE, Rows, check_finite
 from headstart.base.errors import StoreError
 from headstart.base.files import write_bytes, write_json
 
-# A kill loses a shard, and assembly holds a block in memory: both are small enough for that and large enough to be few.
+# A kill loses at most a shard or a minute, and assembly holds a block in memory. Smaller ones would be too many.
 SHARD_BYTES = 2**23
 SHARD_SECONDS = 60
 BLOCK_BYTES = 2**25
@@ -43,15 +44,18 @@ class Store:
     Args:
         folder: Folder of this layer and spec.
         spec: The spec with this layer only.
-        canary: sha256 of the canary that this run agrees with. Shards made under another canary are not used.
-        wanted: (N,) S64 digests of the images of this run, ascending. Other rows of the store take no memory.
+        canary: sha256 of the canary that this run agrees with, in hex digits. Shards made under another canary are not
+            used.
+        wanted: sha256 of the images of this run in hex digits, (N,) S64, ascending. Other rows of the store take no
+            memory.
     """
 
     def __init__(self, folder: Path, spec: Mapping[str, Any], canary: str, wanted: NDArray[np.bytes_]) -> None:
         self._folder, self._layer, self._wanted = folder, spec["layers"][0], wanted
         self._canary = np.frombuffer(bytes.fromhex(canary), dtype=np.uint8)
         self._paths: list[Path] = []
-        self._shard = np.full(len(wanted), -1, dtype=np.int32)  # the path that has a wanted row, and the row in it
+        # For each wanted row, the position in _paths of the shard that has it, or -1, and the row number in that shard.
+        self._shard = np.full(len(wanted), -1, dtype=np.int32)
         self._row = np.zeros(len(wanted), dtype=np.int32)
         self._pending: dict[str, Rows] = {}
         self._last_flush = time.monotonic()
@@ -66,18 +70,19 @@ class Store:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Whether each wanted row is missing on disk, bool (N,)."""
+        """Return which of the wanted rows are not on disk, bool (N,)."""
         return self._shard < 0
 
     def add(self, digests: Sequence[str], rows: Rows) -> None:
-        """Add rows. They are on disk when a shard is full, or after `flush`.
+        """Add rows. They are written when they fill a shard, after a minute, or by `flush`.
 
         Args:
-            digests: (B,) digests of the images.
-            rows: (B, views, dim).
+            digests: (B,) sha256 of the images, in hex digits.
+            rows: Embeddings (B, views, dim), in the precision of the spec.
 
         Raises:
             FeatureFileError: A value is not finite.
+            StoreError: As for `write_shard`.
         """
         check_finite(digests, self._layer, rows)
         self._pending.update(zip(digests, rows, strict=True))
@@ -86,7 +91,11 @@ class Store:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows added since the last shard as a new shard."""
+        """Write the rows that were added since the last shard as a new shard.
+
+        Raises:
+            StoreError: As for `write_shard`.
+        """
         self._last_flush = time.monotonic()
         if self._pending:
             digests = sorted(self._pending)
@@ -96,7 +105,10 @@ class Store:
             self._pending.clear()
 
     def read(self, positions: NDArray[np.intp]) -> Rows:
-        """Return wanted rows that are on disk, (len(positions), views, dim).
+        """Return some of the wanted rows, (B, views, dim), in the precision of the spec.
+
+        Args:
+            positions: (B,) positions in `wanted`, at least one, in any order. Their rows must be on disk.
 
         Raises:
             StoreError: A shard was removed after the store was opened.
@@ -119,7 +131,7 @@ class Store:
         return rows
 
     def blocks(self) -> Iterator[Rows]:
-        """Give all wanted rows in order, a block at a time. Memory holds one block and parts of shards."""
+        """Give all wanted rows in order, in blocks (B, views, dim). All of them must be on disk."""
         row_bytes = self.read(np.zeros(1, dtype=np.intp)).nbytes
         step = max(1, BLOCK_BYTES // row_bytes)
         for start in range(0, len(self._wanted), step):
@@ -130,7 +142,7 @@ class Store:
         places = np.searchsorted(self._wanted, digests)
         found = places < len(self._wanted)
         found[found] = self._wanted[places[found]] == digests[found]
-        found[found] = self._shard[places[found]] < 0  # of equal rows the first is used
+        found[found] = self._shard[places[found]] < 0  # if several shards have a row, the first is used
         self._shard[places[found]] = len(self._paths)
         self._row[places[found]] = np.flatnonzero(found)
         self._paths.append(path)
@@ -141,12 +153,12 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
 
     Args:
         folder: Folder of the layer.
-        packed: (n, 32) digests as bytes, ascending.
-        rows: (n, views, dim).
-        canary: (32,) sha256 of the canary under which they were made.
+        packed: sha256 of the images as bytes, uint8 (n, 32), ascending.
+        rows: Embeddings (n, views, dim), float32 or float16.
+        canary: sha256 as bytes, uint8 (32,), of the canary under which the rows were made.
 
     Raises:
-        StoreError: The disk is full or read-only.
+        StoreError: The file cannot be written, because the disk is full or read-only.
     """
     data = save({"digest": packed, "embedding": rows, "canary": canary})
     path = folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
@@ -161,7 +173,7 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
 
 
 def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the tensors of a shard. A damaged shard is set aside, and the result is None."""
+    """Return the tensors of a shard by name; None if it is missing or damaged. A damaged one is renamed `*.damaged`."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == path.stem:
@@ -172,15 +184,15 @@ def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
     except OSError as error:  # a read-only disk
         print(f"extract: WARNING: {path} is damaged and cannot be set aside ({error.strerror})")
         return None
-    print(f"extract: WARNING: a damaged shard is set aside and its images embedded anew: {aside}")
+    print(f"extract: WARNING: a damaged shard is set aside and its images are embedded again: {aside}")
     return None
 
 
 def unpack(packed: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Return digests given as bytes (n, 32) as hex digits, (n,) S64."""
+    """Return digests as hex digits, (n,) S64, from digests as bytes, uint8 (n, 32)."""
     return np.frombuffer(packed.tobytes().hex().encode(), dtype=DIGEST_DTYPE)
 
 
 def layer_spec(spec: Mapping[str, Any], layer: str) -> dict[str, Any]:
-    """Return a spec with only one of its layers: the key of that layer's store."""
+    """Return the spec of one layer's store: the spec of a run, with only this layer."""
     return {**spec, "layers": [layer]}

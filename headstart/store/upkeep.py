@@ -1,4 +1,4 @@
-"""Upkeep: what the store holds, whether it is whole, deleting what is not needed. Costs time only: rows come back."""
+"""Upkeep of the stores: list, check, delete. Deleting costs only time, because a later run computes the rows again."""
 
 import json
 import shutil
@@ -22,20 +22,20 @@ from headstart.tables.rows import read_rows
 
 _DAY_SECONDS = 86_400
 _ENGINES = "engines"
-_LEFTOVERS = ("*.tmp", "*.damaged")  # of killed writers, and shards that were set aside
+_LEFTOVERS = ("*.tmp", "*.damaged")  # files of killed runs, and shards that were set aside
 
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """One layer's store.
+    """What one layer's store holds.
 
     Attributes:
-        folder: Its name is the fingerprint.
-        spec: Backbone, side of the picture, number of views, precision and layer, in words.
-        num_shards: Files.
-        num_rows: Embeddings; an image that two runs embedded at once counts twice.
-        num_bytes: On disk, all files.
-        unused_days: Since a run last opened it.
+        folder: Folder of the store. Its name is the fingerprint of the spec.
+        spec: Backbone, side of the input, number of views, precision and layer, in words.
+        num_shards: Number of shards.
+        num_rows: Number of embeddings. An image that two runs embedded at once counts twice.
+        num_bytes: Bytes of all files on disk.
+        unused_days: Days since a run last opened the store.
     """
 
     folder: Path
@@ -47,15 +47,21 @@ class StoreSummary:
 
 
 def summarize(root: Path) -> list[StoreSummary]:
-    """Return every layer's store of a root, by spec."""
+    """Return a summary of every layer's store below a folder, sorted by spec."""
     summaries = [_summarize(folder) for folder in _stores(root)]
     return sorted(summaries, key=lambda summary: (summary.spec, summary.folder))
 
 
 def verify(root: Path) -> list[Path]:
-    """Read every shard, canary and kept engine; set damaged shards aside, delete what else is damaged; return them.
+    """Read every shard, canary, spec and exported network. Set damaged shards aside, and delete other damaged files.
 
-    Rows whose canary is gone are used again only if the new one has the same bytes: nothing else vouches for them.
+    Rows whose canary was deleted are used again only if the new canary has the same bytes.
+
+    Args:
+        root: Folder of all stores.
+
+    Returns:
+        Paths of the damaged files.
     """
     damaged = []
     for folder in _stores(root):
@@ -71,15 +77,22 @@ def verify(root: Path) -> list[Path]:
 
 
 def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> list[Path]:
-    """Delete whole stores, those whose fingerprint begins so or that no run has opened for so long; return them.
+    """Delete whole stores, by fingerprint or by age. By age, exported networks are deleted too.
 
-    By age, kept engines that no run has used for so long go too.
+    Args:
+        root: Folder of all stores.
+        fingerprint: Beginning of the fingerprints of the stores to delete; None to choose by age.
+        unused_days: Smallest age to delete: days since a run last used a store or network; None to choose by
+            fingerprint.
+
+    Returns:
+        Paths of what was deleted.
 
     Raises:
-        StoreError: No store's fingerprint begins so.
+        StoreError: `fingerprint` is empty, or no store's fingerprint begins with it.
     """
     if fingerprint == "":
-        raise StoreError("prune: expected the beginning of a fingerprint that `stat` lists; found nothing")
+        raise StoreError("prune: found an empty fingerprint; expected the beginning of one that `stat` lists")
     pruned = []
     for summary in summarize(root):
         matches = fingerprint is not None and summary.folder.name.startswith(fingerprint)
@@ -97,7 +110,7 @@ def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> lis
 
 
 def outdated_stores(root: Path) -> list[Path]:
-    """Return the stores that an earlier version wrote. Their specs name `taps`; this version does not use them."""
+    """Return the folders of the stores that an earlier version wrote. Their specs name `taps`. They are not used."""
     found = []
     for path in sorted(root.glob(f"{FINGERPRINT_PATTERN}/{SPEC_NAME}")):
         with suppress(OSError, ValueError):
@@ -107,7 +120,7 @@ def outdated_stores(root: Path) -> list[Path]:
 
 
 def prune_outdated(root: Path) -> list[Path]:
-    """Delete the stores that an earlier version wrote, and return them."""
+    """Delete the stores that an earlier version wrote, and return their folders."""
     outdated = outdated_stores(root)
     for folder in outdated:
         shutil.rmtree(folder)
@@ -115,17 +128,17 @@ def prune_outdated(root: Path) -> list[Path]:
 
 
 def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dict[str, tuple[int, int]]:
-    """Find the rows of images that no index lists, and on request delete them, with what killed runs and damage left.
+    """Count the rows of images that no index lists. On request, delete them and the files that killed runs left.
 
-    A shard with other rows is written anew without them, then deleted: a kill in between loses nothing.
+    If a shard has other rows too, they are first written as a new shard, so that a killed run loses nothing.
 
     Args:
-        root: Of the stores.
-        indexes: The index tables whose images stay.
-        delete: Whether to delete; else only counted.
+        root: Folder of all stores.
+        indexes: Index tables whose images stay.
+        delete: Whether to delete. Otherwise rows are only counted.
 
     Returns:
-        For each spec the number of rows that no index lists, and the number of all its rows.
+        For each spec, in words, the number of rows that no index lists and the number of all rows.
 
     Raises:
         TableError: An index cannot be read.
@@ -160,7 +173,7 @@ def _stores(root: Path) -> Iterator[Path]:
 
 
 def _spec(folder: Path) -> dict[str, Any] | None:
-    """Return the spec of a store; None if a kill or damage has taken it (the next run writes it anew)."""
+    """Return the spec of a store; None if it is missing or damaged. The next run then writes it again."""
     with suppress(OSError, ValueError):
         spec: dict[str, Any] = json.loads((folder / SPEC_NAME).read_text(encoding="utf-8"))
         if fingerprint(spec) == folder.name:

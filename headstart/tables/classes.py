@@ -12,15 +12,15 @@ from headstart.base.files import write_json
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
-    """Write the names of the classes; their order is the order of the logits, here and in every bundle."""
+    """Write the names of the classes as JSON. Their order is the order of the logits in every table and bundle."""
     write_json(path, {"classes": list(classes)})
 
 
 def read_classes(path: Path) -> list[str]:
-    """Read what `write_classes` wrote.
+    """Read the names of the classes, in the order of the logits, that `write_classes` wrote.
 
     Raises:
-        TableError: The file is missing or is not a list of at least 2 different names.
+        TableError: The file is missing, or does not hold a list of at least 2 different names.
     """
     remedy = "Run: dvc repro split"
     try:
@@ -28,7 +28,7 @@ def read_classes(path: Path) -> list[str]:
     except FileNotFoundError as error:
         raise TableError(f"{path}: is missing. {remedy}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise TableError(f'{path}: expected {{"classes": [names]}}. {remedy}') from error
+        raise TableError(f'{path}: is damaged ({error!r}); expected {{"classes": [names]}}. {remedy}') from error
     if not isinstance(classes, list) or len({str(name) for name in classes}) != len(classes) or len(classes) < 2:
         raise TableError(f"{path}: found {classes}; expected at least 2 different names. {remedy}")
     return [str(name) for name in classes]
@@ -38,7 +38,7 @@ def class_numbers(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     """Return the position of each label in the order of the classes, int64 (N,).
 
     Args:
-        labels: (N,) names.
+        labels: (N,) names of the classes of some images.
         classes: (C,) names in the order of the logits.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The index: one row for every file of the data set, and what the user's own table says of them."""
+"""The index: one row for every file of the data set. Beside it, the rows of the user's table of labels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,8 +8,6 @@ from typing import ClassVar
 from headstart.tables.rows import Row
 
 STATUSES = ("ok", "repaired", "duplicate", "quarantined", "skipped")
-
-
 USABLE = ("ok", "repaired")
 
 
@@ -18,13 +16,14 @@ class IndexRow(Row):
     """One file of the data set.
 
     Attributes:
-        path: Relative to the data set's folder, with `/`.
-        digest: sha256 of the file's bytes, 64 hex digits; empty for a file that was not read.
-        format: What the bytes are, such as `JPEG`; empty if not an image.
-        width: Pixels after EXIF orientation; 0 if not decoded.
-        height: Likewise.
-        status: One of `STATUSES`; `ok` and `repaired` files are used, the others are not.
-        reason: What was repaired, of which path it is a duplicate, or why it is not used; empty for `ok`.
+        path: Path relative to the data set's folder, with `/`.
+        digest: sha256 of the file's bytes, in 64 hex digits; empty if the file was not read.
+        format: Name of the image format (see `imaging.formats`), such as `JPEG`; empty if the file was not decoded.
+        width: Width in pixels, after EXIF orientation; 0 if the file was not decoded.
+        height: Height in pixels, after EXIF orientation; 0 if the file was not decoded.
+        status: One of `STATUSES`. Only `ok` and `repaired` files are used.
+        reason: For `ok`, empty. Otherwise what was repaired, the file that has the same bytes, or why the file is not
+            used.
     """
 
     path: str
@@ -40,13 +39,13 @@ class IndexRow(Row):
 
 @dataclass(frozen=True)
 class LabelRow(Row):
-    """What the user's own table says of an image.
+    """One row of the user's table of labels.
 
     Attributes:
-        path: As in the index.
-        label: The class by name.
-        split: One of `SPLITS`; empty where the table has no splits.
-        group: Images of one group are never divided between splits; empty where the table has no groups.
+        path: Path of the image, as in the index.
+        label: Name of its class.
+        split: One of `SPLITS`; empty if the table has no splits.
+        group: Name of its group, whose images are never divided between splits; empty if the table has no groups.
     """
 
     path: str
@@ -58,13 +57,13 @@ class LabelRow(Row):
 
 
 def count_states(rows: Sequence[IndexRow]) -> list[tuple[str, str, int]]:
-    """Return `status, reason, files`, the most frequent first; of duplicates the path is left out."""
+    """Return status, reason and number of files of each state, the most frequent first. Duplicates have no reason."""
     counts = Counter((row.status, "" if row.status == "duplicate" else row.reason) for row in rows)
     return sorted(((*key, count) for key, count in counts.items()), key=lambda row: (-row[2], row))
 
 
 def describe_states(rows: Sequence[IndexRow]) -> str:
-    """Return the sums in one line, such as `398 files = 397 ok + 1 skipped`."""
+    """Return the number of files by status in one line, such as `398 files = 397 ok + 1 skipped`."""
     counts = Counter(row.status for row in rows)
     assert counts.total() == sum(counts[status] for status in STATUSES), "every file is in exactly one state"
     sums = " + ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])

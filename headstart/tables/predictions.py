@@ -1,4 +1,4 @@
-"""Predictions: the logits of every image of a split."""
+"""Predictions: the logits of every test image, by one track."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ LOGIT_PREFIX = "logit_"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one track says of every test image.
+    """The logits of one track for every test image.
 
     Attributes:
-        digests: (N,) sha256 of each image.
-        paths: (N,) as in the index.
-        labels: (N,) true class of each image, by name.
-        classes: (C,) the model's classes, in the order of the logits.
-        logits: (N, C) float64, finite.
+        digests: (N,) sha256 of each image, in hex digits.
+        paths: (N,) paths of the images, as in the index.
+        labels: (N,) name of the true class of each image.
+        classes: (C,) names of the classes, in the order of the logits.
+        logits: Calibrated logits, float64 (N, C), finite.
     """
 
     digests: Sequence[str]
@@ -33,17 +33,20 @@ class Predictions:
 
     @property
     def predicted(self) -> list[str]:
-        """(N,) the class with the largest logit, by name."""
+        """Return the name of the class with the largest logit, for each image (N,)."""
         return [self.classes[column] for column in self.logits.argmax(axis=1)]
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the images whose predicted class is the true one."""
+        """Return the fraction of the images whose predicted class is the true one, in [0, 1]."""
         return float(np.mean([label == name for label, name in zip(self.labels, self.predicted, strict=True)]))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write `digest, path, label, predicted` and one `logit_<class>` column per class, logits to 6 decimals."""
+    """Write a CSV file with the columns digest, path, label, predicted, and `logit_<class>` for each class.
+
+    Logits are rounded to 6 decimals. Equal predictions give equal bytes.
+    """
     header = ["digest", "path", "label", "predicted", *(LOGIT_PREFIX + name for name in predictions.classes)]
     rounded = [[f"{value:.6f}" for value in row] for row in predictions.logits]
     identity = zip(predictions.digests, predictions.paths, predictions.labels, predictions.predicted, strict=True)
@@ -51,11 +54,11 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote.
+    """Read and check a file that `write_predictions` wrote.
 
     Raises:
-        TableError: The file is missing or empty, columns are missing, a logit is not a finite number, a label is no
-            class, a digest is there twice, or `predicted` is not a class with the largest logit of its row.
+        TableError: The file is missing or empty, a column is missing, a logit is not a finite number, a label is not a
+            class, a digest is listed twice, or `predicted` is not a class with the largest logit of its row.
     """
     remedy = "Run: dvc repro " + path.stem
     header, lines = read_table(path, remedy)
@@ -64,13 +67,13 @@ def read_predictions(path: Path) -> Predictions:
     if header != [*identity, *(LOGIT_PREFIX + name for name in classes)] or not classes:
         raise TableError(f"{path}: columns are {header}; expected {identity} and {LOGIT_PREFIX}<class>. {remedy}")
     if not lines:
-        raise TableError(f"{path}: has no rows; expected one per test image. {remedy}")
+        raise TableError(f"{path}: has no rows; expected one for each test image. {remedy}")
     try:
         logits = np.array([[float(cell) for cell in line[4:]] for line in lines], dtype=np.float64)
     except ValueError as error:
         raise TableError(f"{path}: expected a number in every logit column and row ({error}). {remedy}") from error
     if logits.shape != (len(lines), len(classes)):
-        raise TableError(f"{path}: expected {len(classes)} logits in every row. {remedy}")
+        raise TableError(f"{path}: rows have {logits.shape[1]} logits; expected {len(classes)} in every row. {remedy}")
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
         row = int(finite.argmin())
@@ -79,11 +82,18 @@ def read_predictions(path: Path) -> Predictions:
     for number, (line, row) in enumerate(zip(lines, logits, strict=True), start=1):
         digest, _, label, predicted = line[:4]
         if digest in seen:
-            raise TableError(f"{path}: row {number}: digest {digest} is there twice. {remedy}")
+            raise TableError(
+                f"{path}: row {number}: digest {digest} is listed twice; expected each image once. {remedy}"
+            )
         seen.add(digest)
         if label not in classes or predicted not in classes:
-            raise TableError(f"{path}: row {number}: {label!r} or {predicted!r} is no class of this table. {remedy}")
+            raise TableError(
+                f"{path}: row {number}: label is {label!r} and predicted is {predicted!r}; expected names of "
+                f"the classes {classes}. {remedy}"
+            )
         if row[classes.index(predicted)] < row.max():
-            raise TableError(f"{path}: row {number}: predicted is {predicted!r}, not the largest logit. {remedy}")
+            raise TableError(
+                f"{path}: row {number}: predicted is {predicted!r}; expected the class with the largest logit. {remedy}"
+            )
     digests, paths, labels = ([line[column] for line in lines] for column in range(3))
     return Predictions(digests, paths, labels, classes, logits)

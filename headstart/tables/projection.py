@@ -1,4 +1,4 @@
-"""What `projection` finds: the embeddings in two dimensions."""
+"""The projection: a place in two dimensions for each embedding."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,14 +8,14 @@ from headstart.tables.rows import Row
 
 @dataclass(frozen=True)
 class ProjectedImage(Row):
-    """Where an image's embedding lies in two dimensions.
+    """The places of one image's embedding in two dimensions, by two methods.
 
     Attributes:
-        digest: sha256 of the file.
+        digest: sha256 of the file, in hex digits.
         pca_x: First principal component.
         pca_y: Second principal component.
-        tsne_x: By t-SNE.
-        tsne_y: Likewise.
+        tsne_x: First coordinate by t-SNE.
+        tsne_y: Second coordinate by t-SNE.
     """
 
     digest: str

@@ -1,4 +1,4 @@
-"""Rows: tables whose columns are the fields of a dataclass, written and read as CSV files without guessing."""
+"""Rows: tables in CSV files, whose columns are the fields of a dataclass."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,17 +13,19 @@ from headstart.base.errors import TableError
 
 @dataclass(frozen=True)
 class Row:
-    """Base of the rows of a table: a frozen dataclass whose fields are the columns, in order.
+    """Base class of the rows of a table. A subclass is a frozen dataclass, whose fields are the columns, in order.
+
+    A field is a `str`, `int` or `float`, or one of the latter two or None.
 
     Attributes:
-        repro: The stage that writes the table.
+        repro: Name of the stage that writes the table.
     """
 
     repro: ClassVar[str]
 
     @classmethod
-    def problem(cls, rows: Sequence[Self]) -> str:  # noqa: ARG003 - for the tables that have such a rule
-        """Return what is wrong with a table as a whole, which no single row shows; empty if nothing is."""
+    def problem(cls, rows: Sequence[Self]) -> str:  # noqa: ARG003 - subclasses use it
+        """Return what is wrong with a table, beyond the types of its cells; empty if nothing is."""
         return ""
 
 
@@ -31,7 +33,13 @@ R = TypeVar("R", bound=Row)
 
 
 def write_rows(path: Path, rows: Iterable[R], kind: type[R]) -> None:
-    """Write a table; equal rows give equal bytes. Floats have six significant digits; None is an empty cell."""
+    """Write a table as a CSV file. Equal rows give equal bytes.
+
+    Args:
+        path: Path of the file.
+        rows: Rows of the table. Floats are rounded to six significant digits, and None becomes an empty cell.
+        kind: Class of the rows.
+    """
     columns = [field.name for field in fields(kind)]
     lines: Iterable[Iterable[object]] = map(attrgetter(*columns), rows)
     if not {field.type for field in fields(kind)} <= {str, int}:
@@ -40,10 +48,15 @@ def write_rows(path: Path, rows: Iterable[R], kind: type[R]) -> None:
 
 
 def read_rows(path: Path, kind: type[R]) -> list[R]:
-    """Read a table that `write_rows` wrote.
+    """Read and check a table that `write_rows` wrote.
+
+    Args:
+        path: Path of the file.
+        kind: Class of the rows.
 
     Raises:
-        TableError: The file is missing, its columns are not exactly `kind`'s, or a cell is not what its column holds.
+        TableError: The file is missing, its columns are not exactly the fields of `kind`, a cell does not have the type
+            of its column, or `kind.problem` finds something wrong.
     """
     types = {field.name: field.type for field in fields(kind)}
     remedy = f"Run: dvc repro {kind.repro}"

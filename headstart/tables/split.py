@@ -13,11 +13,11 @@ class SplitRow(Row):
     """One image of the training, validation or test set.
 
     Attributes:
-        digest: sha256 of the file's bytes; unique in the table.
-        path: As in the index.
-        label: The class by name.
-        split: `train` or `val` (training and selection) or `test` (the test set).
-        group: Images of one group are never divided between splits.
+        digest: sha256 of the file's bytes, in hex digits; unique in the table.
+        path: Path of the image, as in the index.
+        label: Name of its class.
+        split: `train`, `val` (both are used for training and selection) or `test` (the test set).
+        group: Name of its group, whose images are never divided between splits.
     """
 
     digest: str
@@ -30,12 +30,15 @@ class SplitRow(Row):
 
     @classmethod
     def problem(cls, rows: Sequence[Self]) -> str:
-        """An image in two splits would be trained on and tested; a split that nobody knows would be trained on."""
+        """Return what is wrong with the first row whose split is unknown or whose digest is listed twice.
+
+        Images of an unknown split would be trained on. An image that is listed twice could be trained on and tested.
+        """
         seen: set[str] = set()
         for number, row in enumerate(rows, start=1):
             if row.split not in SPLITS:
                 return f"row {number}: split is {row.split!r}; expected one of {SPLITS}"
             if row.digest in seen:
-                return f"row {number}: digest {row.digest} is there twice"
+                return f"row {number}: digest {row.digest} is listed twice; expected each image once"
             seen.add(row.digest)
         return ""

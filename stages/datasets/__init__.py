@@ -1,1 +1,1 @@
-"""The built-in data sets: one module each. It makes or fetches a folder below data/ and is run by a make target."""
+"""The built-in data sets: one module each, which a make target runs to make or fetch a folder below data/."""

@@ -17,6 +17,7 @@ from headstart.base.entry import run_main
 from headstart.base.errors import DataError
 from headstart.base.files import atomic_folder, sha256_file
 from headstart.base.progress import Progress
+from headstart.sources.folder import list_files
 
 URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 OWN_FOLDER = Path("data/hymenoptera_data")
@@ -27,7 +28,7 @@ _MAX_FILE_BYTES = 2**24  # the largest photo of this data set has 0.7 MB
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Read the output of `sha256sum`: sha256 of every file, by path."""
+    """Read a list that `sha256sum` wrote, and return the sha256 of each file by path."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
@@ -47,7 +48,7 @@ def write_ants_bees(folder: Path, digests: Mapping[str, str], own_folder: Path, 
 
     Raises:
         DownloadError: The zip cannot be fetched completely.
-        DataError: The source lacks a listed file or has other bytes for it, or the disk is full.
+        DataError: The source is no zip file, lacks a listed file or has other bytes for it, or the disk is full.
         FileExistsError: The folder exists already.
     """
     with ExitStack() as stack:
@@ -98,19 +99,23 @@ def _copy_listed(source: str, opener: Callable[[str], IO[bytes]], digests: Mappi
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
             except OSError as error:
-                raise DataError(f"{target}: cannot be written ({error.strerror}). Free some space: 50 MB") from error
+                raise DataError(f"{target}: cannot be written ({error.strerror}). Free 50 MB of space.") from error
             found = sha256_file(target)
             if found != expected:
                 raise DataError(f"{source}: {name}: sha256 is {found}, expected {expected}. {REMEDY}")
             progress.advance(1)
 
 
-def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+def check_files(folder: Path, digests: Mapping[str, str]) -> list[str]:
     """Check that every listed file is in the folder and has its digest.
 
     Args:
         folder: Folder of the data set.
         digests: sha256 of every file, by path below the folder.
+
+    Returns:
+        Paths below the folder of the other files that the stage `index` would find, sorted. They are no error, because
+        you may add photos.
 
     Raises:
         DataError: Files are missing or have other bytes. The message counts both and names the first of each.
@@ -125,14 +130,17 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
             f"{folder}: of {len(digests)} files {'; '.join(faults)}. Delete the folder and run again: "
             f"rm -r {folder} && make ants_bees"
         )
+    return [path for path in list_files(folder).files if path not in digests]
 
 
 def main() -> None:
     """Write the data set and print its source. If the folder exists already, check it instead."""
     folder, digests = Path("data/ants_bees"), read_digests(Path("data/ants_bees.sha256"))
     if folder.exists():
-        check_files(folder, digests)
+        others = check_files(folder, digests)
         print(f"ants_bees: {folder} is complete: {len(digests)} files")
+        if others:
+            print(f"ants_bees: WARNING: {folder} holds other files too: {len(others)}, the first {others[0]!r}")
         return
     source = write_ants_bees(folder, digests, OWN_FOLDER, OWN_ZIP, URL)
     print(f"ants_bees: {len(digests)} files in {folder}, from {source}. To use them: -S data.path={folder}")

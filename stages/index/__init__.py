@@ -1,1 +1,1 @@
-"""Stage `index`: every file of the data set, its digest, its picture's size and its state."""
+"""Stage `index`: a row for every file of the data set, with its digest, its size in pixels and its status."""

@@ -18,7 +18,7 @@ from stages.index.params import IndexParams
 from stages.index.record import Record
 
 _MOST_REASONS = 5
-# How to get the built-in data sets.
+# The commands that make the built-in data sets.
 _COMMANDS = {"data/ants_bees": "make ants_bees", "data/digits": "make data/digits"}
 
 
@@ -32,7 +32,7 @@ def build_index(
     Args:
         root: Folder of the data set.
         listing: Files of the folder.
-        params: Which files are images.
+        params: The section `index`, which says which files are images.
         num_workers: Number of threads or processes that read and decode. It does not change the result.
         record: Record of the last run. Unchanged files are not read again; files that are read are added. It does not
             change the result.
@@ -72,7 +72,7 @@ def build_index(
 
 
 def describe(rows: Sequence[IndexRow]) -> str:
-    """Return the counts of files by state, with the most frequent reasons of each state, in several lines."""
+    """Return several lines with the number of files by status and the most frequent reasons of each status."""
     counts = count_states(rows)
     first: dict[tuple[str, str], str] = {}
     for row in rows:
@@ -109,8 +109,8 @@ def check_bad(rows: Sequence[IndexRow], params: IndexParams) -> None:
     if len(bad) > params.max_bad_fraction * num_read:
         raise DataError(
             f"{len(bad)} of {num_read} files cannot be used as images, more than index.max_bad_fraction "
-            f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). A broken copy? Repair or remove "
-            "them, or raise index.max_bad_fraction."
+            f"({params.max_bad_fraction:g}): {examples} (data/index.csv lists all). The copy may be damaged. Repair or "
+            "remove them, or raise index.max_bad_fraction."
         )
 
 
@@ -131,14 +131,14 @@ def check_exists(folder: str) -> None:
 def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction: float) -> None:
     """Raise if a folder has far fewer files than when it was last indexed.
 
-    Otherwise somebody with a part of the team's photos would get other splits and scores, and nobody would know why.
+    Otherwise somebody who has only some of the team's photos would get other splits and scores without a warning.
 
     Args:
         num_files: Number of files in the folder now.
         folder: The folder, as `data.path` names it.
-        lock: dvc.lock, which has the number of files of the last run. Without it, or for another folder, nothing is
-            compared.
-        max_removed_fraction: Largest fraction of these files that may be gone.
+        lock: Path of dvc.lock, which has the number of files of the last run. If it is missing or names another folder,
+            nothing is compared.
+        max_removed_fraction: Largest fraction of the files of the last run that may be gone, in [0, 1].
 
     Raises:
         DataError: More files are gone.
@@ -150,9 +150,9 @@ def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction
         return
     if last - num_files > max_removed_fraction * last:
         raise DataError(
-            f"data.path: {folder} has {num_files} files, and had {last} when {lock} was written: a partial copy? Copy "
-            "all of them; or, to work without images, move the folder away and run: dvc repro --pull --allow-missing. "
-            "If they were removed on purpose, raise index.max_removed_fraction for one run."
+            f"data.path: {folder} has {num_files} files, but had {last} when {lock} was written. If this is a partial "
+            "copy, copy all files; to work without images, move the folder away and run: dvc repro --pull "
+            "--allow-missing. If the files were removed on purpose, raise index.max_removed_fraction for one run."
         )
 
 

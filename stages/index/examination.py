@@ -1,4 +1,4 @@
-"""The examination of files: each is read, hashed and decoded. Many files are shared between processes."""
+"""The examination of files: each file is read, hashed and decoded, by threads or, if there are many, processes."""
 
 import errno
 import gc
@@ -18,7 +18,7 @@ from headstart.base.threads import in_order
 from headstart.imaging.decode import ImageError, decode
 from headstart.tables.index import IndexRow
 
-# Starting processes takes as long as examining this many small files in threads.
+# For fewer files, starting processes would take longer than examining small files in threads.
 _MANY = 4000
 _CHUNK = 100
 
@@ -33,14 +33,14 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
         num_workers: Number of threads or processes.
 
     Raises:
-        DataError: A process died.
+        DataError: A process died. The message names the first of the files that it may have been decoding.
     """
     if num_workers == 1 or len(paths) < _MANY:
         yield from in_order(lambda path: examine(root, path, max_pixels), paths, num_workers)
         return
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     spawn = multiprocessing.get_context("spawn")  # fork would copy locks that other threads hold
-    # One more than there are cores: one process always waits for a disk or for work.
+    # One process more than asked for, because one usually waits for the disk or for work.
     with ProcessPoolExecutor(num_workers + 1, spawn, initializer=_start_process) as pool:
         results = pool.map(partial(_examine_chunk, root, max_pixels), chunks)
         for chunk in chunks:
@@ -94,5 +94,5 @@ def _examine_chunk(root: Path, max_pixels: int, paths: Sequence[str]) -> list[In
 
 
 def _start_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles interrupts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     gc.disable()  # decoding makes no reference cycles

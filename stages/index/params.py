@@ -1,4 +1,4 @@
-"""What stage `index` reads from params.yaml."""
+"""The sections of params.yaml that the stage `index` reads."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -38,7 +38,7 @@ class IndexParams(Section):
         if table is not None and path.suffix.lower() not in READERS:
             raise ValueError(f"a path that ends in {' or '.join(READERS)}; found {table!r}")
         if path.is_absolute() or ".." in path.parts:
-            raise ValueError("a path below data.path, where DVC sees an edit")
+            raise ValueError("a path below data.path, where DVC notices an edit")
         return table
 
 

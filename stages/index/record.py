@@ -1,6 +1,7 @@
 """The record: what the last run found in each file, so that unchanged files are not read again.
 
-It is private and not an output of a stage. Without it, or if it is damaged, the index is the same and takes longer.
+It belongs to this machine and is not an output of the stage. If it is missing or damaged, the index is the same but
+takes longer.
 """
 
 import json
@@ -44,7 +45,12 @@ class Record:
         self._saved = time.monotonic()
 
     def find(self, path: str, stamp: Stamp | None) -> IndexRow | None:
-        """Return the row of a file that has not changed, else None."""
+        """Return the recorded row of a file; None if the file is not recorded or has changed.
+
+        Args:
+            path: Path of the file below the folder.
+            stamp: Stamp of the file now; None if it has none.
+        """
         known = self._known.get(path)
         if known is None or known[:3] != stamp:
             return None
@@ -52,11 +58,11 @@ class Record:
         return IndexRow(path, *known[3:])
 
     def add(self, row: IndexRow, stamp: Stamp | None) -> None:
-        """Remember an examined file, if a change is sure to give it another stamp. Saves from time to time.
+        """Add an examined file, if any later change will give it another stamp. Save the record once a minute.
 
         Args:
             row: Row of the file.
-            stamp: Stamp of the file before it was read.
+            stamp: Stamp of the file before it was read; None if it has none.
         """
         if stamp is not None and row.digest and stamp[1] < self._newest:
             found = (row.digest, row.format, row.width, row.height, row.status, row.reason)
@@ -65,7 +71,7 @@ class Record:
             self.save()
 
     def save(self) -> None:
-        """Write the record if it has changed."""
+        """Write the record to disk if it has changed."""
         if self._rows != self._known:
             columns = list(zip(*self._rows.values(), strict=True))  # columns are read six times as fast as rows
             content = {"key": self._key, "paths": list(self._rows), "columns": columns}
@@ -85,5 +91,5 @@ class Record:
             return {}
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = repr(error)
-        print(f"index: {self.path}: cannot be used ({problem}); every file is read again")
+        print(f"index: WARNING: {self.path}: cannot be used ({problem}); every file is read again")
         return {}

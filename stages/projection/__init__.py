@@ -1,1 +1,1 @@
-"""Stage `projection`: a map of the embeddings in two dimensions."""
+"""Stage `projection`: the projection of the embeddings to two dimensions."""

@@ -9,7 +9,7 @@ from stages.params import StageParams
 
 
 class ProjectionParams(Section):
-    """`projection:` the map of the embeddings."""
+    """`projection:` the projection of the embeddings to two dimensions."""
 
     num_images: Annotated[int, Field(ge=10, le=20_000)]
     perplexity: Annotated[float, Field(ge=2, le=100)]

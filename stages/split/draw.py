@@ -1,4 +1,4 @@
-"""The draw: which images, or groups of images, become the test set, at random or by hash."""
+"""The draw: images, or groups of images, are divided into splits, at random or by hash."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -12,13 +12,13 @@ from stages.split.params import SplitParams
 
 
 def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
-    """Return the split of every image. Each class has its fractions, rounded, with at least one image in each split.
+    """Return the split of every image. Each class is divided by the fractions, rounded, with an image in each split.
 
-    The draw depends on the images' bytes and labels, not on their names or order.
+    The draw depends on the bytes and labels of the images, not on their names.
 
     Args:
         images: Images in the order of their digests.
-        params: Fractions and seed.
+        params: The section `split`, which has the fractions and the seed.
 
     Raises:
         DataError: A class has fewer images than there are splits.
@@ -50,23 +50,23 @@ def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[st
 
 
 def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
-    """Return the split of every image. Groups stay whole, and each class comes near its fractions.
+    """Return the split of every image. Groups stay whole, and each class comes near the fractions.
 
-    Groups are shuffled, then considered one by one, the largest first. A group is held back if that brings the classes
-    of its images nearer to their fractions. Every class has an image in every split.
+    Groups are shuffled, then considered one by one, the largest first. A group is moved from the training set into a
+    split if that brings the classes of its images nearer to their fractions. Every class has an image in every split.
 
     Args:
         images: Images, each with a group.
-        params: Fractions and seed.
+        params: The section `split`, which has the fractions and the seed.
 
     Raises:
-        DataError: A class has too few groups.
+        DataError: The groups of a class are too few, or cannot be divided between the splits.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for image in images:
         counts[str(image.group)][image.label] += 1
     totals = Counter(image.label for image in images)
-    left = Counter(label for labels in counts.values() for label in labels)  # groups of each class to train on
+    left = Counter(label for labels in counts.values() for label in labels)  # groups of each class in train
     names = sorted(counts)
     shuffled = [names[number] for number in np.random.default_rng(params.seed).permutation(len(names))]
     order = sorted(shuffled, key=lambda name: -counts[name].total())
@@ -106,12 +106,12 @@ def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[st
 def draw_by_hash(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
     """Return the split of every image, by a hash of its group or, without groups, of its bytes.
 
-    The split of an image depends on nothing else, so new images never move old ones. The fractions hold only on
-    average, and a class may get fewer images than its fraction.
+    The split of an image depends on nothing else but the seed and the fractions, so new images never move old ones. The
+    fractions hold only on average, and a class may have other fractions.
 
     Args:
         images: Images, in any order.
-        params: Fractions and seed.
+        params: The section `split`, which has the fractions and the seed.
 
     Raises:
         DataError: A class has no image to train on, or the test set is empty.

@@ -17,12 +17,12 @@ _COLUMNS = ["image", "label", "who", "why"]
 
 @dataclass(frozen=True)
 class Fix:
-    """One correction.
+    """The correction of one image's label.
 
     Attributes:
-        image: Path as in the index, or sha256 of the file.
-        label: The right class, or `drop`.
-        where: File and row, for messages.
+        image: Path of the image as in the index, or sha256 of the file.
+        label: Name of the right class, or `drop` to leave the image out.
+        where: File and row of the correction, for messages.
     """
 
     image: str
@@ -36,8 +36,8 @@ class Fixed:
 
     Attributes:
         images: All images except the dropped ones.
-        num_relabelled: Images (with their copies) that have another label now.
-        num_dropped: Images (with their copies) that were dropped.
+        num_relabelled: Number of images that have another label now. An image and its copies count as one.
+        num_dropped: Number of images that were dropped. An image and its copies count as one.
     """
 
     images: Sequence[LabelledImage]
@@ -51,13 +51,14 @@ def read_fixes(path: Path) -> list[Fix]:
     Raises:
         DataError: The file cannot be read, has other columns, or lacks an image or a label.
     """
-    header, lines = read_foreign_csv(path, f"split.label_fixes (the header {','.join(_COLUMNS)} alone is enough)")
+    remedy = f"Correct split.label_fixes, or create the file with the header {','.join(_COLUMNS)} alone."
+    header, lines = read_foreign_csv(path, remedy)
     if header != _COLUMNS:
-        raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}")
+        raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}. Correct the first line.")
     fixes = []
     for number, line in enumerate(lines, start=1):
         if not line[0] or not line[1]:
-            raise DataError(f"{path}: row {number} is {line}; expected {_COLUMNS}, image and label not empty")
+            raise DataError(f"{path}: row {number} is {line}; expected an image and a label. Fill or remove the row.")
         fixes.append(Fix(line[0], line[1], f"{path}: row {number}"))
     return fixes
 
@@ -66,8 +67,8 @@ def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixe
     """Apply the fixes to images. A fix also applies to copies of its image.
 
     Args:
-        images: Images with the labels of folders or table.
-        index: The index. It tells an unused image from one that does not exist.
+        images: Images with their labels from the folders or the table.
+        index: The index. It shows whether an image without a label is unused or does not exist.
         fixes: Corrections, in any order.
 
     Raises:

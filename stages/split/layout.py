@@ -1,4 +1,4 @@
-"""The layout of the data set: labels, splits and groups, as its folders or the user's table give them."""
+"""The layout of the data set: labels, splits and groups, from its folders or from the user's table."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,19 +10,19 @@ from headstart.tables.index import USABLE, IndexRow, LabelRow
 from headstart.tables.names import SPLIT_NAMES
 from stages.split.params import SplitParams
 
-# Copies count here too: a copy may lie in another split or have another label.
+# Duplicates are included, because a copy may lie in another split or have another label.
 LABELLED = (*USABLE, "duplicate")
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image with what folders or table say about it.
+    """An image with its label, split and group, from the folders or the table.
 
     Attributes:
-        row: Its row of the index.
-        label: Its class.
+        row: Row of the image in the index.
+        label: Name of its class.
         split: `train`, `val` or `test`; None if the data set does not say.
-        group: Name of the images that belong together; None if the data set does not say.
+        group: Name of its group, whose images belong together; None if the data set does not say.
     """
 
     row: IndexRow
@@ -33,12 +33,12 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Layout:
-    """All images with what folders or table say about them.
+    """All images with their labels, splits and groups.
 
     Attributes:
         images: Usable images and their copies, in the order of the index.
         source: `folders` or `table`.
-        notes: Sentences that the user should read.
+        notes: Warnings for the user.
     """
 
     images: Sequence[LabelledImage]
@@ -52,9 +52,9 @@ class Folders:
 
     Attributes:
         rows: Rows of usable images and their copies, in the order of the index.
-        parts: Path of each row, as the names of its folders and of the file.
-        tops: Top folders that hold such images or are in `damaged`.
-        damaged: Top folders named like a split whose files are all quarantined.
+        parts: Path of each row, split into the names of its folders and of the file.
+        tops: Names of the top folders that hold such images, and those in `damaged`.
+        damaged: Names of the top folders that are called like a split and have only quarantined images.
     """
 
     rows: Sequence[IndexRow]
@@ -69,11 +69,12 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
     Args:
         index: The index.
         table: Rows of the user's table; empty without one.
-        params: How to read folders, and what groups are.
+        params: The section `split`.
 
     Raises:
-        DataError: An image lies in no class folder, only some of the top folders are split folders, a path has no
-            group, or only some rows of the table have splits.
+        DataError: An image lies in no class folder, only some of the top folders are split folders, a split folder
+            `test` has only damaged images, `split.group` finds no group in a path, or only some rows of the table have
+            splits.
     """
     rows = [row for row in index if row.status in LABELLED]
     layout = _read_table(index, rows, table) if table else _read_folders(_see_folders(index, rows), params)
@@ -90,7 +91,7 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
     if strange:
         raise DataError(
             f"split.group: {params.group!r} finds no group in {len(strange)} of {len(layout.images)} paths, the first "
-            f"{strange[0]!r}; expected a group in every path below data.path"
+            f"{strange[0]!r}; expected a group in every path below data.path. Correct split.group, or rename the files."
         )
     return Layout(images, layout.source, layout.notes)
 
@@ -99,7 +100,10 @@ def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequ
     row_of = {row.path: row for row in table}
     num_with_split = sum(bool(row.split) for row in table)
     if num_with_split not in (0, len(table)):
-        raise DataError(f"the table gives a split to {num_with_split} of {len(table)} images; expected all or none")
+        raise DataError(
+            f"the table gives a split to {num_with_split} of {len(table)} images; expected all or none. Fill or empty "
+            "the column `split`."
+        )
     images = [
         LabelledImage(row, row_of[row.path].label, row_of[row.path].split or None, row_of[row.path].group or None)
         for row in rows
@@ -136,9 +140,10 @@ def _see_folders(index: Sequence[IndexRow], rows: Sequence[IndexRow]) -> Folders
 def _read_split_folders(folders: Folders, params: SplitParams) -> Layout | None:
     """Read `<split>/<class>/<image>`.
 
-    The top folders are split folders if each is called train, val (valid, validation) or test, and `train` and another
-    one exist. A single folder called `train` beside others, with images directly in it, is a class of trains. A split
-    folder counts even if all its files are damaged: else another split would silently be the test set.
+    The top folders are split folders if all of them are called train, val (valid, validation) or test, and there are
+    `train` and at least one other. A single folder called `train` beside other folders, with images directly in it, is
+    a class of trains. A split folder counts even if all its files are damaged. Otherwise another split would silently
+    become the test set.
     """
     named = {top for top in folders.tops if top.lower() in SPLIT_NAMES}
     splits = {SPLIT_NAMES[top.lower()] for top in named}
@@ -147,7 +152,7 @@ def _read_split_folders(folders: Folders, params: SplitParams) -> Layout | None:
         if len(named) > 1 or (holds_classes and params.class_depth == 1):
             raise DataError(
                 f"{sorted(named)} look like split folders, but the top folders are {sorted(folders.tops)}; expected "
-                "train and val or test (or both) and nothing beside them, or class folders only"
+                "either train with val, test or both, or only class folders. Rename or move folders."
             )
         return None
     if params.method == "auto" and params.reported != "val" and "test" in map(str.lower, folders.damaged):
@@ -181,7 +186,7 @@ def _read_classes(folders: Folders, params: SplitParams, above: Sequence[str]) -
     Args:
         folders: The folders.
         params: The section `split`, which says how many folder names make the class.
-        above: What the folders above the class folders are, such as `<split>`, for the message.
+        above: Kinds of the folders above the class folders, such as `<split>`, for the message.
 
     Raises:
         DataError: An image lies in no class folder.

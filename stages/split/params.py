@@ -1,4 +1,4 @@
-"""What stage `split` reads from params.yaml."""
+"""The section of params.yaml that the stage `split` reads."""
 
 import re
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from stages.params import StageParams
 
 
 class SplitParams(Section):
-    """`split:` the label of every image, and which images are the test set."""
+    """`split:` how images get labels, and which images are the test set."""
 
     class_depth: Annotated[int, Field(ge=1)] | Literal["all"]
     class_order: Literal["text", "natural"]
@@ -32,15 +32,15 @@ class SplitParams(Section):
             except re.error as error:
                 raise ValueError(f"a regular expression over the path ({error})") from error
             if num_parts != 1:
-                raise ValueError("one part in parentheses, which is the group's name, as in ^[^/]+/([^_]+)_")
+                raise ValueError("exactly one part in parentheses, the name of the group, as in ^[^/]+/([^_]+)_")
         return group
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "SplitParams":
         if self.test_fraction + self.val_fraction >= 1:
             raise ValueError(
-                f"test_fraction and val_fraction together below 1, not {self.test_fraction + self.val_fraction:g}: the "
-                "rest is trained on"
+                "a sum of test_fraction and val_fraction below 1, because the other images are the training set; found "
+                f"{self.test_fraction + self.val_fraction:g}"
             )
         return self
 

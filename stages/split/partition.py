@@ -1,4 +1,4 @@
-"""The partition: which images are trained on and which are the test set."""
+"""The partition: every image gets a split, and one of several copies is used."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Partition:
 
     Attributes:
         rows: Rows of the split table, in the order of their digests.
-        origin: Where the splits come from, in a sentence.
+        origin: Where the splits come from, in words.
         num_across_splits: Images with copies in more than one given split.
         num_conflicts: Images that are not used because their copies have different labels or groups.
     """
@@ -31,17 +31,18 @@ class Partition:
 def partition(images: Sequence[LabelledImage], source: str, params: SplitParams) -> Partition:
     """Give every image a split. Of several copies only one is used.
 
-    Given splits are kept, unless `split.method` says otherwise. The test set is then `test`, or `val` if there is no
-    `test`; its rows are called `test`. If copies lie in several splits, the one in the test set is used.
+    Splits from the folders or the table are kept, unless `split.method` says otherwise. The test set is then `test`, or
+    `val` if there is no `test`; its rows are called `test`. If copies lie in several splits, the one in the test set is
+    used.
 
     Args:
-        images: All images and copies, with what folders or table say of each.
-        source: Where the labels come from, for the printed sentence.
+        images: All images and copies, with their labels, splits and groups.
+        source: `folders` or `table`, for messages.
         params: The section `split`.
 
     Raises:
         DataError: Fewer than two classes, copies with different labels or groups, a split without images, a group in
-            two given splits, or a class with too few images. The message says which, and what would work.
+            two given splits, or a class with too few images. The message names it and says what to do.
     """
     copies = defaultdict(list)
     for image in images:
@@ -52,7 +53,7 @@ def partition(images: Sequence[LabelledImage], source: str, params: SplitParams)
         raise DataError(_describe_conflicts([same for same in copies.values() if _is_conflict(same)]))
     labels = sorted({same[0].label for same in agreed})
     if len(labels) < 2:
-        raise DataError(f"found {len(labels)} class(es) with images: {labels}; expected at least 2")
+        raise DataError(f"found {len(labels)} class(es) with images: {labels}; expected at least 2. Add another class.")
     if agreed[0][0].split is not None and params.method == "auto":
         rows, origin, num_across_splits = _given(agreed, source, params)
         return Partition(rows, origin, num_across_splits, num_conflicts)
@@ -92,21 +93,21 @@ def _given(
     reported = params.reported if params.reported != "auto" else "test" if found["test"] else "val"
     if not found[reported] or not found["train"]:
         raise DataError(
-            f"the {source} give the splits {sorted(str(split) for split in found)}, and {reported} is to be the "
-            "test set (split.reported); expected images in it and in train"
+            f"splits in the {source} are {sorted(str(split) for split in found)}; expected images in train and in "
+            f"{reported}, which is the test set (split.reported). Add images, or change split.reported."
         )
     if reported == "val" and found["test"]:
         raise DataError(
-            f"split.reported is val, but there are {found['test']} images in test, which would be trained on. Remove "
-            "them, or set split.reported to test."
+            f"split.reported is val, but there are {found['test']} images in test, which would be training images. "
+            "Remove them, or set split.reported to test."
         )
     images = [min(same, key=lambda image: (image.split != reported, image.row.path)) for same in copies]
     trained = {image.label for image in images if image.split != reported}
     absent = sorted({image.label for image in images} - trained)
     if absent:
         raise DataError(
-            f"classes without an image to train on: {absent}; each is in `{reported}` only, or its training images "
-            f"are copies of images in `{reported}`, where they count. Add images, or remove the class."
+            f"classes without training images: {absent}; all their images, or copies of them, are in the test set "
+            f"`{reported}`. Add images, or remove the class."
         )
     sides = defaultdict(set)
     for image in images:
@@ -115,8 +116,8 @@ def _given(
     divided = sorted(group for group, splits in sides.items() if len(splits) > 1)
     if divided:
         raise DataError(
-            f"{len(divided)} group(s) are divided, the first {divided[0]!r} between {sorted(sides[divided[0]])}. Move "
-            "its images into one split, or set split.method to stratified, which draws whole groups."
+            f"{len(divided)} group(s) are divided, the first {divided[0]!r} between {sorted(sides[divided[0]])}; "
+            "expected each in one split. Move its images, or set split.method to stratified, which draws whole groups."
         )
     rows = [_row(image, "test" if image.split == reported else str(image.split)) for image in images]
     origin = f"given by the {source}; the test set is `{reported}`"

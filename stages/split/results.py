@@ -1,4 +1,4 @@
-"""What the stage writes and prints: the order of the classes, counts, warnings."""
+"""The results of the stage: the order of the classes, and the counts and warnings that it writes or prints."""
 
 import re
 from collections import Counter
@@ -35,7 +35,10 @@ def order_classes(rows: Sequence[SplitRow], order: str) -> list[str]:
 def numbers(
     index: Sequence[IndexRow], partition: Partition, classes: Sequence[str], fixed: Fixed
 ) -> dict[str, int | list[str] | list[int]]:
-    """Return the counts of files by state and of images by split, and by class as lists in the classes' order."""
+    """Return the numbers of files by status, of images by split, and of images by class.
+
+    The numbers by class are a list for each split, in the order of the classes.
+    """
     states = Counter(row.status for row in index)
     splits = Counter(row.split for row in partition.rows)
     by_class = Counter((row.split, row.label) for row in partition.rows)
@@ -57,7 +60,15 @@ def numbers(
 def describe(
     index: Sequence[IndexRow], partition: Partition, classes: Sequence[str], fixed: Fixed, notes: Sequence[str]
 ) -> str:
-    """Return the printed summary: where the splits come from, counts and warnings, one per line."""
+    """Return the lines that the stage prints: where the splits come from, counts, and warnings.
+
+    Args:
+        index: The index.
+        partition: The split of every image.
+        classes: Names of the classes, in the order of the logits.
+        fixed: Images with corrected labels.
+        notes: Warnings about the layout of the data set.
+    """
     splits = Counter(row.split for row in partition.rows)
     counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
     lines = [f"{partition.origin}: {counts}; {len(classes)} classes"]

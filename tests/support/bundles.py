@@ -1,4 +1,4 @@
-"""Small real bundles of a tiny network, of both kinds."""
+"""Bundles of a tiny network, of both tracks, with random heads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def make_bundle(
     px: int = 64,
     **changes: Any,
 ) -> Bundle:
-    """Return a bundle with a random head; of the track `finetune` with the network's own tensors."""
+    """Return a bundle with a random head. One of the track `finetune` holds the tensors of its network."""
     random = np.random.default_rng(0)
     built = build_backbone(backbone)
     transform = built.facts.transform_for(px, 64)

@@ -20,18 +20,18 @@ RESOURCES = Resources(num_threads=2, device="cpu")
 
 
 def digests_of(num: int) -> list[str]:
-    """Return so many digests, ascending."""
+    """Return a number of digests, ascending."""
     return sorted(hashlib.sha256(number.to_bytes(4, "little")).hexdigest() for number in range(num))
 
 
 def spec_of(layers: Sequence[str], num_views: int = 1) -> dict[str, Any]:
-    """Return the spec of a features file."""
+    """Return a spec, as a features file has it, with these layers."""
     views = [f"view {number}" for number in range(num_views)]
     return {"backbone": "tiny", "layers": list(layers), "views": views, "precision": "float32"}
 
 
 def write_features(path: Path, digests: Sequence[str], layers: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write a features file: rows (N, dim) or (N, views, dim) by layer, in the order of the digests."""
+    """Write a features file from rows (N, dim) or (N, views, dim) of each layer, in the order of the digests."""
     views = {name: rows[:, None] if rows.ndim == 2 else rows for name, rows in layers.items()}
     num_views = next(iter(views.values())).shape[1]
     dims = {name: rows.shape[2] for name, rows in views.items()}

@@ -19,16 +19,16 @@ from tests.support.source import ROOT, tracked_files
 
 @dataclass(frozen=True)
 class Project:
-    """A clone in a folder of its own, with a git history and a DVC cache of its own."""
+    """A clone of the project, with its own folder, git history and DVC cache."""
 
     root: Path
 
     def run(self, *command: str, check: bool = True, extra: Mapping[str, str] | None = None) -> str:
-        """Run a command in the clone with the project's Python first on PATH; return all that it printed.
+        """Run a command in the clone with the project's Python first on PATH; and return all that it printed.
 
         Args:
             command: Words of the command.
-            check: Whether the command must succeed; else it must fail.
+            check: True if the command must succeed, False if it must fail.
             extra: Variables to add to the environment.
         """
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
@@ -44,7 +44,7 @@ class Project:
         return done.stdout
 
     def repro(self, *options: str) -> list[str]:
-        """Run `dvc repro`; return the names of the stages that ran."""
+        """Run `dvc repro`, and return the names of the stages that ran."""
         return stages_run(self.run("dvc", "repro", *options))
 
     def edit_params(self, **sections: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Project:
             yaml.dump(content, file)
 
     def use_photos(self, backbone: BackboneParams, engines: Path) -> None:
-        """Write a dozen photos into data/photos, point the params at them and at a tiny backbone, kept in `engines`."""
+        """Write 12 photos into data/photos, and set the params to them and to the tiny backbone that `engines` has."""
         write_photos(self.root / "data" / "photos")
         shutil.copytree(engines, self.root / ".cache" / "embeddings")
         self.edit_params(
@@ -77,7 +77,7 @@ class Project:
 
 
 def stages_run(output: str) -> list[str]:
-    """Return the names of the stages whose command DVC ran, from what it printed."""
+    """Return the names of the stages that DVC ran, from its output."""
     return re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)
 
 
@@ -94,7 +94,7 @@ def clone_project(root: Path) -> Project:
     return project
 
 
-# What each stage of a watched run finds at its start: a list of the files that it opens for reading.
+# A stage of a watched run executes this at its start. It lists the files that the stage opens for reading.
 _WATCH = """
 import os, sys
 stage, folder = os.environ.get("DVC_STAGE"), os.environ.get("READS_FOLDER")
@@ -110,7 +110,7 @@ if stage and folder:
 
 
 def watched_repro(project: Project) -> list[str]:
-    """Run `dvc repro` and list in `<root>/../reads/` what each stage reads; return the stages that ran."""
+    """Run `dvc repro`, list in `<root>/../reads/` what each stage reads, and return the stages that ran."""
     site, reads = project.root.parent / "site", project.root.parent / "reads"
     site.mkdir()
     reads.mkdir()

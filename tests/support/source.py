@@ -1,4 +1,4 @@
-"""The project's own source: its files, and what each imports (read from the syntax tree, nothing is run)."""
+"""The source of this project: its files and their imports, which are read from the syntax tree without running it."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ OURS = ("headstart", "stages")
 
 
 def tracked_files() -> list[str]:
-    """Return the paths below ROOT of the files that git tracks or would track, and that are there."""
+    """Return the paths below ROOT of the existing files that git tracks or would track."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     return [name for name in names if name and (ROOT / name).is_file()]
@@ -22,13 +22,13 @@ def modules() -> list[Path]:
 
 
 def package_of(file: Path) -> str:
-    """Return the package of one of our modules, such as `headstart/base`; of a module outside any, its path."""
+    """Return the package of one of our modules, such as `headstart/base`, or the path of a module without one."""
     path = file.relative_to(ROOT)
     return "/".join(path.parts[:2]) if len(path.parts) > 2 else path.as_posix()
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Give the dotted name of every module that a file imports, anywhere in it, or starts by name (`python -m`)."""
+    """Give the dotted name of every module that a file imports, anywhere, or names as a string for `python -m`."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -41,7 +41,7 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 
 def file_of(module: str) -> Path | None:
-    """Return the file of one of our modules; None for anything else."""
+    """Return the file of one of our modules; None for other modules."""
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     return file if module.startswith(tuple(f"{package}." for package in OURS)) and file.is_file() else None
 
@@ -57,5 +57,5 @@ def import_closure(start: Path) -> set[Path]:
 
 
 def _starts(text: str) -> bool:
-    """Whether a string names one of our modules, for `python -m`."""
+    """Return whether a string is the dotted name of one of our modules."""
     return text.startswith(OURS) and text.replace(".", "").isidentifier() and file_of(text) is not None

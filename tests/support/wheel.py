@@ -1,7 +1,7 @@
 """Check the wheel as a stranger would use it: `python -m tests.support.wheel FOLDER`, run by `make wheel`.
 
 The wheel in the folder is installed in a new environment outside the checkout, with the versions of the lock. There the
-command `headstart` predicts photos with a bundle; every byte that it prints must be what the checkout prints.
+command `headstart` predicts photos with a bundle, and must print exactly what the checkout prints.
 """
 
 import os
@@ -16,10 +16,10 @@ BUNDLE, PHOTOS = ROOT / "models" / "head", ROOT / "data" / "digits" / "3"
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command without the checkout on Python's path; return what it printed.
+    """Run a command without the checkout on Python's path, and return what it printed.
 
     Raises:
-        SystemExit: It failed; says with what.
+        SystemExit: The command failed. The message has its output.
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
@@ -31,7 +31,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def main() -> None:
-    """Install, predict, compare."""
+    """Install the wheel, predict with it and with the checkout, and compare what both print."""
     (wheel,) = Path(sys.argv[1]).resolve().glob("headstart-*.whl")
     if not (BUNDLE / "config.json").is_file() or not PHOTOS.is_dir():
         sys.exit(f"wheel: {BUNDLE} or {PHOTOS} is missing. Run: make")

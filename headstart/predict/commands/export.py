@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.predict.commands.parser import Parser
-from headstart.predict.export import FORMATS, choose_images, export_model, export_self_contained
+from headstart.predict.export import FORMATS, check_destination, choose_images, export_model, export_self_contained
 from headstart.predict.inputs import find_inputs
 from headstart.predict.model import load
 from headstart.predict.outputs import check_output
@@ -60,8 +60,10 @@ def run(options: ExportOptions) -> None:
     """Export the bundle.
 
     Raises:
-        BundleError, DataError: As `find_inputs`, `check_output`, `load`, `export_model` and `export_self_contained`.
+        BundleError, DataError: As `check_destination`, `find_inputs`, `check_output`, `load`, `export_model` and
+            `export_self_contained`.
     """
+    check_destination(options.output, is_folder=options.self_contained)
     inputs = find_inputs(options.check, sys.stdin.buffer) if options.check else []
     check_output(options.output, inputs, options.bundle)
     model = load(options.bundle, device="cpu", weights=options.weights)

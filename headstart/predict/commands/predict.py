@@ -46,11 +46,12 @@ class PredictOptions:
 
 def main(words: Sequence[str]) -> None:
     """Parse the command line, predict, and print how many images could not be read."""
+    options = parse(words)  # before the process is changed: --help and a mistake end here
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader of the output, such as `head`, may stop early
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have letters that the terminal cannot show
-    summary = run(parse(words))
+    summary = run(options)
     print(f"predict: {summary}", file=sys.stderr)
 
 

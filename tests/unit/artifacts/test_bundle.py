@@ -1,4 +1,4 @@
-"""The bundle: everything needed to predict, deterministic, refused when edited by hand."""
+"""A bundle has everything needed to predict and always the same bytes; one that was edited by hand is an error."""
 
 import json
 import pickle
@@ -36,7 +36,7 @@ BUNDLE = Bundle(
 
 
 def test_a_bundle_survives_the_folder(tmp_path: Path) -> None:
-    """All that was written is read back, classes in their order."""
+    """Everything that was written is read back, with the classes in their order."""
     write_bundle(tmp_path / "b", BUNDLE)
     read = read_bundle(tmp_path / "b")
 
@@ -48,7 +48,7 @@ def test_a_bundle_survives_the_folder(tmp_path: Path) -> None:
 
 
 def test_equal_bundles_are_equal_bytes(tmp_path: Path) -> None:
-    """Writing twice gives the same bytes, so dvc.lock does not churn."""
+    """Writing a bundle twice gives the same bytes, so dvc.lock does not change."""
     for name in ("a", "b"):
         write_bundle(tmp_path / name, BUNDLE)
 
@@ -60,7 +60,7 @@ def test_equal_bundles_are_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_logits_average_views_and_divide_by_the_temperature() -> None:
-    """Logits are the linear function of the mean over the views, calibrated."""
+    """Logits are the head's linear function of the mean over the views, divided by the temperature."""
     embeddings = RANDOM.normal(size=(5, 2, 4)).astype(np.float32)
     expected = (embeddings.mean(axis=1) @ BUNDLE.weight.T + BUNDLE.bias) / 2.0
 
@@ -68,7 +68,7 @@ def test_logits_average_views_and_divide_by_the_temperature() -> None:
 
 
 def edit(folder: Path, kind: str) -> None:
-    """Break a bundle in one way."""
+    """Damage a bundle in one way."""
     config = json.loads((folder / "config.json").read_text())
     if kind == "truncated weights":
         path = folder / "model.safetensors"
@@ -111,7 +111,7 @@ def edit(folder: Path, kind: str) -> None:
     ],
 )
 def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
-    """A bundle that is not as it was written is refused, with the folder's name."""
+    """A bundle that was changed after it was written is an error that names its folder."""
     write_bundle(tmp_path / "b", BUNDLE)
     edit(tmp_path / "b", kind)
 
@@ -132,7 +132,7 @@ def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
         ({"track": "evil"}, r"track is 'evil'; expected one of \('head', 'finetune'\)"),
         ({"classes": [1, 2, 3]}, "expected at least 2 different names"),
         ({"backbone": {"bn.mean": np.full(2, np.nan)}}, r"bn\.mean has numbers that are not finite"),
-        ({"references": References.none(4)}, "it has no references"),
+        ({"references": References.none(4)}, "there are no references"),
         (
             {"references": replace(BUNDLE.references, embeddings=np.full((2, 4), np.inf, np.float16))},
             "references has numbers that are not finite",
@@ -140,7 +140,7 @@ def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_bundles_that_contradict_themselves_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    """Also where all digests agree, because somebody wrote them anew."""
+    """A bundle whose contents contradict each other is an error, even if all its digests agree."""
     write_bundle(tmp_path / "b", replace(BUNDLE, **changes))
 
     with pytest.raises(BundleError, match=words):
@@ -148,7 +148,7 @@ def test_bundles_that_contradict_themselves_are_refused(tmp_path: Path, changes:
 
 
 def test_a_pickle_and_anothers_references_are_refused(tmp_path: Path) -> None:
-    """Nothing is unpickled, also if the digest was written anew; references of another bundle are named."""
+    """A pickle is never loaded, even if its digest agrees; references of another bundle are an error."""
     write_bundle(tmp_path / "b", BUNDLE)
     write_bundle(tmp_path / "c", replace(BUNDLE, references=References.none(4)))
     shutil.copy(tmp_path / "c" / "references.safetensors", tmp_path / "b")

@@ -1,4 +1,4 @@
-"""The features file: pure bytes, whole or absent, read without guessing."""
+"""The features file: equal content is equal bytes, it is whole or absent, and a wrong one is an error."""
 
 import hashlib
 from pathlib import Path
@@ -27,7 +27,7 @@ ROWS: NDArray[np.float32] = np.random.default_rng(0).normal(size=(7, 2, 3)).asty
 
 
 def write(path: Path, cuts: list[int] | None = None) -> bytes:
-    """Write ROWS in pieces cut at the given places; return the file's bytes."""
+    """Write ROWS in pieces that end at the given rows, and return the bytes of the file."""
     with create_features(path, DIGESTS, SPEC, {"last": 3}) as writer:
         for piece in np.split(ROWS, cuts or []):
             writer.append("last", piece)
@@ -53,14 +53,14 @@ def test_layout_is_the_contract(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 7)))
 def test_bytes_do_not_depend_on_the_batches(cuts: list[int]) -> None:
-    """However the rows come, equal content is equal bytes, so DVC skips what follows."""
+    """Rows written in any pieces give the same bytes, so DVC skips the stages after it."""
     with TemporaryDirectory() as folder:
         assert write(Path(folder) / "a.h5", sorted(cuts)) == write(Path(folder) / "b.h5")
 
 
 @given(st.permutations(DIGESTS), st.integers(1, 7))
 def test_rows_come_back_in_the_order_asked_for(digests: list[str], count: int) -> None:
-    """Any images in any order get their own rows."""
+    """Any images, asked for in any order, get their own rows."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "f.h5"
         write(path)
@@ -71,7 +71,7 @@ def test_rows_come_back_in_the_order_asked_for(digests: list[str], count: int) -
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
-    """After an error in the middle there is neither a new file nor a temporary one, and the old one is untouched."""
+    """An error while writing leaves the old file unchanged, and no temporary file."""
     path = tmp_path / "f.h5"
     before = write(path)
     with (
@@ -86,7 +86,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    """What a killed run left half written goes with the next run; it could be as large as the features themselves."""
+    """The next run removes the half-written file of a killed run, which could be as large as the features."""
     (tmp_path / ".f.h5.abcd.tmp").write_bytes(b"half")
     write(tmp_path / "f.h5")
 
@@ -94,7 +94,7 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 
 
 def test_missing_rows_are_refused(tmp_path: Path) -> None:
-    """A file with rows that were never written does not appear."""
+    """If rows were never written, no file appears."""
     with (
         pytest.raises(FeatureFileError, match="4 of 7 rows"),
         create_features(tmp_path / "f.h5", DIGESTS, SPEC, {"last": 3}) as writer,
@@ -105,7 +105,7 @@ def test_missing_rows_are_refused(tmp_path: Path) -> None:
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
-    """A NaN embedding is named by its image."""
+    """An embedding that is not finite is an error that names its image."""
     rows = ROWS.copy()
     rows[5, 1, 2] = np.nan
     with pytest.raises(FeatureFileError, match=f"image {DIGESTS[5]} .* is not finite"):
@@ -114,16 +114,16 @@ def test_values_that_are_not_finite_are_refused() -> None:
 
 @pytest.mark.parametrize("digests", [DIGESTS[::-1], [*DIGESTS, DIGESTS[-1]]])
 def test_digests_must_ascend(tmp_path: Path, digests: list[str]) -> None:
-    """Rows out of order, or one image twice, are refused before anything is written."""
+    """Digests out of order or repeated are an error before anything is written."""
     with (
-        pytest.raises(FeatureFileError, match="ascending and unique"),
+        pytest.raises(FeatureFileError, match="the digests are not ascending or not unique"),
         create_features(tmp_path / "f.h5", digests, SPEC, {"last": 3}),
     ):
         pass
 
 
 def test_another_spec_is_named_by_key_and_values(tmp_path: Path) -> None:
-    """A file made by another spec is refused with the first difference, both values and the remedy."""
+    """A file with another spec is an error with the first difference, both values and the remedy."""
     path = tmp_path / "f.h5"
     write(path)
     expected = {**SPEC, "transform": {"resize_px": 232, "mean": [0.5]}}
@@ -134,11 +134,11 @@ def test_another_spec_is_named_by_key_and_values(tmp_path: Path) -> None:
     ):
         pass
 
-    assert f"{path}: transform.resize_px is 256, this run expects 232. Run: dvc repro extract" == str(caught.value)
+    assert f"{path}: transform.resize_px is 256; this run expects 232. Run: dvc repro extract" == str(caught.value)
 
 
 def test_missing_image_and_layer_are_named(tmp_path: Path) -> None:
-    """Asking for an image or a layer that the file does not have is an error with its name."""
+    """An image or a layer that the file lacks is an error that names it."""
     path = tmp_path / "f.h5"
     write(path)
     with open_features(path) as features:
@@ -149,7 +149,7 @@ def test_missing_image_and_layer_are_named(tmp_path: Path) -> None:
 
 
 def test_half_precision_is_kept_and_read_as_single(tmp_path: Path) -> None:
-    """A spec of float16 takes half the bytes on disk; readers get float32."""
+    """In float16 the file takes half the bytes, and readers get float32."""
     path = tmp_path / "f.h5"
     half = ROWS.astype(np.float16)
     with create_features(path, DIGESTS, SPEC | {"precision": "float16"}, {"last": 3}) as writer:
@@ -165,7 +165,7 @@ def test_half_precision_is_kept_and_read_as_single(tmp_path: Path) -> None:
 
 
 def damage(path: Path, kind: str) -> None:
-    """Break a features file in one way."""
+    """Damage a features file in one way."""
     if kind == "missing":
         path.unlink()
     elif kind == "truncated":
@@ -189,7 +189,7 @@ def damage(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "truncated", "text", "schema", "spec", "no layers", "rows", "extra layer"])
 def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
-    """Whatever is wrong with the file, the reader refuses it, names it and says what to run."""
+    """Any damage of the file is an error that names the file and says what to run."""
     path = tmp_path / "f.h5"
     write(path)
     damage(path, kind)
@@ -200,7 +200,7 @@ def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
 
 @given(st.sets(st.integers(0, 6)), st.integers(1, 100))
 def test_pieces_are_the_rows_that_reading_gives(chosen: set[int], num_bytes: int) -> None:
-    """Piece by piece, however small, some images' rows are those that `read` gives at once."""
+    """Pieces of any length hold the rows that `read` returns at once."""
     with TemporaryDirectory() as folder:
         write(Path(folder) / "f.h5")
         with open_features(Path(folder) / "f.h5") as features:
@@ -213,7 +213,7 @@ def test_pieces_are_the_rows_that_reading_gives(chosen: set[int], num_bytes: int
 
 
 def test_the_width_of_a_layer_is_known(tmp_path: Path) -> None:
-    """Without reading rows, and an unknown layer is named."""
+    """The width of a layer is known without reading rows, and an unknown layer is an error that names it."""
     write(tmp_path / "f.h5")
     with open_features(tmp_path / "f.h5") as features:
         assert features.dim("last") == 3

@@ -1,4 +1,4 @@
-"""References: the nearest training images, and thresholds that keep the coverage that is stated."""
+"""References give the nearest training images, and thresholds for a requested coverage."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def references(held_out: NDArray[np.float32], embeddings: NDArray[np.float32] | None = None) -> References:
-    """Return references with these held-out rows."""
+    """Return references that have only these held-out rows."""
     rows = RANDOM.normal(size=(7, 3)).astype(np.float32) if embeddings is None else embeddings
     names = [str(number) for number in range(len(rows))]
     return make_references(names, names, names, rows, held_out)
@@ -21,7 +21,7 @@ def references(held_out: NDArray[np.float32], embeddings: NDArray[np.float32] | 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60), st.floats(0.01, 1.0))
 def test_the_stated_coverage_is_kept_on_held_out_images(pairs: list[tuple[int, int]], coverage: float) -> None:
-    """At least so many held-out images pass both thresholds, and the next higher quantiles would answer too few."""
+    """Enough held-out images reach both thresholds for the coverage; at the next higher quantiles there are too few."""
     held_out = (np.array(pairs) / 20).astype(np.float32)
     confidence, similarity = references(held_out).thresholds(coverage)
     answered = (held_out >= (confidence, similarity)).all(axis=1).mean()
@@ -39,14 +39,14 @@ def test_the_stated_coverage_is_kept_on_held_out_images(pairs: list[tuple[int, i
 
 
 def test_all_are_answered_at_full_coverage() -> None:
-    """A coverage of 1 puts both thresholds at the lowest of the held-out images."""
+    """With a coverage of 1, both thresholds are the smallest values of the held-out images."""
     held_out = RANDOM.uniform(size=(40, 2)).astype(np.float32)
 
     assert references(held_out).thresholds(1.0) == tuple(held_out.min(axis=0).tolist())
 
 
 def test_the_nearest_are_those_of_the_largest_cosine() -> None:
-    """Nearest first, with scikit-learn's similarities, over the mean of the views, whatever the lengths."""
+    """The nearest references come first, with scikit-learn's cosine similarities to the mean over the views."""
     rows = RANDOM.normal(size=(30, 5)).astype(np.float32) * RANDOM.uniform(1, 1e6, size=(30, 1)).astype(np.float32)
     queries = RANDOM.normal(size=(4, 2, 5)).astype(np.float32)
     found, similarity = references(np.zeros((1, 2), np.float32), rows).nearest(queries, 3)
@@ -58,7 +58,7 @@ def test_the_nearest_are_those_of_the_largest_cosine() -> None:
 
 @pytest.mark.parametrize("num", [3, 700])
 def test_a_held_out_image_is_compared_with_other_folds_only(num: int) -> None:
-    """Its own fold would hold itself; without another fold there is nothing that it is like."""
+    """A held-out image is compared with the other folds only; without another fold its similarity is -1."""
     rows, folds = RANDOM.normal(size=(num, 4)).astype(np.float32), np.arange(num) % 3
     found = nearest_similarity(rows, rows, (folds, folds))
     expected = cosine_similarity(rows)

@@ -1,4 +1,4 @@
-"""Downloads arrive whole and right, or leave nothing behind and say what to do."""
+"""A download is complete and has the expected digest, or it leaves nothing behind and the error says what to do."""
 
 import resource
 import signal
@@ -22,7 +22,7 @@ get = partial(download, stage="test", remedy="Do this.")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves BODY, in the way that the path asks for."""
+    """Serves BODY; the path says how."""
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -33,12 +33,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(BODY[: len(BODY) // 2] if self.path == "/short" else BODY)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Stay quiet."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """A local HTTP server; gives its address."""
+    """The address of a local HTTP server."""
     with HTTPServer(("127.0.0.1", 0), Handler) as http:
         Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
@@ -47,7 +47,7 @@ def server() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["file", "unannounced"])
 def test_a_file_arrives_whole(server: str, tmp_path: Path, name: str) -> None:
-    """The bytes are the server's, with or without an announced length."""
+    """A download has the server's bytes, whether or not the server announces their number."""
     get(f"{server}/{name}", tmp_path / "sub" / "f", sha256_prefix=sha256(BODY).hexdigest()[:8])
 
     assert (tmp_path / "sub" / "f").read_bytes() == BODY
@@ -61,8 +61,8 @@ def test_a_file_arrives_whole(server: str, tmp_path: Path, name: str) -> None:
         ("file", "0000", "expected 0000"),
     ],
 )
-def test_what_is_not_the_file_is_refused(server: str, tmp_path: Path, name: str, prefix: str, words: str) -> None:
-    """A torn transfer, an error of the server and another file leave the folder as it was, with a remedy."""
+def test_a_failed_download_changes_nothing(server: str, tmp_path: Path, name: str, prefix: str, words: str) -> None:
+    """A cut transfer, a server error or a wrong file changes nothing, and the error ends with a remedy."""
     (tmp_path / "f").write_text("old")
     with pytest.raises(DownloadError, match=f"{words}.*Do this"):
         get(f"{server}/{name}", tmp_path / "f", sha256_prefix=prefix)
@@ -71,21 +71,21 @@ def test_what_is_not_the_file_is_refused(server: str, tmp_path: Path, name: str,
 
 
 def test_no_network_is_told(tmp_path: Path) -> None:
-    """Where nothing answers, the error names the address and the remedy."""
+    """If no server answers, the error names the address and the remedy."""
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9/x: cannot be fetched .*Do this"):
         get("http://127.0.0.1:9/x", tmp_path / "f", sha256_prefix="")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/wé.pth", "http://[::1/w.pth", "http://127.0.0.1:x/w"])
 def test_addresses_that_make_no_sense_are_told(tmp_path: Path, url: str) -> None:
-    """An address that cannot be parsed is an error like any other, not a stack trace."""
+    """An address that cannot be parsed is an error with a remedy, not a stack trace."""
     with pytest.raises(DownloadError, match="cannot be fetched .*Do this"):
         get(url, tmp_path / "f", sha256_prefix="")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://localhost/x", "data/x.zip"])
 def test_only_http_is_opened(tmp_path: Path, url: str) -> None:
-    """An address in params cannot be used to copy local files into the cache."""
+    """An address of a local file is an error, so params cannot copy local files into the cache."""
     with pytest.raises(DownloadError, match="expected an http or https address"):
         get(url, tmp_path / "f", sha256_prefix="")
 
@@ -96,7 +96,7 @@ def _limit_file_bytes() -> None:
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(server: str, tmp_path: Path) -> None:
-    """When the disk takes no more, the error names the file and no part of it stays."""
+    """If the disk is full, the error names the file, and no part of it remains."""
     code = (
         "from pathlib import Path\nfrom tests.unit.base.test_download import get\n"
         f"get('{server}/file', Path('{tmp_path}/f'), sha256_prefix='')"

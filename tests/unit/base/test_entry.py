@@ -1,9 +1,10 @@
-"""A stage that cannot do its work says so in one message; a bug still shows its trace."""
+"""An error that the user can mend is one message; a bug still shows its stack trace."""
 
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,16 @@ from headstart.base.errors import DataError
 from tests.support.source import ROOT
 
 
+@pytest.fixture(autouse=True)
+def restored_handler() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which `run_main` sets, for the tests that follow."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    """The message begins with the stage's name and ends the process with 1."""
+    """A user's mistake ends the process with a message that begins with the name of the stage."""
 
     def main() -> None:
         raise DataError("no such folder. Do this.")
@@ -27,13 +36,13 @@ def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_systems_own_errors_are_one_message(tmp_path: Path) -> None:
-    """A missing file or a denied permission is told in the system's words, with the file's name."""
+    """An error of the operating system is one message with the name of the file."""
     with pytest.raises(SystemExit, match="No such file or directory: .*absent"):
         run_main("index", lambda: print((tmp_path / "absent").read_text()))
 
 
 def test_a_polite_stop_leaves_no_temporary_file(tmp_path: Path) -> None:
-    """SIGTERM unwinds the stack: what was half written goes, and the exit status says which signal it was."""
+    """SIGTERM removes half-written files, and the exit status tells the signal."""
     code = (
         "import sys, time; from pathlib import Path; from headstart.base.entry import run_main\n"
         "from headstart.base.files import atomic_path\n"
@@ -53,7 +62,7 @@ def test_a_polite_stop_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 
 def test_a_bug_shows_its_trace() -> None:
-    """Anything else is ours to mend and is not dressed up."""
+    """Other errors, and missing modules of this project, are bugs and pass through unchanged."""
     with pytest.raises(ZeroDivisionError):
         run_main("index", lambda: print(1 / 0))
     with pytest.raises(ModuleNotFoundError):
@@ -65,7 +74,7 @@ def test_a_bug_shows_its_trace() -> None:
     sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py")),
 )
 def test_a_wrong_python_is_told_in_one_line(tmp_path: Path, stage: str) -> None:
-    """Started by a Python without the project's packages, every stage names that Python and the way out."""
+    """With a Python that lacks the project's packages, every stage prints one line that says how to run it."""
     base = Path(getattr(sys, "_base_executable", sys.executable))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(

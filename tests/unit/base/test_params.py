@@ -1,10 +1,11 @@
-"""params.yaml is checked whole, strictly, and with every mistake in one message."""
+"""All of params.yaml is checked strictly, and one message lists every mistake."""
 
 from pathlib import Path
 
 import pytest
 
 from headstart.base.errors import ParamsError
+from headstart.base.machine import read_runtime
 from stages.extract.params import Params as ExtractParams
 from stages.head.params import Params as HeadParams
 from stages.params import load_params
@@ -33,7 +34,7 @@ def test_shipped_params_are_valid() -> None:
 
 
 def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
-    """A typo, a wrong type, a value out of range and both forbidden keys are all told at once, with what to do."""
+    """One message lists a typo, a wrong type, a value out of range and both forbidden keys, each with what to do."""
     path = edited(
         tmp_path,
         ("  folds: 5", "  fold: 5"),
@@ -68,7 +69,7 @@ def test_a_key_of_an_earlier_edition_is_told_with_its_new_name(tmp_path: Path, s
 
 
 def test_mistakes_in_other_stages_sections_are_told(tmp_path: Path) -> None:
-    """A stage refuses to start when a section that it does not read is wrong: no slow work before a late failure."""
+    """A mistake in a section that a stage does not read stops it too, so that no later stage fails after slow work."""
     path = edited(tmp_path, ("  c: auto", "  c: -1"))
 
     with pytest.raises(ParamsError, match=r"head\.c: expected greater than or equal to .* or 'auto'; found -1"):
@@ -76,7 +77,7 @@ def test_mistakes_in_other_stages_sections_are_told(tmp_path: Path) -> None:
 
 
 def test_unknown_and_missing_sections_are_told(tmp_path: Path) -> None:
-    """A misspelt section is named with the one that was probably meant."""
+    """A misspelt section is named, with the section that was probably meant."""
     path = edited(tmp_path, ("\nsplit:", "\nspilt:"))
 
     with pytest.raises(ParamsError, match="did you mean 'split'") as caught:
@@ -111,11 +112,11 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
         ([("  c: auto", "  c: .inf")], "head.c"),
         ([("  kind: logistic", "  kind: sgd"), ("  c: auto", "  c: 0.01")], "found 0.01 (-S head.c=auto)"),
         ([("  class_weights: none", "  class_weights: {8: 3.0}")], "in the file (-S takes no numbers as names)"),
-        ([("\nhead:", "\nhead: 3\nhood:")], "head: expected a valid dictionary"),
+        ([("\nhead:", "\nhead: 3\nhood:")], "head: expected keys below it; found 3"),
     ],
 )
 def test_values_that_cannot_work_are_refused(tmp_path: Path, pairs: list[tuple[str, str]], words: str) -> None:
-    """Values that are well-formed but cannot work are refused before any work."""
+    """Values of the right type that cannot work are errors before any work."""
     with pytest.raises(ParamsError) as caught:
         load_params(ExtractParams, edited(tmp_path, *pairs))
 
@@ -133,6 +134,18 @@ def test_files_that_are_not_sections_are_refused(tmp_path: Path, text: str) -> N
 
 
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
-    """Started elsewhere, a stage says that it wants the project's root."""
+    """If a stage is started in another folder, the error says to run it from the project's root."""
     with pytest.raises(ParamsError, match="Run from the project's root folder"):
         load_params(HeadParams, tmp_path / "params.yaml")
+
+
+def test_a_command_that_reads_the_machines_section_lists_its_mistakes(tmp_path: Path) -> None:
+    """If only the section `runtime` is read, the error lists its mistakes as the check of the whole file does."""
+    path = edited(tmp_path, ("  batch: auto", "  batch: '32'"), ("  store: auto", "  stor: auto"))
+
+    with pytest.raises(ParamsError) as caught:
+        read_runtime(path)
+
+    message = str(caught.value)
+    assert f"{path}: runtime.batch: expected a valid integer or 'auto'; found '32'" in message
+    assert "runtime.stor: expected no such key; found 'auto' (did you mean 'store'?)" in message

@@ -1,4 +1,4 @@
-"""Parallel work: in order, few at a time, errors in their turn."""
+"""Parallel work gives results and errors in the order of the items, with few items in memory."""
 
 import threading
 import time
@@ -15,12 +15,12 @@ from headstart.base.threads import in_order, one_blas_thread
 
 @given(st.lists(st.integers()), st.integers(1, 8))
 def test_results_come_in_the_order_of_the_items(items: list[int], num_threads: int) -> None:
-    """However long each takes, results are those of a plain loop."""
+    """The results are those of a plain loop, however long each item takes."""
     assert list(in_order(lambda item: item + 1, items, num_threads)) == [item + 1 for item in items]
 
 
 def test_items_are_taken_only_when_their_turn_is_near() -> None:
-    """Neither items nor results pile up while the first result is being looked at."""
+    """While the first result is in use, only a few further items are taken and computed."""
     taken = []
 
     def items() -> Iterator[int]:
@@ -37,7 +37,7 @@ def test_items_are_taken_only_when_their_turn_is_near() -> None:
 
 
 def test_an_error_comes_after_the_results_before_it() -> None:
-    """What was done before an item that fails is not lost."""
+    """An error is raised after the results of all items before it."""
 
     def work(item: int) -> int:
         if item == 3:
@@ -53,7 +53,7 @@ def test_an_error_comes_after_the_results_before_it() -> None:
 
 
 def test_threads_work_at_the_same_time() -> None:
-    """Two items that wait for each other both end."""
+    """Two items that wait for each other are both computed, so items really run in parallel."""
     barrier = threading.Barrier(2, timeout=20)
 
     assert len(list(in_order(lambda _: barrier.wait(), range(2), num_threads=2))) == 2
@@ -64,9 +64,9 @@ def blas_threads() -> list[int]:
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
-def test_blas_has_its_threads_back_behind_the_last() -> None:
-    """Contexts that overlap without being nested leave the number of before; another thread's change nothing."""
-    np.ones(2) @ np.ones(2)  # so that there is one
+def test_the_last_exit_restores_the_threads_of_blas() -> None:
+    """The number of threads is restored even if contexts overlap without nesting; other threads change nothing."""
+    np.ones(2) @ np.ones(2)  # loads BLAS
     with threadpool_limits(limits=3, user_api="blas"):
         before = blas_threads()
         first, second = one_blas_thread(), one_blas_thread()

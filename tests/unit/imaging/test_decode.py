@@ -1,4 +1,4 @@
-"""One decode path: every accepted file gives the right upright RGB pixels, every other one a reason."""
+"""Every accepted image file gives the right upright RGB pixels, and every other file a reason."""
 
 import io
 from typing import Any
@@ -17,14 +17,14 @@ RGB = RANDOM.integers(0, 256, size=(8, 12, 3), dtype=np.uint8)
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """Return an image's file bytes."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def pixels(data: bytes) -> np.ndarray[Any, Any]:
-    """Return the decoded pixels (H, W, 3)."""
+    """Return the decoded pixels, uint8 (H, W, 3)."""
     return np.asarray(decode(data, MAX).image)
 
 
@@ -58,7 +58,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
 
 
 def test_alpha_is_laid_over_white() -> None:
-    """A transparent pixel is white, not what its hidden colour is; a half-transparent one is half way."""
+    """A transparent pixel becomes white, whatever its hidden colour; a half-transparent one becomes a mixture."""
     image = Image.fromarray(np.array([[[10, 20, 30, 0], [0, 0, 0, 128], [1, 2, 3, 255]]], dtype=np.uint8))
     picture = decode(encode(image), MAX)
 
@@ -67,7 +67,7 @@ def test_alpha_is_laid_over_white() -> None:
 
 
 def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
-    """16-bit gray keeps its range: plain conversion would turn everything above 255 white."""
+    """16-bit gray is scaled to 8 bits; a plain conversion would turn all values above 255 white."""
     gray = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     picture = decode(encode(Image.fromarray(gray)), MAX)
 
@@ -77,7 +77,7 @@ def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK"])
 def test_other_modes_become_rgb(mode: str) -> None:
-    """Bilevel, gray, palette and CMYK files give what Pillow's own conversion to RGB gives."""
+    """Bilevel, gray, palette and CMYK files give the pixels of Pillow's own conversion to RGB."""
     image = Image.fromarray(RGB).convert(mode)
     kind = "TIFF" if mode == "CMYK" else "PNG"
 
@@ -86,7 +86,7 @@ def test_other_modes_become_rgb(mode: str) -> None:
 
 @given(st.integers(1, 100))
 def test_truncated_files_are_refused(percent: int) -> None:
-    """A file cut anywhere is refused, never filled up with gray."""
+    """A file that is cut anywhere is an error; its missing rows are never filled with gray."""
     image = Image.fromarray(RANDOM.integers(0, 256, size=(64, 64, 3), dtype=np.uint8))
     data = encode(image, "JPEG")
 
@@ -104,19 +104,19 @@ def test_truncated_files_are_refused(percent: int) -> None:
     ],
 )
 def test_files_without_a_picture_say_why(data: bytes, reason: str) -> None:
-    """Empty, foreign, damaged and ambiguous files are refused with a short reason."""
+    """Empty, foreign, damaged and ambiguous files are errors with a short reason."""
     with pytest.raises(ImageError, match=reason):
         decode(data, MAX)
 
 
 def test_strips_are_refused() -> None:
-    """A picture of a few bytes whose resized short side would make gigabytes of the long one is refused."""
+    """A thin strip is an error, because resizing its short side would make its long side take gigabytes."""
     with pytest.raises(ImageError, match="2 x 60000 pixels: a side is over 100 times the other"):
         decode(encode(Image.new("L", (2, 60000))), MAX)
 
 
 def test_large_pictures_are_refused_before_decoding() -> None:
-    """The limit on pixels holds on the header: the damaged body is not even looked at."""
+    """A picture above the limit is an error by its header alone; its damaged body is not read."""
     data = encode(Image.new("L", (1000, 1001)))
 
     with pytest.raises(ImageError, match="1000 x 1001 pixels; at most 1000000"):
@@ -125,7 +125,7 @@ def test_large_pictures_are_refused_before_decoding() -> None:
 
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_hostile_bytes_never_crash(noise: bytes, position: int) -> None:
-    """Whatever a file holds, the answer is a picture or a reason."""
+    """Any bytes give a picture or a reason, and never another error."""
     data = bytearray(encode(Image.fromarray(RGB), "GIF"))
     data[position : position + len(noise)] = noise
     try:

@@ -1,4 +1,4 @@
-"""Transforms show a network what its weights were trained to see."""
+"""A transform gives a network the input that its weights were trained on."""
 
 from pathlib import Path
 
@@ -24,21 +24,21 @@ PHOTO = Image.fromarray(RANDOM.integers(0, 256, size=(300, 401, 3), dtype=np.uin
 
 
 def saved(network: torch.nn.Module, path: Path, name: str) -> BackboneParams:
-    """Save a network's random weights; return the params that name them."""
+    """Save the random weights of a network, and return params that name them."""
     save_file(network.state_dict(), path)
     return backbone_params(name, path)
 
 
 class Flat(nn.Module):
-    """Gives its input back, as one row."""
+    """A network that returns its input, flattened."""
 
     def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
-        """Flatten."""
+        """Return the input as rows."""
         return inputs_BCHW.flatten(1)
 
 
 def network_input(transform: Transform, image: Image.Image) -> torch.Tensor:
-    """Return what a network sees of an image, float32 (3, px, px), through all that stands before it."""
+    """Return the input that the first layer of a network gets for an image, float32 (3, px, px)."""
     (inputs,) = EmbeddingNetwork(Flat(), transform, ["last"], "mean")(
         torch.from_numpy(transform.pixels(image).copy())[None]
     )
@@ -47,7 +47,7 @@ def network_input(transform: Transform, image: Image.Image) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "squeezenet1_1", "inception_v3"])
 def test_torchvision_networks_see_their_own_transform(tmp_path: Path, name: str) -> None:
-    """The pixels are, bit for bit, those of the weights enum's own transform."""
+    """The pixels equal those of torchvision's own transform for the weights, bit for bit."""
     options = {"init_weights": False} if name == "inception_v3" else {}
     network = torchvision.models.get_model(name, weights=None, **options)
     transform = build_backbone(saved(network, tmp_path / "w.safetensors", name)).facts.transform
@@ -58,7 +58,7 @@ def test_torchvision_networks_see_their_own_transform(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("architecture", [TINY.removeprefix("timm/"), "tf_efficientnet_lite0"])
 def test_timm_networks_see_their_own_transform(tmp_path: Path, architecture: str) -> None:
-    """The pixels are those of timm's own evaluation transform."""
+    """The pixels equal those of timm's own evaluation transform."""
     network = timm.create_model(architecture)
     transform = build_backbone(saved(network, tmp_path / "w.safetensors", f"timm/{architecture}")).facts.transform
     own = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
@@ -67,7 +67,7 @@ def test_timm_networks_see_their_own_transform(tmp_path: Path, architecture: str
 
 
 def test_the_packaged_network_sees_224_px() -> None:
-    """EfficientNet-Lite0 gets 224 px, bicubic, scaled to [-1, 1]."""
+    """EfficientNet-Lite0 gets pictures of 224 px, resized with the bicubic filter and scaled to [-1, 1]."""
     transform = build_backbone(backbone_params("efficientnet_lite0")).facts.transform
     white = Image.new("RGB", (500, 300), (255, 255, 255))
 
@@ -77,13 +77,13 @@ def test_the_packaged_network_sees_224_px() -> None:
 
 @pytest.mark.parametrize(("short_side", "expected"), [(8, 64), (16, 128), (28, 224), (32, 224), (300, 224), (1, 32)])
 def test_auto_enlarges_at_most_eightfold(short_side: int, expected: int) -> None:
-    """Photos get the weights' own side; 8-pixel digits get 64."""
+    """With `auto`, photos get the native side of the weights, and 8-pixel digits get 64 px."""
     assert choose_px(224, 32, short_side) == expected
 
 
 @given(st.integers(32, 600), st.integers(1, 32), st.floats(4, 5000))
 def test_auto_is_never_larger_than_native_nor_blurred(native: int, minimum: int, short_side: float) -> None:
-    """The side is at most the native one, at least what the network takes, and no image is enlarged too far."""
+    """The side is between the network's smallest and the native one, and limits how far images are enlarged."""
     chosen = choose_px(native, minimum, short_side)
 
     assert min(native, 32) <= chosen <= native
@@ -92,7 +92,7 @@ def test_auto_is_never_larger_than_native_nor_blurred(native: int, minimum: int,
 
 @given(st.integers(16, 300))
 def test_other_sides_show_the_same_part_of_the_picture(px: int) -> None:
-    """At another side the share of the picture that is cropped away stays the same, within a pixel."""
+    """At another side, the same fraction of the picture is cropped away, within a pixel."""
     native = Transform(256, 224, squash=False, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
     transform = native.at(px)
 

@@ -1,9 +1,11 @@
 """Export: another runtime gives the model's logits from the file alone, and a wrong export is never written."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from scipy.special import softmax
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import BundleError, DataError
+from headstart.predict.commands.export import parse, run
 from headstart.predict.export import FORMATS, export_model, export_self_contained
 from headstart.predict.model import Model, load
 from headstart.predict.network import LogitsNetwork, build_logits_network
@@ -132,6 +135,35 @@ def test_a_self_contained_bundle_needs_no_weights(tiny_backbone: BackboneParams,
     assert whole.bundle.track == "head"
     with pytest.raises(DataError, match="exists already"):
         export_self_contained(head, tmp_path / "whole", Path(tiny_backbone.weights))
+
+
+@pytest.mark.parametrize("form", [["--self-contained"], ["--to", "onnx", "--check", "photos"]])
+def test_an_output_that_cannot_be_written_is_named_before_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    """A file where a folder is expected, or a folder without leave to write, is an error before the bundle is read."""
+    (tmp_path / "file").touch()
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    make = tempfile.TemporaryFile
+
+    def refuse(dir: Path) -> Any:  # noqa: A002 - the name of the argument; root may write anywhere, so chmod is no test
+        if dir == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    outputs = {
+        str(tmp_path / "file" / "new"): "file is a file; expected a folder. Name another output",
+        str(closed / "a" / "new"): r"closed cannot be written to \(Permission denied\)\. Name another output",
+    }
+    if form == ["--self-contained"]:
+        outputs[str(tmp_path / "file")] = "file: exists as a file; --self-contained makes a new folder"
+        outputs[str(closed)] = "closed: exists already; --self-contained makes a new folder"
+    for output, words in outputs.items():
+        with pytest.raises(DataError, match=words):
+            run(parse([str(tmp_path / "no-bundle"), output, *form]))
+    assert not list(closed.iterdir())
 
 
 @pytest.mark.slow

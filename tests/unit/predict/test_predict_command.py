@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -89,6 +90,17 @@ def test_all_formats_hold_the_same_rows(
     (bad,) = [row for row in first if row["status"] == "quarantined"]
     assert (bad["reason"], bad["predicted"], bad["confidence_2"]) == ("zero bytes", None, None)
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_help_leaves_the_process_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` prints the options and changes no signal handler, so a caller in the same process is not affected."""
+    before = signal.getsignal(signal.SIGPIPE)
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--help"])
+
+    assert caught.value.code == 0
+    assert "usage: headstart predict" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGPIPE) == before
 
 
 def test_an_unknown_image_lists_its_classes(bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

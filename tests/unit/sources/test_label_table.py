@@ -1,4 +1,4 @@
-"""The user's own table of labels: what it says is taken as it is, and what cannot be meant is refused by row."""
+"""The user's table of labels is read exactly; an error names the row or column that cannot be understood."""
 
 import csv
 from pathlib import Path
@@ -16,13 +16,13 @@ from headstart.tables.index import LabelRow
 
 
 def write_csv(path: Path, *lines: list[str]) -> None:
-    """Write rows, the header first."""
+    """Write a CSV file of rows; the first row is the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(f"{csv_line(line)}\n" for line in lines).encode())
 
 
 def test_the_columns_are_found_by_name(tmp_path: Path) -> None:
-    """In any order, beside others; splits in any case and by their longer names."""
+    """Columns may have any order, others are ignored, and splits may be in upper case or have their longer names."""
     write_csv(
         tmp_path / "labels.csv",
         ["note", "label", "group", "path", "split"],
@@ -39,7 +39,7 @@ def test_the_columns_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_paths_are_relative_to_the_table(tmp_path: Path) -> None:
-    """A table in a folder beside the photos names them from where it lies; outside the data set it may not reach."""
+    """Paths are relative to the folder of the table; a path outside the data set is an error."""
     write_csv(tmp_path / "meta/labels.csv", ["path", "label"], ["../images/a.png", "cat"], ["b.png", "dog"])
     assert [row.path for row in read_labels(tmp_path, "meta/labels.csv")] == ["images/a.png", "meta/b.png"]
 
@@ -51,7 +51,7 @@ def test_paths_are_relative_to_the_table(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1), min_size=1, unique=True))
 def test_names_of_any_kind_are_read(names: list[str]) -> None:
-    """Commas, quotes, line ends and any script, in names of files and classes."""
+    """Names of files and classes may contain commas, quotes, line ends and letters of any script."""
     import tempfile
 
     names = [f"x{name}" for name in names]
@@ -63,7 +63,7 @@ def test_names_of_any_kind_are_read(names: list[str]) -> None:
 
 
 def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
-    """Whole numbers and encoded columns are labels too; the rows are those of the same table as CSV."""
+    """A Parquet file gives the rows of the same table as CSV; labels may be whole numbers or dictionary-encoded."""
     labels = pa.array(["cat", "dog"]).dictionary_encode()
     table = {"path": ["a.png", "b.png"], "label": labels, "group": [7, 8], "other": [0.5, 1.5]}
     parquet.write_table(pa.table(table), tmp_path / "t.parquet")
@@ -73,7 +73,7 @@ def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
 
 
 def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
-    """Excel begins a UTF-8 file with one; empty lines are no rows."""
+    """A byte order mark, with which Excel begins a UTF-8 file, and empty lines are ignored."""
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na.png,cat\r\n\r\n")
 
     assert read_labels(tmp_path, "t.csv") == [LabelRow("a.png", "cat", "", "")]
@@ -82,28 +82,28 @@ def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path;label\na.png;cat\n", r"columns are \['path;label'\]; expected path and label"),
+        ("path;label\na.png;cat\n", r"columns are \['path;label'\]; expected `path` and `label`"),
         ("path,label,label\n", "expected each once"),
         ("path,label,splits\na.png,cat,train\n", "has a column 'splits'; expected 'split'"),
         ("path,label\n", "has no rows"),
-        ("", "expected path and label"),
+        ("", "expected `path` and `label`"),
         ("path,label\na.png\n", "row 1 has 1 cells; expected 2"),
         ("path,label\na.png,\n", "row 1: label is ''"),
-        ("path,label\na.png,cat\nb/../a.png,dog\n", "row 2: 'b/../a.png' is there twice"),
+        ("path,label\na.png,cat\nb/../a.png,dog\n", "row 2: 'b/../a.png' is listed twice"),
         ("path,label,split\na.png,cat,dev\n", "row 1: split is 'dev'; expected one of"),
         ("path,label\n\xff", "is not a UTF-8 CSV file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    """The message names the row or column, what was found and what was expected."""
+def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, words: str) -> None:
+    """The error names the row or column, what was found and what was expected."""
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
 
     with pytest.raises(DataError, match=words):
         read_labels(tmp_path, "t.csv")
 
 
-def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
-    """Also a Parquet file that is none, and a label that is no name."""
+def test_a_missing_or_damaged_table_is_an_error(tmp_path: Path) -> None:
+    """A missing table, a Parquet file that is none, repeated columns and labels that are no names are errors."""
     (tmp_path / "t.parquet").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"t\.parquet: is not a Parquet file"):
         read_labels(tmp_path, "t.parquet")
@@ -116,7 +116,7 @@ def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.parquet: is not a Parquet file .*utf-8"):
         read_labels(tmp_path, "x.parquet")
     for name in ("u.parquet", "u.csv"):
-        with pytest.raises(DataError, match=f"index.table, a path relative to data.path: .*{name} is not there"):
+        with pytest.raises(DataError, match=f"{name}: is missing. Correct index.table, which is a path relative"):
             read_labels(tmp_path, name)
     for label in (0.5, None, True):
         parquet.write_table(pa.table({"path": ["a.png"], "label": [label]}), tmp_path / "v.parquet")
@@ -124,7 +124,7 @@ def test_a_table_that_is_none_or_not_there_is_refused(tmp_path: Path) -> None:
             read_labels(tmp_path, "v.parquet")
 
 
-def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_an_error(tmp_path: Path) -> None:
     """A suffix without a reader is an error that lists the suffixes that have one."""
     (tmp_path / "labels.xlsx").write_bytes(b"hello")
 
@@ -132,17 +132,17 @@ def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
         read_labels(tmp_path, "labels.xlsx")
 
 
-def test_images_that_are_not_there_are_named(tmp_path: Path) -> None:
-    """With the nearest name that is."""
+def test_images_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    """The error counts the images of the table that do not exist, and suggests a similar path for the first."""
     rows = [LabelRow("images/cat_01.png", "cat", "", ""), LabelRow("images/cat_02.png", "cat", "", "")]
     check_listed(rows, {"images/cat_01.png", "images/cat_02.png", "more.png"}, tmp_path / "t.csv")
 
-    with pytest.raises(DataError, match=r"1 of 2 images are not there, the first 'images/cat_02.png' \(did you mean"):
+    with pytest.raises(DataError, match=r"1 of 2 images do not exist, the first 'images/cat_02.png' \(did you mean"):
         check_listed(rows, {"images/cat_01.png", "images/cat_2.png"}, tmp_path / "t.csv")
 
 
 def test_the_tables_dialect_is_that_of_pythons_csv(tmp_path: Path) -> None:
-    """Quoted cells as spreadsheets write them."""
+    """A CSV file with quoted cells, as spreadsheets write it, gives the rows that were written."""
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["path", "label"], ['a "b".png', "c,d"]])
 

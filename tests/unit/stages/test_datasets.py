@@ -154,7 +154,7 @@ def test_missing_and_changed_files_of_the_photos_are_found(tmp_path: Path) -> No
 def test_making_the_photos_twice_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first run makes the folder, the second only says that it is complete; a damaged folder is an error."""
+    """A second run only says that the folder is complete, and names files that were added; damage is an error."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     write_zip(Path("data/hymenoptera_data.zip"), FILES)
@@ -166,6 +166,13 @@ def test_making_the_photos_twice_changes_nothing(
     Path("data/hymenoptera_data.zip").unlink()  # the second run needs no source
     module.main()
     assert capsys.readouterr().out == "ants_bees: data/ants_bees is complete: 3 files\n"
+    Path("data/ants_bees/train/ants/mine.jpg").write_bytes(b"mine")
+    Path("data/ants_bees/.DS_Store").write_bytes(b"not listed by the index either")
+    module.main()
+    assert capsys.readouterr().out == (
+        "ants_bees: data/ants_bees is complete: 3 files\n"
+        "ants_bees: WARNING: data/ants_bees holds other files too: 1, the first 'train/ants/mine.jpg'\n"
+    )
     Path("data/ants_bees/val/ants/d.jpg").unlink()
     with pytest.raises(DataError, match="data/ants_bees: of 3 files 1 are missing"):
         module.main()

@@ -420,14 +420,14 @@ def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
     assert [(one.image, one.label) for one in read_fixes(path)] == [("a,b.png", "cat"), ("c.png", "drop")]
     for text, words in (
         ("path,label\n", "columns are"),
-        ("image,label,who,why\na.png,,me,x\n", "row 1 is .*image and label not empty"),
+        ("image,label,who,why\na.png,,me,x\n", "row 1 is .*; expected an image and a label"),
         ("image,label,who,why\na.png,cat\n", "row 1 has 2 cells; expected 4"),
         ("", "columns are"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):
             read_fixes(path)
-    with pytest.raises(DataError, match="the header image,label,who,why alone is enough.: .*other.csv is not there"):
+    with pytest.raises(DataError, match="other.csv: is missing. .* with the header image,label,who,why alone"):
         read_fixes(tmp_path / "other.csv")
 
 
@@ -530,7 +530,7 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
         (
             classes({"a": 2, "b": 2}, "train/") + classes({"a": 1, "c": 1}, "val/"),
             {},
-            r"classes without an image to train on: \['c'\]",
+            r"classes without training images: \['c'\]",
         ),
         (classes({"a": 2}, "train/") + classes({"a": 1}, "val/") + index("extra/x.png"), {}, "look like split folders"),
         (classes({"a": 2, "b": 2}, "val/") + classes({"a": 1, "b": 1}, "test/"), {}, "look like split folders"),
@@ -539,7 +539,7 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
         (
             classes({"a": 2, "b": 2}, "train/") + classes({"a": 1}, "val/"),
             {"reported": "test"},
-            r"the folders give the splits \['train', 'val'\], and test is to be the test set",
+            r"splits in the folders are \['train', 'val'\]; expected images in train and in test, which is",
         ),
         (
             classes({"a": 2, "b": 2}, "train/") + classes({"a": 1}, "val/") + classes({"a": 1}, "test/"),
@@ -581,7 +581,7 @@ def test_a_table_with_some_splits_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"test_fraction": 0.6, "val_fraction": 0.4}, "together below 1, not 1"),
+        ({"test_fraction": 0.6, "val_fraction": 0.4}, "a sum of test_fraction and val_fraction below 1.*; found 1"),
         ({"group": "no part"}, "one part in parentheses"),
         ({"group": "((a)b"}, "a regular expression over the path"),
     ],

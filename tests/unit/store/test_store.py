@@ -1,4 +1,4 @@
-"""The store: no image is embedded twice, whatever happens, and never by another spec than this run's."""
+"""The store: no image is embedded twice, whatever happens, and rows of another spec are never used."""
 
 import hashlib
 import os
@@ -44,7 +44,7 @@ from tests.support.source import ROOT
 
 
 def run(photos: Path, backbone: BackboneParams, path: Path, root: Path, **changes: Any) -> Extraction:
-    """Extract a folder's photos into `path`, with the stores in `root`."""
+    """Extract the photos of a folder into the file `path`, with the stores in `root`."""
     return extract(index_of(photos), extract_params(photos, backbone, **changes), path, root)
 
 
@@ -62,7 +62,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cold(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> bytes:
-    """The features file of the 12 photos as an empty store gives it."""
+    """The bytes of the features file of the 12 photos, extracted with an empty store."""
     done = run(photos, tiny_backbone, tmp_path / "cold.h5", tmp_path / "cold")
 
     assert done.num_embedded == 12
@@ -71,7 +71,7 @@ def cold(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> bytes:
 
 @pytest.mark.usefixtures("small_shards")
 def test_only_new_images_are_embedded(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """A second run embeds nothing, one photo more costs one, and the bytes are those of a cold run."""
+    """A second run embeds nothing, a run after one new photo embeds one, and the bytes are those of an empty store."""
     root, path = tmp_path / "store", tmp_path / "f.h5"
     counts = [run(photos, tiny_backbone, path, root).num_embedded for _ in range(2)]
     Image.new("RGB", (40, 40), (9, 9, 9)).save(photos / "red" / "new.png")
@@ -83,15 +83,15 @@ def test_only_new_images_are_embedded(photos: Path, tiny_backbone: BackboneParam
 
 
 def test_another_spec_has_rows_of_its_own(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Rows made at another size are not mixed in, and are still there when one goes back."""
+    """Rows of another input size are not used, and remain for a run that goes back to it."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
     assert run(photos, tiny_backbone, tmp_path / "g.h5", tmp_path / "store", transform={"px": 96}).num_embedded == 12
     assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store").num_embedded == 0
 
 
-def test_a_layer_more_is_all_that_is_embedded_anew(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Rows of the other layers stay as they are; taking layers away costs nothing; the bytes are a cold run's."""
+def test_only_a_new_layer_is_embedded(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
+    """A new layer alone is embedded, removing a layer costs nothing, and the bytes are those of an empty store."""
     root = tmp_path / "store"
     more = tiny_backbone.model_copy(update={"layers": ["layer2", "last"]})
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
@@ -111,7 +111,7 @@ def test_a_layer_more_is_all_that_is_embedded_anew(photos: Path, tiny_backbone: 
 def test_a_damaged_shard_is_named_set_aside_and_made_again(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, cold: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A flipped bit costs the shard's images one more pass, and nothing of it reaches the result."""
+    """After a flipped bit, the images of the shard are embedded again, and the result is right."""
     root = tmp_path / "store"
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     shard = sorted(root.glob(f"*/{SHARD_PATTERN}"))[0]
@@ -123,13 +123,13 @@ def test_a_damaged_shard_is_named_set_aside_and_made_again(
     assert done.num_embedded == 4
     assert (tmp_path / "f.h5").read_bytes() == cold
     assert shard.with_suffix(".damaged").exists()
-    assert f"a damaged shard is set aside and its images embedded anew: {shard.with_suffix('.damaged')}" in (
+    assert f"a damaged shard is set aside and its images are embedded again: {shard.with_suffix('.damaged')}" in (
         capsys.readouterr().out
     )
 
 
 def test_what_was_embedded_before_an_error_is_kept(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """A photo that has changed stops the run, but the photos before it need not be embedded again."""
+    """A photo that has changed stops the run, but the photos before it are not embedded again."""
     rows = index_of(photos)
     last = max(rows, key=lambda row: row.digest)
     params = extract_params(photos, tiny_backbone)
@@ -168,7 +168,7 @@ run_main("extract", lambda: print(extract(
 def start(
     photos: Path, backbone: BackboneParams, out: Path, root: Path, prefix: Sequence[str] = (), **changes: Any
 ) -> subprocess.Popen[str]:
-    """Start an extraction by a kept network in a process of its own and wait until its imports are done."""
+    """Start an extraction with an exported network in another process, and wait until its imports are done."""
     index = root.parent / "index.csv"
     if not index.exists():
         write_rows(index, index_of(photos), IndexRow)
@@ -182,7 +182,7 @@ def start(
 
 @pytest.fixture
 def warm(engines: Path, tmp_path: Path) -> Path:
-    """A store that has nothing but the exported tiny network."""
+    """A store that holds only the exported tiny network."""
     return Path(shutil.copytree(engines, tmp_path / "warm" / "store"))
 
 
@@ -196,7 +196,7 @@ def embedded_digests(root: Path) -> Counter[bytes]:
 
 @pytest.mark.slow
 def test_a_killed_run_is_continued(tiny_backbone: BackboneParams, engines: Path, tmp_path: Path, warm: Path) -> None:
-    """Killed at 30 random moments, the work ends with the bytes of an undisturbed run, and no shard is made twice."""
+    """A run killed at 30 random moments ends with the bytes of an undisturbed run, and no finished shard is lost."""
     photos, out = tmp_path / "photos", tmp_path / "f.h5"
     write_photos(photos, per_class=400)
     cold = Path(shutil.copytree(engines, tmp_path / "cold" / "store"))
@@ -233,7 +233,7 @@ def test_a_killed_run_is_continued(tiny_backbone: BackboneParams, engines: Path,
 def test_two_runs_share_one_store(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, engines: Path, warm: Path
 ) -> None:
-    """Two processes at once on one store both end, and both give the bytes of a run alone."""
+    """Two processes that use one store at once both end with the bytes of a single run."""
     alone_root = Path(shutil.copytree(engines, tmp_path / "alone" / "store"))
     run(photos, tiny_backbone, tmp_path / "alone.h5", alone_root, runtime={"engine": "onnx"})
     processes = [start(photos, tiny_backbone, tmp_path / f"{name}.h5", warm) for name in "ab"]
@@ -248,7 +248,7 @@ def test_two_runs_share_one_store(
 def test_a_full_disk_is_told_and_loses_nothing(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, engines: Path, warm: Path
 ) -> None:
-    """Where no shard fits, the run ends with one line that names the store; with stage again it ends as always."""
+    """On a full disk the run ends with one line that names the store; with space again it continues."""
     # No file may grow beyond 4 KiB: a full disk for a shard of 12 rows, not for what is smaller.
     limit = ("bash", "-c", 'ulimit -f 12; trap "" XFSZ; exec "$@"', "bash")
     with start(photos, tiny_backbone, tmp_path / "f.h5", warm, limit) as process:
@@ -267,7 +267,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
 def test_a_store_that_only_reads_gives_its_rows(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, warm: Path
 ) -> None:
-    """Without leave to write, stored rows are used; images that are not stored are told before any is embedded."""
+    """A read-only store gives its rows; if it lacks images, the error comes before any is embedded."""
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:  # root writes anywhere, unless it gives that up
         if shutil.which("setpriv") is None:
@@ -296,7 +296,7 @@ def test_a_store_that_only_reads_gives_its_rows(
 
 
 def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change a weight behind the digest's back."""
+    """Change a weight without changing the digest of the weights."""
 
     def build(params: BackboneParams) -> Backbone:
         backbone = build_backbone(params)
@@ -307,18 +307,18 @@ def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def other_transform(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resize by another filter than the spec says."""
+    """Resize with another filter than that of the spec."""
     pixels = Transform.pixels
     monkeypatch.setattr(Transform, "pixels", lambda self, image: pixels(self, image.resize((64, 64), 0)))
 
 
 def other_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget EXIF orientation."""
+    """Ignore the EXIF orientation."""
     monkeypatch.setattr(ImageOps, "exif_transpose", lambda image, **_: image)
 
 
 def other_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the framework scale pixels slightly differently."""
+    """Scale the pixels slightly differently."""
     forward = EmbeddingNetwork.forward
     monkeypatch.setattr(
         EmbeddingNetwork, "forward", lambda self, pixels: forward(self, pixels.to(torch.float32) * 1.01)
@@ -329,7 +329,7 @@ def other_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_change_behind_the_spec_is_refused(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
-    """What the fingerprint cannot see shows in the canary: stored rows are refused, with the two ways out."""
+    """A change that is not in the fingerprint shows in the canary; the error names the packages and two remedies."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     change(monkeypatch)
     monkeypatch.setattr(canary, "version", lambda name: "99" if name == "pillow" else version(name))
@@ -338,13 +338,13 @@ def test_a_change_behind_the_spec_is_refused(
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
     assert f"pillow {version('pillow')} -> 99" in str(caught.value)
-    assert f"embed all anew (rm -r {tmp_path / 'store'}" in str(caught.value)
+    assert f"embed all images again (rm -r {tmp_path / 'store'}" in str(caught.value)
 
 
 def test_a_change_in_a_rare_kind_of_file_is_refused(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The canary's pictures cover every kind that is decoded: a changed palette is noticed without a palette photo."""
+    """A change in decoding palettes is noticed although no photo has one, because a picture of the canary has."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     monkeypatch.setattr(reader, "decode", lambda data, max_pixels: _without_palette(images.decode(data, max_pixels)))
 
@@ -361,7 +361,7 @@ def _without_palette(picture: images.Picture) -> images.Picture:
 def test_rows_that_are_wrong_are_found_by_the_audit(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wrong rows under a canary that is in order are noticed: a sample of the images is embedded again."""
+    """Wrong rows under a right canary are noticed, because a sample of the images is embedded again."""
     with monkeypatch.context() as patch:
         pixels = reader.Reader.pixels
         patch.setattr(reader.Reader, "pixels", lambda *given: pixels(*given) // 2)
@@ -374,7 +374,7 @@ def test_rows_that_are_wrong_are_found_by_the_audit(
 def test_rows_made_under_another_canary_are_not_used(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bytes
 ) -> None:
-    """When the canary of changed weights is deleted, its rows go with it: nothing vouches for them any more."""
+    """If a canary is deleted after the weights have changed, the rows made under it are not used."""
     with monkeypatch.context() as patch:
         other_weights(patch)
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
@@ -388,7 +388,7 @@ def test_rows_made_under_another_canary_are_not_used(
 def test_numbers_that_are_none_pass_nowhere(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    """A network that gives NaN neither agrees with a store nor leaves a canary that would agree with anything."""
+    """A network that gives NaN does not pass a canary, and does not leave one that everything would pass."""
     root = tmp_path / "store"
     if before:
         run(photos, tiny_backbone, tmp_path / "f.h5", root)
@@ -406,21 +406,21 @@ def test_numbers_that_are_none_pass_nowhere(
 
 @pytest.mark.parametrize("kind", ["truncated", "one bit", "foreign"])
 def test_a_damaged_canary_is_told(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, kind: str) -> None:
-    """A canary that is not as it was written, be it by one bit, is an error with a way out, not a stack trace."""
+    """A canary that has changed by one bit or more is an error with a remedy, not a stack trace."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     (path,) = (tmp_path / "store").glob("*/canary.safetensors")
     data = path.read_bytes()
     flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
     path.write_bytes({"truncated": data[:-9], "one bit": flipped, "foreign": save({"x": np.ones(1)})}[kind])
 
-    with pytest.raises(StoreError, match="is damaged .*Delete it; its rows are then embedded anew"):
+    with pytest.raises(StoreError, match="is damaged .*Delete it; its rows are then embedded again"):
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     assert verify(tmp_path / "store") == [path]
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
 
 def test_of_two_canaries_the_first_stays(tmp_path: Path) -> None:
-    """Two runs that start in one empty store agree on one canary: the second compares itself with the first's."""
+    """If two runs start in one empty store, the canary of the first is kept, and the second is compared with it."""
     first = np.ones((12, 1, 4), dtype=np.float32)
 
     def embed_late(_: Sequence[bytes]) -> dict[str, Any]:
@@ -438,7 +438,7 @@ def test_of_two_canaries_the_first_stays(tmp_path: Path) -> None:
 def test_another_batch_or_thread_count_is_no_change(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path
 ) -> None:
-    """Rounding does not alarm the canary: rows made with other settings of the machine are reused."""
+    """Rows made with another batch or number of threads are reused, because rounding is within the tolerance."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     changed = {"batch": 7, "workers": 1}
     before = torch.get_num_threads()
@@ -452,7 +452,7 @@ def test_another_batch_or_thread_count_is_no_change(
 
 
 def test_the_store_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment goes before the params, the params before DVC's main checkout, and that before here."""
+    """HEADSTART_STORE comes before `runtime.store`, and relative paths start at DVC's main checkout."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.delenv("HEADSTART_STORE", raising=False)
     assert store_root(runtime()) == Path(".cache/embeddings")
@@ -466,7 +466,7 @@ def test_the_store_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_store_that_cannot_be_written_is_told(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Where the store's folder cannot be made, the system's error names it, and no features file appears."""
+    """If the folder of the store cannot be made, the system's error names it, and no features file appears."""
     (tmp_path / "store").write_text("a file")
 
     with pytest.raises(OSError, match="store"):
@@ -476,7 +476,7 @@ def test_a_store_that_cannot_be_written_is_told(photos: Path, tiny_backbone: Bac
 
 @pytest.mark.usefixtures("small_shards")
 def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """`stat` counts rows, shards and bytes by spec; `verify` names what is damaged and sets it aside."""
+    """`stat` counts rows, shards and bytes by spec; `verify` names damaged files and sets them aside."""
     root = tmp_path / "store"
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     (summary,) = summarize(root)
@@ -510,7 +510,7 @@ def test_upkeep_shows_what_there_is(photos: Path, tiny_backbone: BackboneParams,
 
 
 def test_pruning_deletes_whole_specs(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, warm: Path) -> None:
-    """By fingerprint or by age; what is used stays."""
+    """`prune` deletes stores and exported networks by fingerprint or by age, and keeps the others."""
     for px in (64, 96):
         run(photos, tiny_backbone, tmp_path / "f.h5", warm, transform={"px": px})
     first, second = summarize(warm)
@@ -529,7 +529,7 @@ def test_pruning_deletes_whole_specs(photos: Path, tiny_backbone: BackboneParams
 
 @pytest.mark.usefixtures("small_shards")
 def test_garbage_is_what_no_index_lists(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Rows of photos that are gone are deleted, with what killed and damaged files left; all others stay reusable."""
+    """`gc` deletes the rows of photos that are gone and the files of killed runs; the other rows can be reused."""
     root = tmp_path / "store"
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     (folder,) = (path for path in root.iterdir() if path.is_dir())
@@ -551,7 +551,7 @@ def test_garbage_is_what_no_index_lists(photos: Path, tiny_backbone: BackbonePar
 
 
 def test_upkeep_waits_for_no_one_and_breaks_no_run(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """While a run has the store open, deleting is refused; afterwards it is allowed."""
+    """While a run uses the store, deleting is an error; afterwards it is allowed."""
     root = tmp_path / "store"
     run(photos, tiny_backbone, tmp_path / "f.h5", root)
     with (
@@ -569,7 +569,7 @@ def test_upkeep_waits_for_no_one_and_breaks_no_run(photos: Path, tiny_backbone: 
 
 @pytest.mark.slow
 def test_the_upkeep_commands(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """`stat`, `verify`, `prune` and `gc` work from the project's root on the store of HEADSTART_STORE."""
+    """`stat`, `verify`, `prune` and `gc` work on the store that HEADSTART_STORE names."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     write_rows(tmp_path / "index.csv", index_of(photos)[:3], IndexRow)
 
@@ -582,7 +582,7 @@ def test_the_upkeep_commands(photos: Path, tiny_backbone: BackboneParams, tmp_pa
         return done.stdout + done.stderr
 
     assert "timm/test_resnet 64 px 1 views float32 last: 12 rows in 1 shards" in upkeep("stat")
-    assert "all is whole" in upkeep("verify")
+    assert "no file is damaged" in upkeep("verify")
     assert "9 of 12 rows are not listed" in upkeep("gc", str(tmp_path / "index.csv"))
     assert "9 of 12 rows deleted" in upkeep("gc", "--delete", str(tmp_path / "index.csv"))
     assert "no store's fingerprint begins with 'zz'" in upkeep("prune", "--fingerprint", "zz")
@@ -591,7 +591,7 @@ def test_the_upkeep_commands(photos: Path, tiny_backbone: BackboneParams, tmp_pa
 
 
 def dvc_project(folder: Path, features: Path, monkeypatch: pytest.MonkeyPatch, whole: Path | None = None) -> None:
-    """Make a DVC project whose lock names a features file and whose cache has it, and enter it."""
+    """Make a DVC project whose lock names a features file and whose cache holds it, and change to its folder."""
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
     md5 = hashlib.md5((features if whole is None else whole).read_bytes()).hexdigest()
     cached = folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
@@ -605,7 +605,7 @@ def dvc_project(folder: Path, features: Path, monkeypatch: pytest.MonkeyPatch, w
 def test_an_empty_store_is_seeded_from_the_last_result(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bytes
 ) -> None:
-    """Rows of the features file in DVC's cache are taken over for its layers; only what it lacks is embedded."""
+    """An empty store takes the rows of the features file in DVC's cache; only rows that it lacks are embedded."""
     (tmp_path / "project").mkdir()
     dvc_project(tmp_path / "project", tmp_path / "cold.h5", monkeypatch)
 
@@ -619,7 +619,7 @@ def test_a_result_that_this_machine_would_not_give_seeds_nothing(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bytes,
     capsys: pytest.CaptureFixture[str], kind: str,
 ) -> None:  # fmt: skip
-    """Rows that cannot be compared, or that differ, are left out with the reason; the run goes on without them."""
+    """A cached result that differs or cannot be compared is not used; the reason is printed, and the run goes on."""
     (tmp_path / "project").mkdir()
     path = tmp_path / "cold.h5"
     if kind == "damaged":
@@ -640,7 +640,7 @@ def test_a_result_that_this_machine_would_not_give_seeds_nothing(
 
 
 def test_rows_come_back_from_any_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that lie in many shards, with others between them, come back in order in blocks of any length."""
+    """Rows from many shards, with other rows between them, are read in order, in blocks of any length."""
     random = np.random.default_rng(0)
     digests = np.sort(np.array([bytes(row).hex() for row in random.integers(0, 256, size=(200, 32), dtype=np.uint8)]))
     rows = random.normal(size=(200, 2, 5)).astype(np.float32)
@@ -661,7 +661,7 @@ def test_rows_come_back_from_any_shards(tmp_path: Path, monkeypatch: pytest.Monk
 def test_stores_of_an_earlier_version_are_told_and_pruned(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A store whose spec names taps is not used; one line says so, with the command that deletes it, which does."""
+    """A store whose spec names taps is not used; a line names the command that deletes it, which works."""
     old = tmp_path / "store" / ("0" * 64)
     write_json(old / "spec.json", {"taps": ["last"], "backbone": "x"})
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
@@ -676,7 +676,7 @@ def test_stores_of_an_earlier_version_are_told_and_pruned(
 
 
 def test_the_canary_has_a_picture_of_every_format() -> None:
-    """A decoder that changes for one format shows: each format that is read is among the canary's pictures."""
+    """The canary has a picture of every format, so that a change of any decoder is noticed."""
     formats = {images.decode(data, 10**6).format for data in canary._make_pictures()}
 
     assert formats == set(format_names())

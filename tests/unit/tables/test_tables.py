@@ -1,4 +1,4 @@
-"""The tables between stages: what is written is read back, what is wrong is refused by name."""
+"""The tables between stages: what is written is read back, and an error names what is wrong."""
 
 import string
 from pathlib import Path
@@ -35,7 +35,7 @@ digests = st.text(string.hexdigits.lower()[:16], min_size=64, max_size=64)
     )
 )
 def test_rows_survive_the_file(rows: list[IndexRow]) -> None:
-    """Any path or reason, with commas, quotes, line ends or any script, is read back exactly."""
+    """Rows with any text, such as commas, quotes, line ends or any script, are read back exactly."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "t.csv"
         write_rows(path, rows, IndexRow)
@@ -45,7 +45,7 @@ def test_rows_survive_the_file(rows: list[IndexRow]) -> None:
 
 @given(st.lists(names, min_size=2, max_size=5, unique=True), st.data())
 def test_predictions_survive_the_file(classes: list[str], data: st.DataObject) -> None:
-    """Class names of any script come back in order, logits to 6 decimals, and `predicted` is their largest."""
+    """Class names of any script are read back in order, logits to 6 decimals, and `predicted` has the largest logit."""
     logits = np.array(
         data.draw(st.lists(st.lists(st.floats(-99, 99), min_size=len(classes), max_size=len(classes)), min_size=1))
     )
@@ -62,7 +62,7 @@ def test_predictions_survive_the_file(classes: list[str], data: st.DataObject) -
 
 
 def test_classes_keep_their_order(tmp_path: Path) -> None:
-    """The order of the classes is the one that was written, not an alphabetical one."""
+    """Classes are read back in the order in which they were written, which need not be alphabetical."""
     write_classes(tmp_path / "c.json", ["b", "a", "10", "2"])
 
     assert read_classes(tmp_path / "c.json") == ["b", "a", "10", "2"]
@@ -70,7 +70,7 @@ def test_classes_keep_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"classes": ["a"]}', '{"classes": ["a", "a"]}', '{"classes": 3}'])
 def test_bad_classes_are_refused(tmp_path: Path, text: str) -> None:
-    """A class list that is damaged, too short or has a name twice is refused."""
+    """A list of classes that is damaged, too short or has a name twice is an error."""
     path = tmp_path / "c.json"
     path.write_text(text)
 
@@ -89,7 +89,7 @@ def test_bad_classes_are_refused(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_broken_tables_are_refused(tmp_path: Path, text: str, words: str) -> None:
-    """A table with other columns, a bad cell or a torn end is refused with the place and the remedy."""
+    """A table with other columns, a bad cell or a cut end is an error with the place and the remedy."""
     path = tmp_path / "t.csv"
     path.write_text(text)
 
@@ -101,7 +101,7 @@ def test_broken_tables_are_refused(tmp_path: Path, text: str, words: str) -> Non
 
 
 def test_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
-    """The error for a missing table says which stage to run."""
+    """The error for a missing table names the stage that makes it."""
     with pytest.raises(TableError, match="is missing. Run: dvc repro split"):
         read_rows(tmp_path / "t.csv", SplitRow)
 
@@ -109,8 +109,8 @@ def test_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["d,p,a,b,2.0,1.0"], "not the largest logit"),
-        (["d,p,c,a,2.0,1.0"], "is no class"),
+        (["d,p,a,b,2.0,1.0"], "expected the class with the largest logit"),
+        (["d,p,c,a,2.0,1.0"], "expected names of the classes"),
         (["d,p,a,a,nan,1.0"], "finite"),
         (["d,p,a,a,x,1.0"], "expected a number"),
         (["d,p,a,a,2.0"], "every"),
@@ -118,7 +118,7 @@ def test_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
     ],
 )
 def test_inconsistent_predictions_are_refused(tmp_path: Path, lines: list[str], words: str) -> None:
-    """Predictions edited by hand or cut short are refused: the numbers reported must be the model's."""
+    """Predictions that were edited by hand or cut are an error, because reported numbers must be the model's."""
     path = tmp_path / "head.csv"
     path.write_text("\n".join(["digest,path,label,predicted,logit_a,logit_b", *lines]) + "\n")
 
