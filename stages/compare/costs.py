@@ -14,9 +14,12 @@ def describe_costs(folder: Path) -> str:
     earlier run, perhaps on other data. So the line says that they are from the last run.
 
     Args:
-        folder: Folder with the timings, `<stage>.json`. A missing timing is called not measured.
+        folder: Folder with the timings, `<stage>.json`. A missing timing is called not measured; where all are
+            missing, the line says only that.
     """
     extract, head, finetune = (_timings(folder, stage) for stage in ("extract", "head", "finetune"))
+    if not (extract or head or finetune):
+        return "no timings: no stage has run on this machine yet"
     return (
         f"last run (.cache/timings): training the head took {_number(head, 'training_seconds', 's')}, fine-tuning "
         f"{_number(finetune, 'training_seconds', 's')}; the head predicts as fast as images are embedded, "

@@ -79,7 +79,7 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 
 
 def test_a_forced_run_leaves_the_lock_as_it_was(project: Project) -> None:
-    """Every stage run anew gives the same bytes: dvc.lock, metrics and plots do not change."""
+    """Every stage that runs again gives the same bytes: dvc.lock, metrics and plots do not change."""
     output = project.run("dvc", "repro", "--force")
 
     assert set(stages_run(output)) == ALL
@@ -179,7 +179,7 @@ def test_a_label_fix_runs_the_head_and_no_backbone(project: Project) -> None:
 
 
 def test_a_table_in_place_of_folders(project: Project) -> None:
-    """Labels and groups come from a CSV file beside the photos; an edit of it embeds nothing anew."""
+    """Labels and groups come from a CSV file beside the photos; an edit of it embeds nothing again."""
     photos = project.root / "data" / "photos"
     names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.*"))
     project.edit_params(index={"table": "labels.csv"}, head={"folds": 2})
@@ -208,7 +208,7 @@ def test_a_mistake_in_params_stops_before_any_work(project: Project) -> None:
 
 
 def test_the_bundle_gives_the_predictions_again(project: Project) -> None:
-    """Reported photos, read from disk and embedded anew by the bundle's own spec, give the logits of the table."""
+    """Test photos, read from disk and embedded again by the bundle's own spec, give the logits of the table."""
     bundle = read_bundle(project.root / "models" / "head")
     predictions = read_predictions(project.root / "predictions" / "head.csv")
     params = backbone_params(bundle.spec["backbone"], Path(_weights(project)), layers=[bundle.layer])
@@ -355,7 +355,7 @@ def test_the_bundle_of_fine_tuning_gives_its_predictions_again(project: Project)
 
 
 def test_the_stages_read_no_photo_after_extraction(project: Project) -> None:
-    """The head is trained anew with the photos' folder gone: it needs the cache alone."""
+    """The head is trained again with the photos' folder gone: it needs the cache alone."""
     photos: Path = project.root / "data" / "photos"
     photos.rename(photos.with_name("away"))
     try:

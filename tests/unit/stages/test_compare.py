@@ -245,6 +245,11 @@ def test_costs_that_were_not_measured_are_called_so(tmp_path: Path) -> None:
     assert "embedded, (not measured), the fine-tuned network 512 images/s" in told
 
 
+def test_without_any_timing_it_says_only_that(tmp_path: Path) -> None:
+    """Where no stage has run, as in a fresh clone, one short sentence stands in place of the timings."""
+    assert describe_costs(tmp_path) == "no timings: no stage has run on this machine yet"
+
+
 def write_track(root: Path, track: str, **numbers: float) -> None:
     """Write the metrics of a track, and its table of scores, which also has a metric that is not shown."""
     rows = [ScoreRow(name, f"title of {name}", "lower", 9.0, None, None, None, None, None) for name in numbers]
