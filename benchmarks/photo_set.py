@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from headstart.base.threads import num_cores
-from headstart.sources.folder import list_files
+from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 from stages.index.build import build_index
 from stages.index.params import IndexParams
@@ -39,7 +39,7 @@ def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[I
     for number in range(num_photos):
         data = photos[number % len(photos)] + f"copy {number}".encode()
         (folder / "all" / f"{number:06}.jpg").write_bytes(data)
-    return build_index(folder, list_files(folder), INDEX, num_cores())
+    return build_index(Folder(folder), Folder(folder).list_files(), INDEX, num_cores())
 
 
 def photo_bytes(source: Path | None) -> list[bytes]:

@@ -20,7 +20,7 @@ from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
 from headstart.base.threads import num_cores
 from headstart.engines.export_process import export_backbone
-from headstart.sources.folder import list_files
+from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 from stages.extract.params import Params
 from stages.index.build import build_index
@@ -65,7 +65,7 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
 
 def index_of(folder: Path) -> list[IndexRow]:
     """Return the index of a folder of photos."""
-    return build_index(folder, list_files(folder), index_params(), num_workers=2)
+    return build_index(Folder(folder), Folder(folder).list_files(), index_params(), num_workers=2)
 
 
 def index_params(**changes: Any) -> IndexParams:

@@ -19,7 +19,7 @@ from headstart.base.params import read_yaml
 from headstart.base.threads import num_cores
 from headstart.imaging.decode import decode
 from headstart.imaging.transform import Transform
-from headstart.sources.folder import list_files
+from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 from headstart.tables.split import SplitRow
 from stages.index.build import build_index
@@ -52,7 +52,7 @@ class Lab:
         """Return a folder of distinct JPEG photos of 500 x 375 pixels and its index."""
         folder = self.folder / f"photos{num}"
         if folder.exists():
-            return folder, build_index(folder, list_files(folder), INDEX, num_cores())
+            return folder, build_index(Folder(folder), Folder(folder).list_files(), INDEX, num_cores())
         return folder, make_photo_set(folder, None, num)
 
     def large_photos(self, num: int) -> tuple[Path, list[IndexRow]]:

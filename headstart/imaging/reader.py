@@ -4,7 +4,6 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from headstart.base.errors import DataError
 from headstart.imaging.clock import Clock, peak_memory_bytes
 from headstart.imaging.decode import ImageError, decode, measure, upright_rgb
 from headstart.imaging.transform import Transform, View
+from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 
 # Largest memory per pixel while a picture is decoded: 12.1 bytes measured for RGBA and palette, less for others, and up
@@ -64,7 +64,7 @@ class Reader:
     """Reads the images of one data set and checks that they are the indexed ones. Thread-safe.
 
     Args:
-        folder: Folder of the data set.
+        source: Where the images of the data set are.
         transform: Transform of every view.
         views: Views of each image, at least one.
         budget: Limit of the memory for decoding.
@@ -72,14 +72,14 @@ class Reader:
     """
 
     def __init__(
-        self, folder: Path, transform: Transform, views: Sequence[View], budget: MemoryBudget, clock: Clock
+        self, source: Folder, transform: Transform, views: Sequence[View], budget: MemoryBudget, clock: Clock
     ) -> None:
-        self._folder, self._transform, self._views = folder, transform, views
+        self._source, self._transform, self._views = source, transform, views
         self._budget, self._clock = budget, clock
 
     def missing(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
         """Return the rows whose file is missing."""
-        return [row for row in rows if not (self._folder / row.path).is_file()]
+        return [row for row in rows if not self._source.has(row.path)]
 
     def check_present(self, rows: Sequence[IndexRow]) -> None:
         """Raise if the file of any row is missing.
@@ -90,7 +90,7 @@ class Reader:
         missing = self.missing(rows)
         if missing:
             raise DataError(
-                f"{self._folder}: {len(missing)} of the {len(rows)} images that are needed are missing, the "
+                f"{self._source}: {len(missing)} of the {len(rows)} images that are needed are missing, the "
                 f"first {missing[0].path}, but data/index.csv lists them. Copy the images here, or run: dvc repro"
             )
 
@@ -110,11 +110,11 @@ class Reader:
         Raises:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
-        path = self._folder / row.path
+        path = f"{self._source}/{row.path}"
         with self._budget.hold(self._cost(row.width, row.height)):
             try:
                 with self._clock("read"):
-                    data = path.read_bytes()
+                    data = self._source.read(row.path)
                     found = hashlib.sha256(data).hexdigest()
             except OSError as error:
                 raise DataError(

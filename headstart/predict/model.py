@@ -29,6 +29,7 @@ from headstart.imaging.transform import view_of
 from headstart.predict.engine import build_engine
 from headstart.predict.image_like import ImageLike, ImageStatus, in_batches, name_of, read_images
 from headstart.predict.prediction import UNKNOWN, Neighbour, Prediction, apply_thresholds
+from headstart.sources.folder import Folder
 
 # The limit from which Pillow suspects a decompression bomb, and the default of index.max_pixels.
 MAX_PIXELS = 178_956_970
@@ -68,7 +69,7 @@ class Model:
         self._engine, self._num_threads, self._max_pixels = engine, num_threads, max_pixels
         self._num_views = len(bundle.spec["views"])
         views = [view_of(view) for view in bundle.spec["views"]]
-        self._reader = Reader(Path(), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
+        self._reader = Reader(Folder(Path()), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
 
     def __reduce__(self) -> tuple[Callable[[], "Model"], tuple[()]]:
         """Support pickling: another process loads the model from the same folder."""

@@ -1,5 +1,6 @@
-"""Listings of a folder: path and stamp of every file below it. A file that has changed has another stamp."""
+"""Folders: where the images of a data set are. A folder lists its files and reads them by their paths."""
 
+import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -30,33 +31,80 @@ class Listing:
     empty_folders: Sequence[str]
 
 
-def list_files(root: Path) -> Listing:
-    """List every file below a folder, except those that DVC ignores.
+class NotRegularError(OSError):
+    """There is something at a path that is no regular file, such as a pipe."""
 
-    Args:
-        root: Folder of the data set.
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", path)
 
-    Raises:
-        DataError: The folder is missing or is a file, or there is a link to a folder below it.
-        OSError: A folder cannot be read.
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a data set. Nothing else lists or reads its files, so another kind of place needs the same methods.
+
+    Attributes:
+        root: Path of the folder.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"data.path: {root} is not a folder; expected a folder of images, in class folders or with a table "
-            "(index.table). Correct data.path."
-        )
-    found: dict[str, Stamp | None] = {}
-    empty: list[str] = []
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        folders = _list_one(root, prefix, found)
-        if folders is None:
-            empty.append(prefix.removesuffix("/"))
-        else:
-            pending += folders
-    shown = [path for path in sorted(empty) if path and not f"/{path}".count("/.")]
-    return Listing({path: found[path] for path in sorted(found)}, shown)
+
+    root: Path
+
+    def __str__(self) -> str:
+        """Return the path, for messages."""
+        return str(self.root)
+
+    def list_files(self) -> Listing:
+        """List every file below the folder, except those that DVC ignores.
+
+        Raises:
+            DataError: The folder is missing or is a file, or there is a link to a folder below it.
+            OSError: A folder cannot be read.
+        """
+        if not self.root.is_dir():
+            raise DataError(
+                f"data.path: {self.root} is not a folder; expected a folder of images, in class folders or with a "
+                "table (index.table). Correct data.path."
+            )
+        found: dict[str, Stamp | None] = {}
+        empty: list[str] = []
+        pending = [""]
+        while pending:
+            prefix = pending.pop()
+            folders = _list_one(self.root, prefix, found)
+            if folders is None:
+                empty.append(prefix.removesuffix("/"))
+            else:
+                pending += folders
+        shown = [path for path in sorted(empty) if path and not f"/{path}".count("/.")]
+        return Listing({path: found[path] for path in sorted(found)}, shown)
+
+    def has(self, path: str) -> bool:
+        """Whether there is a regular file at a path below the folder."""
+        return (self.root / path).is_file()
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file. It never waits for the writer of a pipe.
+
+        Args:
+            path: Path below the folder, with `/`.
+
+        Raises:
+            NotRegularError: There is something else at the path.
+            OSError: The file cannot be read.
+        """
+        try:
+            with os.fdopen(os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise NotRegularError(path)
+                return file.readall()
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise NotRegularError(path) from error  # a socket
+            raise
+
+
+def open_source(data_path: str) -> Folder:
+    """Return what `data.path` names: today always a folder."""
+    return Folder(Path(data_path))
 
 
 def _list_one(root: Path, prefix: str, found: dict[str, Stamp | None]) -> list[str] | None:

@@ -17,7 +17,7 @@ from headstart.base.entry import run_main
 from headstart.base.errors import DataError
 from headstart.base.files import atomic_folder, sha256_file
 from headstart.base.progress import Progress
-from headstart.sources.folder import list_files
+from headstart.sources.folder import Folder
 
 URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 OWN_FOLDER = Path("data/hymenoptera_data")
@@ -130,7 +130,7 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> list[str]:
             f"{folder}: of {len(digests)} files {'; '.join(faults)}. Delete the folder and run again: "
             f"rm -r {folder} && make ants_bees"
         )
-    return [path for path in list_files(folder).files if path not in digests]
+    return [path for path in Folder(folder).list_files().files if path not in digests]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from headstart.base.progress import Progress
 from headstart.imaging.clock import Clock
 from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import view_of
+from headstart.sources.folder import open_source
 from headstart.store.canary import NAME, check_canary, compare
 from headstart.store.shards import Store, layer_spec
 from headstart.tables.index import USABLE, IndexRow
@@ -62,7 +63,7 @@ class Extractor:
         spec = self.embedder.spec
         self._num_views, self._num_workers = len(spec["views"]), params.runtime.num_workers
         self._reader = Reader(
-            Path(params.data.path),
+            open_source(params.data.path),
             transform_of(spec),
             [view_of(view) for view in spec["views"]],
             memory_for_decoding(params.runtime.memory, self.embedder.device),

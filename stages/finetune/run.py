@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from headstart.imaging.decode import DECODE_POLICY
 from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import view_of
 from headstart.linear.targets import Targets, make_targets
+from headstart.sources.folder import open_source
 from headstart.tables.classes import class_numbers
 from headstart.tables.index import IndexRow
 from headstart.tables.predictions import Predictions
@@ -191,7 +191,7 @@ class FinetuneRun:
     def _loader(self) -> Loader:
         runtime, subsets = self._params.runtime, self._subsets
         reader = Reader(
-            Path(self._params.data.path),
+            open_source(self._params.data.path),
             self._transform,
             [view_of(view) for view in self._spec["views"]],
             memory_for_decoding(runtime.memory, self._device.type),

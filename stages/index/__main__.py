@@ -9,11 +9,11 @@ def main() -> None:
     """Write the index and the user's labels, and print the number of files in each state."""
     import gc
 
-    from headstart.sources.folder import list_files
-    from headstart.sources.label_table import check_listed, read_labels
+    from headstart.sources.folder import open_source
     from headstart.tables.index import IndexRow, LabelRow
     from headstart.tables.rows import write_rows
     from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
+    from stages.index.label_table import check_listed, read_labels
     from stages.index.params import Params
     from stages.index.record import Record
     from stages.params import load_params
@@ -23,10 +23,11 @@ def main() -> None:
     root, table = Path(params.data.path), params.index.table
     record = Record(root, params.index.max_pixels)
     check_exists(params.data.path)
-    listing = list_files(root)
+    source = open_source(params.data.path)
+    listing = source.list_files()
     check_complete(len(listing.files), params.data.path, Path("dvc.lock"), params.index.max_removed_fraction)
     labels = read_labels(root, table) if table else []
-    rows = build_index(root, listing, params.index, params.runtime.num_workers, record)
+    rows = build_index(source, listing, params.index, params.runtime.num_workers, record)
     write_rows(Path("data/index.csv"), rows, IndexRow)
     write_rows(Path("data/table.csv"), labels, LabelRow)
     print(describe(rows))

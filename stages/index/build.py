@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from headstart.base.errors import DataError
 from headstart.base.progress import Progress
-from headstart.sources.folder import Listing
+from headstart.sources.folder import Folder, Listing
 from headstart.tables.index import STATUSES, USABLE, IndexRow, count_states, describe_states
 from stages.index.examination import examine_all, unread
 from stages.index.params import IndexParams
@@ -23,15 +23,15 @@ _COMMANDS = {"data/ants_bees": "make ants_bees", "data/digits": "make data/digit
 
 
 def build_index(
-    root: Path, listing: Listing, params: IndexParams, num_workers: int, record: Record | None = None
+    source: Folder, listing: Listing, params: IndexParams, num_workers: int, record: Record | None = None
 ) -> list[IndexRow]:
     """Return a row for every file of a folder, in the order of their paths.
 
     Of several files with the same bytes, the first by path is used; the others are `duplicate`.
 
     Args:
-        root: Folder of the data set.
-        listing: Files of the folder.
+        source: Where the files are.
+        listing: The files.
         params: The section `index`, which says which files are images.
         num_workers: Number of threads or processes that read and decode. It does not change the result.
         record: Record of the last run. Unchanged files are not read again; files that are read are added. It does not
@@ -50,7 +50,7 @@ def build_index(
     try:
         with Progress("index", len(listing.files), "file") as progress:
             progress.advance(len(rows))
-            for row in examine_all(root, changed, params.max_pixels, num_workers):
+            for row in examine_all(source, changed, params.max_pixels, num_workers):
                 rows.append(row)
                 if record:
                     record.add(row, listing.files[row.path])
@@ -65,7 +65,7 @@ def build_index(
     if not any(row.status in USABLE for row in rows):
         examples = "; ".join(f"{row.path}: {row.reason}" for row in rows[:3])
         raise DataError(
-            f"data.path: {root} has no usable image ({describe_states(rows)}); expected <class>/<image>. "
+            f"data.path: {source} has no usable image ({describe_states(rows)}); expected <class>/<image>. "
             f"{examples}".rstrip()
         )
     return rows
@@ -115,7 +115,7 @@ def check_bad(rows: Sequence[IndexRow], params: IndexParams) -> None:
 
 
 def check_exists(folder: str) -> None:
-    """Raise if the folder of a built-in data set is missing. `list_files` reports other missing folders.
+    """Raise if the folder of a built-in data set is missing. `Folder.list_files` reports other missing folders.
 
     Args:
         folder: The folder, as `data.path` names it.

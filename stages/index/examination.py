@@ -1,21 +1,18 @@
 """The examination of files: each file is read, hashed and decoded, by threads or, if there are many, processes."""
 
-import errno
 import gc
 import hashlib
 import multiprocessing
-import os
 import signal
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from pathlib import Path
 
 from headstart.base.errors import DataError
 from headstart.base.threads import in_order
 from headstart.imaging.decode import ImageError, decode
+from headstart.sources.folder import Folder, NotRegularError
 from headstart.tables.index import IndexRow
 
 # For fewer files, starting processes would take longer than examining small files in threads.
@@ -23,12 +20,12 @@ _MANY = 4000
 _CHUNK = 100
 
 
-def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: int) -> Iterator[IndexRow]:
+def examine_all(source: Folder, paths: Sequence[str], max_pixels: int, num_workers: int) -> Iterator[IndexRow]:
     """Give the row of each file, in order. The number and kind of workers change no row.
 
     Args:
-        root: Folder of the data set.
-        paths: Paths of files below it.
+        source: Where the files are.
+        paths: Paths of files in the source.
         max_pixels: Largest width x height that is decoded.
         num_workers: Number of threads or processes.
 
@@ -36,13 +33,13 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
         DataError: A process died. The message names the first of the files that it may have been decoding.
     """
     if num_workers == 1 or len(paths) < _MANY:
-        yield from in_order(lambda path: examine(root, path, max_pixels), paths, num_workers)
+        yield from in_order(lambda path: examine(source, path, max_pixels), paths, num_workers)
         return
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     spawn = multiprocessing.get_context("spawn")  # fork would copy locks that other threads hold
     # One process more than asked for, because one usually waits for the disk or for work.
     with ProcessPoolExecutor(num_workers + 1, spawn, initializer=_start_process) as pool:
-        results = pool.map(partial(_examine_chunk, root, max_pixels), chunks)
+        results = pool.map(partial(_examine_chunk, source, max_pixels), chunks)
         for chunk in chunks:
             try:
                 yield from next(results)
@@ -53,26 +50,22 @@ def examine_all(root: Path, paths: Sequence[str], max_pixels: int, num_workers: 
                 ) from error
 
 
-def examine(root: Path, path: str, max_pixels: int) -> IndexRow:
+def examine(source: Folder, path: str, max_pixels: int) -> IndexRow:
     """Read, hash and decode one file.
 
     Args:
-        root: Folder of the data set.
-        path: Path of the file below it.
+        source: Where the files are.
+        path: Path of the file in the source.
         max_pixels: Largest width x height that is decoded.
 
     Returns:
         The row of the file: `ok`, `repaired`, `quarantined`, or `skipped` if it is not a regular file.
     """
     try:
-        # Non-blocking: opening a pipe would wait forever for a writer.
-        with os.fdopen(os.open(f"{root}/{path}", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return unread(path, "skipped", "not a regular file")
-            data = file.readall()
+        data = source.read(path)
+    except NotRegularError as error:
+        return unread(path, "skipped", str(error.strerror))
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
-            return unread(path, "skipped", "not a regular file")
         return unread(path, "quarantined", f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(data).hexdigest()
     try:
@@ -89,8 +82,8 @@ def unread(path: str, status: str, reason: str) -> IndexRow:
     return IndexRow(path, digest="", format="", width=0, height=0, status=status, reason=reason)
 
 
-def _examine_chunk(root: Path, max_pixels: int, paths: Sequence[str]) -> list[IndexRow]:
-    return [examine(root, path, max_pixels) for path in paths]
+def _examine_chunk(source: Folder, max_pixels: int, paths: Sequence[str]) -> list[IndexRow]:
+    return [examine(source, path, max_pixels) for path in paths]
 
 
 def _start_process() -> None:

@@ -9,7 +9,7 @@ from headstart.base.machine import RuntimeParams
 from headstart.base.params import Section
 from headstart.imaging.formats import known_extensions
 from headstart.imaging.params import DataParams
-from headstart.sources.label_table import READERS
+from stages.index.label_table import READERS
 from stages.params import StageParams
 
 

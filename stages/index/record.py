@@ -37,7 +37,7 @@ class Record:
     def __init__(self, folder: Path, max_pixels: int) -> None:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
         self.path = cache_folder() / "index" / f"{name}.json"
-        code = code_digests("headstart/imaging/decode.py", "stages/index/examination.py")
+        code = code_digests("headstart/imaging/decode.py", "headstart/sources", "stages/index/examination.py")
         self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
         self._known = self._read()
         self._rows: dict[str, tuple[Any, ...]] = {}

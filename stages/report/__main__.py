@@ -8,6 +8,7 @@ from headstart.base.entry import run_main
 def main() -> None:
     """Write the page and the model cards, and print where the page is."""
     from headstart.base.files import write_bytes
+    from headstart.sources.folder import open_source
     from stages.params import load_params, tracked_sections
     from stages.report.card import render_card
     from stages.report.content import read_content
@@ -17,7 +18,7 @@ def main() -> None:
 
     params = load_params(Params)
     content = read_content()
-    thumbnails = Thumbnails(Path(params.data.path), content.index, params.runtime.num_workers)
+    thumbnails = Thumbnails(open_source(params.data.path), content.index, params.runtime.num_workers)
     page = render(content, thumbnails, params.report, tracked_sections()).encode()
     write_bytes(Path("reports/index.html"), page)
     for name, track in content.tracks.items():

@@ -1,11 +1,11 @@
 """Thumbnails: small versions of the photos of the data set, which lie inside the page."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from headstart.base.progress import Progress
 from headstart.base.threads import in_order
 from headstart.pages.thumbnail import thumbnail
+from headstart.sources.folder import Folder
 from headstart.tables.index import USABLE, IndexRow
 
 
@@ -13,7 +13,7 @@ class Thumbnails:
     """Makes thumbnails of the photos of one data set.
 
     Args:
-        folder: Folder of the data set.
+        source: Where the photos of the data set are.
         index: Rows of its index.
         num_threads: Number of threads that read and decode.
 
@@ -21,8 +21,8 @@ class Thumbnails:
         missing: Paths of photos that are missing or have changed. They have no thumbnail.
     """
 
-    def __init__(self, folder: Path, index: Sequence[IndexRow], num_threads: int) -> None:
-        self._folder, self._num_threads = folder, num_threads
+    def __init__(self, source: Folder, index: Sequence[IndexRow], num_threads: int) -> None:
+        self._source, self._num_threads = source, num_threads
         self._rows = {row.digest: row for row in index if row.status in USABLE}
         self.missing: set[str] = set()
 
@@ -48,7 +48,7 @@ class Thumbnails:
 
     def _make(self, row: IndexRow, px: int) -> str:
         try:
-            data = (self._folder / row.path).read_bytes()
+            data = self._source.read(row.path)
         except OSError:
             return ""
         return thumbnail(data, row.digest, px, row.width * row.height)

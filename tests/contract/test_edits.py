@@ -30,7 +30,8 @@ def lists(places: tuple[str, ...] | list[str], file: str) -> bool:
         ("headstart/tables/projection.py", {"projection", "report"}),
         ("headstart/tables/compare.py", {"compare", "report"}),
         ("headstart/predict/outputs.py", set()),
-        ("headstart/sources/label_table.py", {"index"}),
+        ("headstart/sources/folder.py", {"index", "extract", "finetune", "report"}),
+        ("stages/index/label_table.py", {"index"}),
         ("stages/head/fit.py", {"head"}),
     ],
 )

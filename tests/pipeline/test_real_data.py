@@ -10,9 +10,9 @@ import pytest
 from headstart.artifacts.features import open_features
 from headstart.base.csv_files import csv_line
 from headstart.base.files import sha256_file
-from headstart.sources.folder import list_files
-from headstart.sources.label_table import read_labels
+from headstart.sources.folder import Folder
 from stages.index.build import build_index
+from stages.index.label_table import read_labels
 from stages.params import load_params
 from stages.split.layout import read_layout
 from stages.split.params import Params as SplitParams
@@ -64,7 +64,7 @@ def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
     (root / "labels.csv").write_text("".join(f"{csv_line(line)}\n" for line in lines))
     params = load_params(SplitParams, ROOT / "params.yaml").split
     shipped = index_params(extensions=["jpeg", "jpg", "png"])
-    index = build_index(root, list_files(root), shipped, num_workers=2)
+    index = build_index(Folder(root), Folder(root).list_files(), shipped, num_workers=2)
     layouts = [read_layout(index, table, params) for table in ([], read_labels(root, "labels.csv"))]
     parted = [partition(layout.images, layout.source, params) for layout in layouts]
 

@@ -34,6 +34,7 @@ from headstart.imaging.clock import Clock
 from headstart.imaging.decode import decode
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import Transform, View
+from headstart.sources.folder import Folder
 from headstart.store.shards import SHARD_PATTERN
 from headstart.tables.index import IndexRow
 from stages.extract import embedder
@@ -252,7 +253,7 @@ def test_the_pipeline_keeps_order_and_loses_nothing(
     """For any batch, threads, memory, views and engine, rows come in order, each once, with their own embeddings."""
     rows = index_of(photos)
     views = [CENTER, View(None, mirror=True)] if mirrored else [CENTER]
-    reader = Reader(photos, SMALL, views, MemoryBudget(memory), Clock())
+    reader = Reader(Folder(photos), SMALL, views, MemoryBudget(memory), Clock())
     parts = list(embed_rows(rows, reader, MeanEngine(batch, num_parallel), len(views), num_workers))
     found = np.concatenate([embeddings["last"] for _, embeddings in parts])
 
@@ -268,7 +269,7 @@ def test_rows_before_a_changed_file_are_given_first(photos: Path, num_parallel: 
     """A file that has changed ends the pipeline with an error, after the embeddings of all batches before it."""
     rows = index_of(photos)
     rows[7] = replace(rows[7], digest="0" * 64)
-    reader = Reader(photos, SMALL, [CENTER], MemoryBudget(2**30), Clock())
+    reader = Reader(Folder(photos), SMALL, [CENTER], MemoryBudget(2**30), Clock())
     embedded = embed_rows(rows, reader, MeanEngine(3, num_parallel), 1, num_workers=2)
     given: list[IndexRow] = []
     with pytest.raises(DataError, match=rf"{rows[7].path}: has changed"):
@@ -298,7 +299,7 @@ def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
     transform = Counting(32, 32, squash=False, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
     for num_bytes, expected in ((300 * 2**20, 1), (-5, 1), (2**40, 3)):
         peak = 0
-        reader = Reader(photos, transform, [CENTER], MemoryBudget(num_bytes), Clock())
+        reader = Reader(Folder(photos), transform, [CENTER], MemoryBudget(num_bytes), Clock())
         list(embed_rows(rows, reader, MeanEngine(1), 1, num_workers=8))
         assert (peak == 1) if expected == 1 else (peak >= expected)
 
@@ -459,9 +460,9 @@ def test_a_run_by_a_kept_network_needs_no_torch(
     code = (
         "import sys; from pathlib import Path; from stages.extract.params import Params; "
         "from stages.extract.extraction import extract; from stages.index.build import build_index; "
-        "from headstart.sources.folder import list_files; "
+        "from headstart.sources.folder import Folder; "
         "from stages.index.params import IndexParams; params = Params.model_validate_json(sys.argv[1]); "
-        "root = Path(params.data.path); rows = build_index(root, list_files(root), "
+        "root = Path(params.data.path); rows = build_index(Folder(root), Folder(root).list_files(), "
         "IndexParams(extensions=['jpg', 'png'], max_pixels=10**7, on_bad='fail', "
         "max_bad_fraction=0.0, max_removed_fraction=0.1, table=None), 1); "
         "print(extract(rows, params, Path(sys.argv[2]), Path(sys.argv[3])).num_embedded, 'torch' in sys.modules)"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from headstart.base.errors import DataError
 from headstart.base.files import write_json
-from headstart.sources.folder import IGNORED, Listing, Stamp, list_files
+from headstart.sources.folder import IGNORED, Folder, Listing, Stamp
 from headstart.tables.index import IndexRow, count_states, describe_states
 from stages.index import examination
 from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
@@ -27,7 +27,7 @@ PARAMS = index_params(max_pixels=100_000)
 
 def index(root: Path, num_workers: int = 2) -> dict[str, IndexRow]:
     """Return the index by path."""
-    rows = build_index(root, list_files(root), PARAMS, num_workers)
+    rows = build_index(Folder(root), Folder(root).list_files(), PARAMS, num_workers)
 
     assert [row.path for row in rows] == sorted(row.path for row in rows)
     return {row.path: row for row in rows}
@@ -179,7 +179,7 @@ def test_hidden_folders_are_input_as_dvc_counts_them(photos: Path, monkeypatch: 
     after = index(photos)
     assert set(after) - set(before) == {"red/.thumbs/a/1.png"}
     assert after["red/.thumbs/a/1.png"].reason == "hidden"
-    assert list_files(photos).empty_folders == []
+    assert Folder(photos).list_files().empty_folders == []
     assert len(after) == counted
 
 
@@ -189,7 +189,10 @@ def test_files_whose_names_look_alike_stay_apart(photos: Path) -> None:
     escaped.write_bytes((photos / "red" / "1.png").read_bytes() + b"more")
     with open(odd, "wb") as file:  # noqa: PTH123 - a Path cannot hold this name
         file.write(b"x")
-    orders = [build_index(photos, Listing(files, []), PARAMS, 1) for files in _orders(list_files(photos).files)]
+    orders = [
+        build_index(Folder(photos), Listing(files, []), PARAMS, 1)
+        for files in _orders(Folder(photos).list_files().files)
+    ]
 
     assert [row.status for row in orders[0] if row.path == "red/x\\xff.png"] == ["skipped", "ok"]
     assert orders[0] == orders[1]
@@ -208,7 +211,7 @@ def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
     Path(folder, "x.txt").write_bytes(b"x")
 
     try:
-        assert list(list_files(tmp_path).files) == ["d/" * 1200 + "x.txt"]
+        assert list(Folder(tmp_path).list_files().files) == ["d/" * 1200 + "x.txt"]
     finally:
         subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # pytest cannot remove it
 
@@ -216,7 +219,7 @@ def test_deep_folders_are_looked_into(tmp_path: Path) -> None:
 def test_ants_and_bees(ants_bees: Path) -> None:
     """The tutorial's data set has 397 photos; the stray GIF is listed as skipped."""
     params = index_params(extensions=["jpeg", "jpg", "png"])
-    rows = build_index(ants_bees, list_files(ants_bees), params, num_workers=2)
+    rows = build_index(Folder(ants_bees), Folder(ants_bees).list_files(), params, num_workers=2)
 
     assert describe_states(rows) == "398 files = 397 ok + 1 skipped"
     assert [row.path for row in rows if row.status == "skipped"] == ["train/ants/imageNotFound.gif"]
@@ -247,7 +250,7 @@ def test_the_sums_are_shown_by_state_and_reason(photos: Path) -> None:
         (photos / "red" / f"{name}.txt").write_text("hello")
     (photos / "blue" / "empty.png").write_bytes(b"")
     shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
-    rows = build_index(photos, list_files(photos), PARAMS, 1)
+    rows = build_index(Folder(photos), Folder(photos).list_files(), PARAMS, 1)
 
     assert describe(rows).splitlines() == [
         "index: 16 files = 12 ok + 1 duplicate + 1 quarantined + 2 skipped (every file is in data/index.csv)",
@@ -286,7 +289,7 @@ def test_empty_folders_are_named(photos: Path) -> None:
     (photos / "red" / ".git" / "x").mkdir(parents=True)
     (photos / "green" / "Thumbs.db").write_bytes(b"x")
 
-    assert list_files(photos).empty_folders == ["red/b", "yellow"]
+    assert Folder(photos).list_files().empty_folders == ["red/b", "yellow"]
 
 
 @pytest.fixture
@@ -303,15 +306,15 @@ def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) 
     read = []
     examine = examination.examine
 
-    def watched(root: Path, path: str, max_pixels: int) -> IndexRow:
+    def watched(source: Folder, path: str, max_pixels: int) -> IndexRow:
         read.append(path)
-        return examine(root, path, max_pixels)
+        return examine(source, path, max_pixels)
 
     with monkeypatch.context() as patch:
         patch.setattr(examination, "examine", watched)
         record = Record(root, PARAMS.max_pixels)
-        rows = build_index(root, list_files(root), PARAMS, num_workers, record)
-    assert rows == build_index(root, list_files(root), PARAMS, 1)
+        rows = build_index(Folder(root), Folder(root).list_files(), PARAMS, num_workers, record)
+    assert rows == build_index(Folder(root), Folder(root).list_files(), PARAMS, 1)
     return rows, sorted(read)
 
 
@@ -364,7 +367,7 @@ def test_without_its_record_the_index_is_the_same(
         path.write_text(damage)
 
     assert recorded(old_photos, monkeypatch) == (before, sorted(row.path for row in before))
-    stamp = list_files(old_photos).files["red/1.png"]
+    stamp = Folder(old_photos).list_files().files["red/1.png"]
     assert Record(old_photos, PARAMS.max_pixels).find("red/1.png", stamp)
     assert not Record(old_photos, PARAMS.max_pixels + 1).find("red/1.png", stamp)
 
@@ -373,15 +376,17 @@ def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeyp
     """An interrupted run records the files that it has read."""
     examine = examination.examine
 
-    def interrupted(root: Path, path: str, max_pixels: int) -> IndexRow:
+    def interrupted(source: Folder, path: str, max_pixels: int) -> IndexRow:
         if path == "red/0.jpg":
             raise KeyboardInterrupt
-        return examine(root, path, max_pixels)
+        return examine(source, path, max_pixels)
 
     with monkeypatch.context() as patch:
         patch.setattr(examination, "examine", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build_index(old_photos, list_files(old_photos), PARAMS, 1, Record(old_photos, PARAMS.max_pixels))
+            build_index(
+                Folder(old_photos), Folder(old_photos).list_files(), PARAMS, 1, Record(old_photos, PARAMS.max_pixels)
+            )
 
     assert recorded(old_photos, monkeypatch)[1] == ["red/0.jpg", "red/1.png", "red/2.jpg", "red/3.png"]
 
@@ -392,7 +397,8 @@ def test_processes_give_the_same_index(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"hello")
     monkeypatch.setattr(examination, "_MANY", 10)
     rows = [
-        build_index(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, num_workers) for num_workers in (1, 3)
+        build_index(Folder(tmp_path / "photos"), Folder(tmp_path / "photos").list_files(), PARAMS, num_workers)
+        for num_workers in (1, 3)
     ]
 
     assert rows[0] == rows[1]
@@ -406,7 +412,7 @@ def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch
     monkeypatch.setattr(examination, "_start_process", os.abort)
 
     with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or one of the files after it"):
-        build_index(tmp_path / "photos", list_files(tmp_path / "photos"), PARAMS, 2)
+        build_index(Folder(tmp_path / "photos"), Folder(tmp_path / "photos").list_files(), PARAMS, 2)
 
 
 def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

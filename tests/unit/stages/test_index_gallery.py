@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.imaging.decode import decode, upright_rgb
-from headstart.sources.folder import list_files
+from headstart.sources.folder import Folder
 from stages.index.build import build_index
 from tests.conftest import index_params
 
@@ -230,7 +230,8 @@ def test_every_odd_file_has_its_state_and_its_pixels(
     Image.new("RGB", (9, 9)).save(tmp_path / "ordinary.png")
     (tmp_path / name).write_bytes(data)
     rows = {row.path: row for row in build_index(
-        tmp_path, list_files(tmp_path), index_params(extensions=["gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"],
+        Folder(tmp_path), Folder(tmp_path).list_files(),
+        index_params(extensions=["gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"],
         max_pixels=MAX_PIXELS), num_workers=1
     )}  # fmt: skip
 
@@ -292,8 +293,8 @@ def test_what_is_no_ordinary_file_has_its_state(
     """Folders are not files, links are followed, and a pipe is not opened, because that would wait for ever."""
     Image.new("RGB", (9, 9)).save(tmp_path / "ordinary.png")
     make(tmp_path / "x.jpg")
-    listing = list_files(tmp_path)
-    rows = {row.path: row for row in build_index(tmp_path, listing, index_params(), num_workers=1)}
+    listing = Folder(tmp_path).list_files()
+    rows = {row.path: row for row in build_index(Folder(tmp_path), listing, index_params(), num_workers=1)}
 
     assert rows["ordinary.png"].status == "ok"
     if state is None:

@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from headstart.base.csv_files import csv_line
 from headstart.base.errors import DataError
-from headstart.sources.label_table import check_listed, read_labels
 from headstart.tables.index import LabelRow
+from stages.index.label_table import check_listed, read_labels
 
 
 def write_csv(path: Path, *lines: list[str]) -> None:
