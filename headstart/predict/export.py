@@ -22,6 +22,7 @@ from headstart.engines.engine import ExportError
 from headstart.predict.image_like import ImageLike
 from headstart.predict.inputs import InputImage, load_inputs
 from headstart.predict.model import Model
+from headstart.predict.outputs import check_writable
 
 SCHEMA = "headstart.export/2"
 # Largest difference of a logit that is accepted. ONNX Runtime and torch differ by about 1e-5.
@@ -110,13 +111,7 @@ def check_destination(path: Path, *, is_folder: bool) -> None:
     if is_folder and path.exists():
         what = "already" if path.is_dir() else "as a file"
         raise DataError(f"{path}: exists {what}; --self-contained makes a new folder. Move it away, or name another.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise DataError(f"{path}: {folder} is a file; expected a folder. Name another output.")
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise DataError(f"{path}: {folder} cannot be written to ({error.strerror}). Name another output.") from error
+    check_writable(path)
 
 
 def choose_images(inputs: Sequence[InputImage], num: int) -> list[ImageLike]:

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,8 +77,26 @@ def write_records(path: Path, records: Sequence[Record], format_name: str, num_t
                 file.writelines(format_lines(records, format_name, num_top))
 
 
+def check_writable(path: Path) -> None:
+    """Raise if no file can be written to a path, before the slow work.
+
+    Args:
+        path: The path. Missing folders above it are no error, because they are made.
+
+    Raises:
+        DataError: The nearest existing folder above the path is a file or cannot be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise DataError(f"{path}: {folder} is a file; expected a folder. Name another output.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(f"{path}: {folder} cannot be written to ({error.strerror}). Name another output.") from error
+
+
 def check_output(path: Path, inputs: Sequence[InputImage], bundle: Path) -> None:
-    """Check that writing the output would destroy nothing that is read.
+    """Check that the output can be written and that this destroys nothing that is read.
 
     Args:
         path: Path of the output.
@@ -85,11 +104,12 @@ def check_output(path: Path, inputs: Sequence[InputImage], bundle: Path) -> None
         bundle: Folder of the bundle.
 
     Raises:
-        DataError: The output is an image or an archive of the input, lies in the bundle, or exists and is not a
-            regular file.
+        DataError: The output is an image or an archive of the input, lies in the bundle, cannot be written, or exists
+            and is not a regular file.
     """
     if path.resolve().is_relative_to(bundle.resolve()):
         raise DataError(f"{path}: lies in the bundle; name another output")
+    check_writable(path)
     try:
         status = path.stat()
     except FileNotFoundError:

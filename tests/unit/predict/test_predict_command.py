@@ -319,10 +319,12 @@ def test_a_wrong_command_line_gives_one_line(
 def test_wrong_folders_are_errors_before_the_model_is_loaded(
     bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An output that is a folder, an existing gallery folder, or too many images for a page."""
+    """An output that is a folder or lies below a file, an existing gallery folder, or too many images for a page."""
     monkeypatch.setattr(command, "load", None)
+    (tmp_path / "file").touch()
     for words, message in (
         (["--output", str(tmp_path), "--format", "csv"], "is not a regular file; name another output"),
+        (["--output", str(tmp_path / "file" / "x.csv")], "file is a file; expected a folder. Name another output"),
         (["--explain", str(photos)], "exists already"),
         (["--explain", str(tmp_path / "e"), "--photos", "nowhere"], "--photos nowhere: there is no such folder"),
     ):
