@@ -20,6 +20,7 @@ from headstart.tables.index import STATUSES, IndexRow
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
 _SAVE_EVERY_SECONDS = 60.0
+_CODE = ("headstart/imaging/decode.py", "headstart/sources", "stages/index/examination.py")
 _NUM_COLUMNS = 9  # stamp (3), digest, format, width, height, status, reason
 
 
@@ -37,7 +38,7 @@ class Record:
     def __init__(self, folder: Path, max_pixels: int) -> None:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
         self.path = cache_folder() / "index" / f"{name}.json"
-        code = code_digests("headstart/imaging/decode.py", "headstart/sources", "stages/index/examination.py")
+        code = code_digests(*_CODE)
         self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
         self._known = self._read()
         self._rows: dict[str, tuple[Any, ...]] = {}

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from headstart.engines import cache
 from stages.finetune import checkpoint
+from stages.index import record
 from tests.support.source import ROOT
 
 PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -58,3 +59,18 @@ def test_what_a_kept_thing_is_made_of_is_in_its_key(file: str, exports: bool, re
     """An edit of the code that makes an exported network or a checkpoint makes it anew."""
     assert lists(cache._CODE, file) == exports
     assert lists(checkpoint._CODE, file) == restarts
+
+
+@pytest.mark.parametrize(
+    ("file", "reads_again"),
+    [
+        ("headstart/imaging/decode.py", True),
+        ("headstart/sources/folder.py", True),
+        ("stages/index/examination.py", True),
+        ("headstart/imaging/transform.py", False),
+        ("stages/index/build.py", False),
+    ],
+)
+def test_the_index_reads_files_again_when_their_rows_may_change(file: str, *, reads_again: bool) -> None:
+    """The record of unchanged files is void after an edit of the code that makes the row of a file."""
+    assert lists(record._CODE, file) == reads_again

@@ -1,6 +1,7 @@
 """The source of the images: a folder, or anything else with its methods."""
 
 import os
+import socket
 from pathlib import Path
 from typing import cast
 
@@ -54,17 +55,22 @@ def test_any_place_with_the_methods_of_a_folder_serves_every_stage(photos: Path)
     assert Thumbnails(bucket, rows, 2).of(digests, 32) == Thumbnails(folder, rows, 2).of(digests, 32)
 
 
-def test_only_regular_files_are_read(tmp_path: Path) -> None:
-    """A pipe is refused at once instead of waited for; a folder and a missing file are errors of the system."""
+def test_only_regular_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipes and sockets are refused at once, without waiting; a folder or a missing file is an error of the system."""
     os.mkfifo(tmp_path / "pipe")
+    listening = socket.socket(socket.AF_UNIX)
+    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    listening.bind("socket")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"abc")
     folder = open_source(str(tmp_path))
 
     assert folder.read("file") == b"abc"
     assert [folder.has(path) for path in ("file", "pipe", "folder", "none")] == [True, False, False, False]
-    with pytest.raises(NotRegularError, match="not a regular file"):
-        folder.read("pipe")
+    for path in ("pipe", "socket"):
+        with pytest.raises(NotRegularError, match="not a regular file"):
+            folder.read(path)
+    listening.close()
     for path, error in (("folder", IsADirectoryError), ("none", FileNotFoundError)):
         with pytest.raises(error):
             folder.read(path)

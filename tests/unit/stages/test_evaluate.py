@@ -340,6 +340,18 @@ def test_an_image_that_counts_twice_is_like_two_images(metric: Metric, classes: 
         assert once != pytest.approx(metric.function(outcomes, np.ones(60, dtype=np.int64)))
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_the_better_direction_of_a_metric_is_that_of_better_predictions(metric: Metric) -> None:
+    """Predictions that are right and sure of it score better than vague ones, in the direction that the entry names."""
+    vague = many(60, "abcdefghijkl")
+    right = np.array([vague.classes.index(label) for label in vague.labels])
+    sure = predictions("".join(vague.labels), (20 * np.eye(12)[right]).tolist(), "abcdefghijkl")
+    counts = np.ones(60, dtype=np.int64)
+    low, high = (metric.function(Outcomes.of(found), counts) for found in (vague, sure))
+
+    assert (high > low) == (metric.better == "higher")
+
+
 def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A metric that has an entry in the registry is in the tables and, if it is shown, in `dvc metrics show`."""
 
