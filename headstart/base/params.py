@@ -98,6 +98,7 @@ def explain(name: str, model: type[Section], raw: object, error: ValidationError
     """
     expected: dict[str, list[str]] = {}
     found: dict[str, str] = {}
+    unknown: list[str] = []
     for item in error.errors():
         # A union adds its branches to the location, after the part that is a path into the file.
         keys: list[str] = []
@@ -117,7 +118,8 @@ def explain(name: str, model: type[Section], raw: object, error: ValidationError
             case "missing":
                 text, seen = "a value", "nothing"
             case "extra_forbidden":
-                text, seen = "no such key", f"{value!r}{_hint(keys[-1], model.model_fields)}"
+                unknown.append(f"{place}: unknown key{_hint(keys[-1], model.model_fields)}")
+                continue
             case "model_type":
                 text, seen = "keys below it", repr(value)
             case "value_error":  # from a validator of ours; that of a whole section says itself what it found
@@ -127,7 +129,8 @@ def explain(name: str, model: type[Section], raw: object, error: ValidationError
                 text, seen = item["msg"].removeprefix("Input should be "), repr(value)
         expected.setdefault(place, []).append(text)
         found[place] = f"; found {seen}" if seen else ""
-    return [f"{place}: expected {' or '.join(texts)}{found[place]}" for place, texts in expected.items()]
+    wrong = [f"{place}: expected {' or '.join(texts)}{found[place]}" for place, texts in expected.items()]
+    return [*wrong, *unknown]
 
 
 def _hint(key: str, known: Iterable[str]) -> str:
