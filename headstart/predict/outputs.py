@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Format:
+class OutputFormat:
     """A format of the output.
 
     Attributes:
@@ -180,8 +180,8 @@ def _write_parquet(path: Path, records: Sequence[Record], num_top: int) -> None:
 
 # The suffix of `--output` chooses the format by its name.
 FORMATS = {
-    "table": Format(lines=_table_lines),
-    "csv": Format(lines=_csv_lines),
-    "jsonl": Format(lines=_json_lines),
-    "parquet": Format(write=_write_parquet, package="pyarrow"),
+    "table": OutputFormat(lines=_table_lines),
+    "csv": OutputFormat(lines=_csv_lines),
+    "jsonl": OutputFormat(lines=_json_lines),
+    "parquet": OutputFormat(write=_write_parquet, package="pyarrow"),
 }
