@@ -18,6 +18,7 @@ from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import BundleError, DataError, ParamsError
+from headstart.imaging.formats import format_names
 from headstart.imaging.transform import view_of
 from headstart.predict import engine as engines
 from headstart.predict import image_like
@@ -117,7 +118,7 @@ def test_bad_images_are_quarantined_in_their_place(model: Model, photos: Path) -
     ]  # fmt: skip
     assert [one.reason.split(":")[0] for one in found] == [
         "zero bytes", "", "cannot be read", "cannot be read", "EXIF orientation 6",
-        "not an image of a known format (BMP, GIF, JPEG, PNG, TIFF, WEBP)",
+        f"not an image of a known format ({', '.join(format_names())})",
     ]  # fmt: skip
     assert (found[0].predicted, found[0].confidence, found[0].logits, found[0].top(3)) == ("", None, None, [])
     assert np.allclose(np.array([found[1].logits, found[4].logits]), model.logits(good), atol=1e-12)

@@ -28,6 +28,7 @@ from starlette.testclient import TestClient
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
+from headstart.imaging.formats import format_names
 from headstart.predict.commands.serve import parse
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
 from headstart.predict.image_like import ImageLike
@@ -365,7 +366,7 @@ def test_bad_files_are_quarantined(client: TestClient, photo: bytes) -> None:
     assert response.status_code == 200
     assert [row["status"] for row in rows] == ["ok", *["quarantined"] * 5, "ok"]
     assert rows[1]["reason"] == "zero bytes"
-    assert rows[2]["reason"] == rows[5]["reason"] == "not an image of a known format (BMP, GIF, JPEG, PNG, TIFF, WEBP)"
+    assert rows[2]["reason"] == rows[5]["reason"] == f"not an image of a known format ({', '.join(format_names())})"
     assert rows[3]["reason"].startswith("damaged")
     assert rows[4]["reason"] == "101 x 100 pixels; at most 10000 are allowed"
     for row in rows[1:6]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from headstart.base.errors import DataError
 from headstart.base.files import write_json
+from headstart.imaging.formats import format_names
 from headstart.sources.folder import IGNORED, Folder, Listing, Stamp
 from headstart.tables.index import IndexRow, count_states, describe_states
 from stages.index import examination
@@ -70,7 +71,7 @@ def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
         "red/notes.txt": ("skipped", "extension .txt is not in index.extensions"),
         "red/noextension": ("skipped", "extension (none) is not in index.extensions"),
         "red/empty.png": ("quarantined", "zero bytes"),
-        "red/page.png": ("quarantined", "not an image of a known format (BMP, GIF, JPEG, PNG, TIFF, WEBP)"),
+        "red/page.png": ("quarantined", f"not an image of a known format ({', '.join(format_names())})"),
         "red/cut.jpg": ("quarantined", rows["red/cut.jpg"].reason),
         "red/.hidden.png": ("skipped", "hidden"),
         "red/UPPER.PNG": ("duplicate", "same bytes as red/1.png"),
