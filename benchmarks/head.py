@@ -93,7 +93,7 @@ def head(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
             fitted = fit_head(features, [row for row in split if row.split == "train"], classes, params_for(layers))
         test = [row for row in split if row.split == "test"]
         truth = np.array([classes.index(row.label) for row in test])
-        pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), 2**24)
+        pieces = features.pieces(fitted.layers, features.rows([row.digest for row in test]), 2**24)
         return float(np.mean(np.concatenate(
             [fitted.model.logits(views[:, 0]).argmax(axis=1) == truth[places] for places, views in pieces]
         )))  # fmt: skip
@@ -155,7 +155,7 @@ def _rows(
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     rows = [row for row in split if row.split == part]
     with open_features(folder / "features.h5") as features:
-        pieces = features.pieces(layer, features.rows([row.digest for row in rows]), 2**25)
+        pieces = features.pieces([layer], features.rows([row.digest for row in rows]), 2**25)
         x = np.concatenate([views[:, 0] for _, views in pieces])
     return x, np.array([row.label for row in rows])
 

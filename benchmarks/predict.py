@@ -33,13 +33,19 @@ def write_head(folder: Path, features_path: Path) -> None:
         track="head",
         classes=["a", "b"],
         spec=spec,
-        layer="last",
+        layers=["last"],
+        dims=[dim],
         temperature=1.0,
         trained_on={"num_images": len(digests)},
         weight=random.normal(size=(2, dim)).astype(np.float32),
         bias=np.zeros(2, dtype=np.float32),
         references=make_references(
-            digests, digests, ["a"] * len(digests), embeddings, random.uniform(size=(100, 2)).astype(np.float32)
+            digests,
+            digests,
+            ["a"] * len(digests),
+            embeddings,
+            random.uniform(size=(100, 2)).astype(np.float32),
+            dims=[dim],
         ),
     )
     write_bundle(folder, bundle)

@@ -89,7 +89,10 @@ def write_results(
     tables: dict[str, tuple[type[Any], list[Any]]] = {
         "plots/head_training/layers.csv": (
             LayerScore,
-            [LayerScore(1, layer, 0.9, 0.8, 0.95, 0.3, 1.0, 0), LayerScore(2, "last", 0.95, 0.9, 0.98, 0.2, 1.0, 1)],
+            [
+                LayerScore(1, layer, 1, 8, 0.9, 0.8, 0.95, log_loss=0.3, c=1.0, chosen=0),
+                LayerScore(2, "last", 1, 8, 0.95, 0.9, 0.98, log_loss=0.2, c=1.0, chosen=1),
+            ],
         ),
         "plots/head_training/learning.csv": (
             LearningPoint,

@@ -175,9 +175,18 @@ def _bundle(spec: dict[str, Any], layer: str, weight: NDArray[np.float32], rows:
     digests = [f"{number:064x}" for number in range(len(rows))]
     labels = [CLASSES[number % 2] for number in range(len(rows))]
     held_out = np.full((len(rows), 2), 0.5, dtype=np.float32)
-    references = make_references(digests, digests, labels, rows[:, 0], held_out)
+    references = make_references(digests, digests, labels, rows[:, 0], held_out, dims=[rows.shape[2]])
     return Bundle(
-        "head", CLASSES, spec, layer, 1.0, {"num_images": len(rows)}, weight, np.zeros(2, np.float32), references
+        track="head",
+        classes=CLASSES,
+        spec=spec,
+        layers=[layer],
+        dims=[rows.shape[2]],
+        temperature=1.0,
+        trained_on={"num_images": len(rows)},
+        weight=weight,
+        bias=np.zeros(2, np.float32),
+        references=references,
     )
 
 

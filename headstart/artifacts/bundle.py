@@ -1,6 +1,6 @@
 """Bundles: a bundle is a folder with everything needed to predict, without pickle.
 
-    config.json             schema, track, classes in the order of the logits, spec of the embeddings, layer,
+    config.json             schema, track, classes in the order of the logits, spec of the embeddings, layers,
                             calibration, what the model was trained on, sha256 of the other two files
     model.safetensors       head.weight (C, dim) and head.bias (C,), float32; of a fine-tuned network also its tensors,
                             backbone.<name>; as metadata, the sha256 of config.json without the sha256 of this file
@@ -25,7 +25,7 @@ from headstart.base.errors import BundleError
 from headstart.base.files import sha256_file, sha256_json, write_bytes, write_json
 from headstart.tables.names import TRACKS
 
-SCHEMA = "headstart.bundle/3"
+SCHEMA = "headstart.bundle/4"
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -34,7 +34,8 @@ _CONFIG_KEYS = {
     "track": str,
     "classes": list,
     "spec": dict,
-    "layer": str,
+    "layers": list,
+    "dims": list,
     "calibration": dict,
     "trained_on": dict,
     "model_sha256": str,
@@ -50,19 +51,21 @@ class Bundle:
         track: `head` or `finetune`.
         classes: (C,) in the order of the logits.
         spec: Spec of the embeddings: backbone, sha256 of its weights, transform, views, decode policy and so on.
-        layer: The layer of the spec that the head reads.
+        layers: The layers of the spec that the head reads, by depth. Their embeddings lie side by side.
+        dims: Number of values of each of these embeddings. Their sum is dim.
         temperature: The logits are divided by this number, which is above 0.
         trained_on: What the model was trained on: numbers, and the sha256 of files.
         weight: Weights of the head, float32 (C, dim). A standardisation of the embeddings is part of them.
         bias: Bias of the head, float32 (C,).
-        references: Training images, with their embeddings of this layer.
+        references: Training images, with their embeddings of these layers.
         backbone: Parameters and buffers of the backbone by name; empty if they are the weights that the spec names.
     """
 
     track: str
     classes: Sequence[str]
     spec: Mapping[str, Any]
-    layer: str
+    layers: Sequence[str]
+    dims: Sequence[int]
     temperature: float
     trained_on: Mapping[str, str | int]
     weight: NDArray[np.float32]
@@ -87,7 +90,8 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         "track": bundle.track,
         "classes": list(bundle.classes),
         "spec": dict(bundle.spec),
-        "layer": bundle.layer,
+        "layers": list(bundle.layers),
+        "dims": list(bundle.dims),
         "calibration": {"temperature": bundle.temperature},
         "trained_on": dict(bundle.trained_on),
     }
@@ -152,7 +156,8 @@ def read_bundle(folder: Path) -> Bundle:
             track=config["track"],
             classes=config["classes"],
             spec=config["spec"],
-            layer=config["layer"],
+            layers=config["layers"],
+            dims=config["dims"],
             temperature=config["calibration"]["temperature"],
             trained_on=config["trained_on"],
             weight=tensors["head.weight"],
@@ -183,6 +188,13 @@ def _problem(bundle: Bundle) -> str:
     shapes = bundle.weight.shape, bundle.bias.shape
     if len(shapes[0]) != 2 or shapes[0][0] != num_classes or shapes[1] != (num_classes,):
         return f"head.weight and head.bias have shapes {shapes}; expected ({num_classes}, dim) and ({num_classes},)"
+    strange = [layer for layer in bundle.layers if layer not in bundle.spec.get("layers", [])]
+    if strange or not bundle.layers:
+        return f"layers are {bundle.layers}; expected some of {bundle.spec.get('layers')}"
+    if len(bundle.dims) != len(bundle.layers) or sum(bundle.dims) != shapes[0][1]:
+        return f"dims are {bundle.dims}; expected one for each of {bundle.layers}, {shapes[0][1]} together"
+    if list(bundle.references.dims) != list(bundle.dims):
+        return f"references have dims {bundle.references.dims}; expected {bundle.dims}"
     if bundle.references.embeddings.shape[1:] != shapes[0][1:]:
         return f"references have shape {bundle.references.embeddings.shape}; expected (M, {shapes[0][1]})"
     numbers: dict[str, NDArray[Any]] = {
@@ -201,6 +213,4 @@ def _problem(bundle: Bundle) -> str:
         return "there are no references; expected training images and the scores of held-out images"
     if not isinstance(bundle.temperature, float) or not 0 < bundle.temperature < np.inf:
         return f"calibration.temperature is {bundle.temperature!r}; expected a number above 0"
-    if bundle.layer not in bundle.spec.get("layers", []):
-        return f"layer is {bundle.layer!r}; expected one of {bundle.spec.get('layers')}"
     return ""

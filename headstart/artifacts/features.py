@@ -12,6 +12,7 @@ The file holds no labels, paths, versions or dates, so a new label or name of an
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def check_finite(digests: Sequence[str], layer: str, rows: Rows) -> None:
             f"is not finite in {rows.dtype}; expected finite numbers. Check the weights, or set extract.precision to "
             "float32."
         )
+
+
+def columns_of(dims: Mapping[str, int]) -> dict[str, slice]:
+    """Return the columns of each layer, by name, where the embeddings of the layers lie side by side.
+
+    Args:
+        dims: Number of values of an embedding of each layer, by name.
+    """
+    ends = accumulate(dims.values(), initial=0)
+    return {layer: slice(start, end) for layer, (start, end) in zip(dims, pairwise(ends), strict=True)}
 
 
 class FeatureWriter:
@@ -169,28 +180,31 @@ class Features:
         return int(self._dataset(layer).shape[2])
 
     def pieces(
-        self, layer: str, rows: NDArray[np.intp], num_bytes: int
+        self, layers: Sequence[str], rows: NDArray[np.intp], num_bytes: int
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """Give the embeddings of many images, one piece of the file at a time, in constant memory.
 
         Args:
-            layer: Name of the layer.
+            layers: Names of layers. Their embeddings are put side by side.
             rows: (N,) row numbers in the file, ascending (see `rows`).
             num_bytes: Largest size of a piece as float32, in bytes. A piece has at least one row.
 
         Yields:
-            The positions (B,) in `rows` of the images of a piece, and their embeddings, float32 (B, views, dim).
+            The positions (B,) in `rows` of the images of a piece, and their embeddings, float32 (B, views, dim), where
+            dim is the sum over the layers.
 
         Raises:
-            FeatureFileError: The file lacks the layer.
+            FeatureFileError: The file lacks a layer.
         """
-        dataset = self._dataset(layer)
-        step = max(1, num_bytes // (4 * dataset.shape[1] * dataset.shape[2]))
-        for start in range(0, len(dataset), step):
+        datasets = [self._dataset(layer) for layer in layers]
+        step = max(1, num_bytes // (4 * datasets[0].shape[1] * sum(dataset.shape[2] for dataset in datasets)))
+        for start in range(0, len(self.digests), step):
             first, last = np.searchsorted(rows, [start, start + step])
             if first < last:
-                piece: NDArray[np.float32] = dataset[start : start + step].astype(np.float32, copy=False)
-                yield np.arange(first, last), piece[rows[first:last] - start]
+                wanted = rows[first:last] - start
+                piece = [dataset[start : start + step][wanted] for dataset in datasets]
+                joined = piece[0] if len(piece) == 1 else np.concatenate(piece, axis=2)
+                yield np.arange(first, last), joined.astype(np.float32, copy=False)
 
     def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
         """Return the row numbers of some images, (B,).

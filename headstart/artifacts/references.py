@@ -20,17 +20,21 @@ _NUL = "\0"
 
 @dataclass(frozen=True)
 class References:
-    """Training images with their embeddings of the layer that the head reads.
+    """Training images with their embeddings of the layers that the head reads.
+
+    The similarity of two images is the cosine similarity of their embeddings, averaged over the layers.
 
     Attributes:
+        dims: Number of values of each layer's embedding, by depth. Their sum is dim.
         digests: (M,) sha256 of each file, ascending.
         paths: (M,) paths as in the index.
         labels: (M,) names of the classes.
-        embeddings: float16 (M, dim), means over the views, of unit length.
+        embeddings: float16 (M, dim), means over the views, of unit length as `unit_length` makes them.
         held_out: float32 (Q, 2). For each of Q training images, the calibrated confidence of a model that was not
             trained on it, and the cosine similarity to the nearest reference of the other folds.
     """
 
+    dims: Sequence[int]
     digests: Sequence[str]
     paths: Sequence[str]
     labels: Sequence[str]
@@ -38,9 +42,9 @@ class References:
     held_out: NDArray[np.float32]
 
     @classmethod
-    def none(cls, dim: int) -> "References":
+    def none(cls, dims: Sequence[int]) -> "References":
         """Return an empty set of references, for a bundle that is not finished."""
-        return cls([], [], [], np.empty((0, dim), dtype=np.float16), np.empty((0, 2), dtype=np.float32))
+        return cls(dims, [], [], [], np.empty((0, sum(dims)), dtype=np.float16), np.empty((0, 2), dtype=np.float32))
 
     def nearest(self, embeddings: NDArray[np.floating[Any]], num: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Return positions, int (N, num), and cosine similarities, float32 (N, num), of the nearest references first.
@@ -49,7 +53,7 @@ class References:
             embeddings: (N, views, dim).
             num: Number of references for each image, at least 1 and at most all of them.
         """
-        similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32)) @ self._columns
+        similarity = unit_length(embeddings.mean(axis=1, dtype=np.float32), self.dims) @ self._columns
         if num == 1:  # the common case: coverage needs only the nearest
             order = similarity.argmax(axis=1)[:, None]
         else:
@@ -86,6 +90,8 @@ def make_references(
     labels: Sequence[str],
     embeddings: NDArray[np.float32],
     held_out: NDArray[np.float32],
+    *,
+    dims: Sequence[int],
 ) -> References:
     """Make references of the first M of N images. Digests are like random numbers, so these are a random sample.
 
@@ -95,14 +101,17 @@ def make_references(
         labels: (N,) names of the classes.
         embeddings: float32 (M, dim), means over the views, of the first M images.
         held_out: As in `References`.
+        dims: As in `References`.
     """
     num = len(embeddings)
-    return References(digests[:num], paths[:num], labels[:num], unit_length(embeddings).astype(np.float16), held_out)
+    unit = unit_length(embeddings, dims).astype(np.float16)
+    return References(dims, digests[:num], paths[:num], labels[:num], unit, held_out)
 
 
 def nearest_similarity(
     queries: NDArray[np.float32],
     references: NDArray[np.float32],
+    dims: Sequence[int],
     folds: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]] | None = None,
 ) -> NDArray[np.float32]:
     """Return the cosine similarity of each query with the nearest reference, float32 (Q,).
@@ -110,21 +119,39 @@ def nearest_similarity(
     Args:
         queries: Embeddings (Q, dim), of any length.
         references: Embeddings (M, dim), of any length.
+        dims: Number of values of each layer's embedding, by depth.
         folds: Number of the fold of each query (Q,) and of each reference (M,). References in the fold of a query are
             ignored. If none is left, the similarity is -1.
     """
-    theirs, found = unit_length(references), np.empty(len(queries), dtype=np.float32)
+    theirs, found = unit_length(references, dims), np.empty(len(queries), dtype=np.float32)
     with threadpool_limits(limits=1, user_api="blas"):  # so that the bits do not depend on the number of cores
         for start in range(0, len(queries), _BLOCK_ROWS):
             part = slice(start, start + _BLOCK_ROWS)
-            similarity = unit_length(queries[part]) @ theirs.T
+            similarity = unit_length(queries[part], dims) @ theirs.T
             if folds is not None:
                 similarity[folds[0][part, None] == folds[1]] = -1
             found[part] = similarity.max(axis=1)
     return found
 
 
-def unit_length(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def unit_length(x: NDArray[np.floating[Any]], dims: Sequence[int]) -> NDArray[np.float32]:
+    """Return rows of unit length, in which all layers have the same length, float32 (N, dim).
+
+    The product of two such rows is the mean over the layers of their cosine similarities. A layer of zeros stays so.
+
+    Args:
+        x: (N, dim), embeddings of the layers side by side.
+        dims: Number of values of each layer's embedding. Their sum is dim.
+    """
+    if len(dims) == 1:
+        return _unit_length(x)
+    parts = np.split(x, np.cumsum(dims[:-1]), axis=1)
+    joined: NDArray[np.float32] = np.concatenate([_unit_length(part) for part in parts], axis=1)
+    joined /= np.float32(np.sqrt(len(dims)))
+    return joined
+
+
+def _unit_length(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return rows divided by their lengths, float32 (N, dim). A row of zeros does not change."""
     largest = np.abs(x).max(axis=1, keepdims=True)
     scaled = x / np.where(largest > 0, largest, 1)  # else squares of very large or small numbers leave float32
@@ -140,7 +167,8 @@ def to_tensors(references: References) -> dict[str, NDArray[Any]]:
         name: np.frombuffer(_NUL.join(values).encode("utf-8", "surrogateescape"), dtype=np.uint8)
         for name, values in texts.items()
     }
-    return {"embedding": references.embeddings, "held_out": references.held_out, **packed}
+    dims = np.array(references.dims, dtype=np.int64)
+    return {"dims": dims, "embedding": references.embeddings, "held_out": references.held_out, **packed}
 
 
 def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> References:
@@ -153,7 +181,7 @@ def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> References:
     texts = [tensors[name].tobytes().decode("utf-8", "surrogateescape") for name in ("digest", "path", "label")]
     digests, paths, labels = (text.split(_NUL) if text else [] for text in texts)
     embeddings, held_out = tensors["embedding"], tensors["held_out"]
-    num = len(embeddings)
+    num, dims = len(embeddings), tensors["dims"].tolist()
     if not num == len(digests) == len(paths) == len(labels) or held_out.ndim != 2 or held_out.shape[1] != 2:
         raise ValueError(f"{num} references, {len(digests)} digests, held_out {held_out.shape}")
-    return References(digests, paths, labels, embeddings, held_out)
+    return References(dims, digests, paths, labels, embeddings, held_out)

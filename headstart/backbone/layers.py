@@ -18,16 +18,16 @@ _NUM_DEFAULT_LAYERS = 5
 _TRUNK_FRACTION = 0.8
 
 
-class EmbeddingNetwork(nn.Module):
-    """Turns pictures into the embeddings of several layers: normalisation, frozen network, pooling.
+class LayerReader:
+    """Reads the outputs of several layers of a network in one forward pass, each pooled to one vector.
 
     Attributes:
         layers: Names of the layers in the order in which they run. `last`, the output of the network, comes at the end.
         dims: Number of values of each layer's embedding, by layer.
 
     Args:
-        network: Frozen network. It turns float32 (B, 3, px, px) into float32 (B, dim).
-        transform: Gives the side of the pictures, and the mean and standard deviation of each channel.
+        network: Network that turns float32 (B, 3, px, px) into float32 (B, dim). It keeps its hooks.
+        px: Side of the pictures.
         layers: Names of modules, or `last`, in any order; or `auto` for `default_layers`.
         pooling: Name of an entry of `POOLINGS`.
 
@@ -35,14 +35,10 @@ class EmbeddingNetwork(nn.Module):
         BackboneError: The network has no such module, or the pooling does not take its output.
     """
 
-    def __init__(self, network: nn.Module, transform: Transform, layers: Sequence[str] | str, pooling: str) -> None:
-        super().__init__()
-        self.network = network
-        self._pooling = pooling
+    def __init__(self, network: nn.Module, px: int, layers: Sequence[str] | str, pooling: str) -> None:
+        self._network, self._pooling = network, pooling
         self._num_prefix_tokens = int(getattr(network, "num_prefix_tokens", hasattr(network, "class_token")))
-        self._normalise = Normalisation(transform)
         self._outputs: dict[str, torch.Tensor] = {}
-        px = transform.crop_px
         shapes = _output_shapes(network, px, px)
         if isinstance(layers, str):
             layers = default_layers(network, shapes)
@@ -50,14 +46,24 @@ class EmbeddingNetwork(nn.Module):
         self._channels_last = _channels_last(network, self.layers, shapes, px)
         for name in self.layers[:-1] if self.layers[-1] == LAST_LAYER else self.layers:
             network.get_submodule(name).register_forward_hook(self._keep(name))
-        blank = torch.zeros(1, px, px, 3, dtype=torch.uint8)
         with torch.inference_mode():
-            self.dims = {name: rows.shape[1] for name, rows in zip(self.layers, self(blank), strict=True)}
+            self.dims = {name: rows.shape[1] for name, rows in self.read(torch.zeros(1, 3, px, px)).items()}
 
-    def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Turn uint8 pixels (B, px, px, 3) into float32 (B, dim) for each layer, in the order of `layers`."""
-        self._outputs[LAST_LAYER] = self.network(self._normalise(pixels_BHWC))
-        return tuple(self._outputs.pop(name).float() for name in self.layers)
+    def read(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the network. Return float32 (B, dim) of each layer, by name; of removed layers nothing.
+
+        Args:
+            inputs: float32 (B, 3, px, px), or what the network takes if its first layers are removed.
+        """
+        self._outputs[LAST_LAYER] = self._network(inputs)
+        found = self.kept()
+        return {name: found[name] for name in self.layers if name in found}
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """Return float32 (B, dim) of the layers that have run since the last call, by name."""
+        found = {name: rows.float() for name, rows in self._outputs.items()}
+        self._outputs.clear()
+        return found
 
     def _keep(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
@@ -81,6 +87,35 @@ class EmbeddingNetwork(nn.Module):
             f"backbone.layers: {name} gives shape {tuple(shape)[1:]} per image, which backbone.pooling {self._pooling} "
             f"does not take; expected {pooling.inputs}. Choose another layer or pooling."
         )
+
+
+class EmbeddingNetwork(nn.Module):
+    """Turns pictures into the embeddings of several layers: normalisation, frozen network, pooling.
+
+    Attributes:
+        layers: Names of the layers in the order in which they run. `last`, the output of the network, comes at the end.
+        dims: Number of values of each layer's embedding, by layer.
+
+    Args:
+        network: Frozen network. It turns float32 (B, 3, px, px) into float32 (B, dim).
+        transform: Gives the side of the pictures, and the mean and standard deviation of each channel.
+        layers: As for `LayerReader`.
+        pooling: As for `LayerReader`.
+
+    Raises:
+        BackboneError: The network has no such module, or the pooling does not take its output.
+    """
+
+    def __init__(self, network: nn.Module, transform: Transform, layers: Sequence[str] | str, pooling: str) -> None:
+        super().__init__()
+        self.network = network
+        self._normalise = Normalisation(transform)
+        self._reader = LayerReader(network, transform.crop_px, layers, pooling)
+        self.layers, self.dims = self._reader.layers, self._reader.dims
+
+    def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Turn uint8 pixels (B, px, px, 3) into float32 (B, dim) for each layer, in the order of `layers`."""
+        return tuple(self._reader.read(self._normalise(pixels_BHWC)).values())
 
 
 class Normalisation(nn.Module):

@@ -1,17 +1,16 @@
-"""Design matrices: the training rows of one layer in the columns that the solvers use, with or without one fold."""
+"""Design matrices: training rows in the columns that the solvers use, and ridge regression on them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
 
 from headstart.base.threads import in_order
 from headstart.linear.layer_rows import LayerRows, Mask, RowBlock, concatenate
 from headstart.linear.model import Float64Array, LinearModel
-from headstart.linear.ridge import NormalEquations
+from headstart.linear.ridge import NormalEquations, kernel_ridge
 from headstart.linear.sufficient_statistics import (
     BlockStatistics,
     StatisticsAccumulator,
@@ -39,14 +38,13 @@ class Resources:
 
 @dataclass(frozen=True)
 class DesignMatrix:
-    """Some training rows of a layer, in r columns.
+    """Some training rows, in r columns.
 
     The columns of a row with embedding e are z = ((e - shift) / divisor) @ basis. Without a basis, r is dim and the
     last product is left out.
 
     Attributes:
         normal_equations: Ridge regression on these rows and columns.
-        held_out: Statistics of the rows of the fold that is left out, in the same columns. None: no fold is left out.
         blocks: Returns an iterator over the rows, float32 (B, r). Each call starts a new pass.
         shift: float64 (dim,).
         divisor: float64 (dim,).
@@ -54,7 +52,6 @@ class DesignMatrix:
     """
 
     normal_equations: NormalEquations
-    held_out: SufficientStatistics | None
     blocks: Callable[[], Iterator[RowBlock]]
     shift: Float64Array
     divisor: Float64Array
@@ -81,120 +78,173 @@ def is_large(rows: LayerRows, targets: Targets) -> bool:
 
 
 class DesignMatrices:
-    """The design matrices of one layer: of all rows, of all folds but one, or of any subset.
+    """The design matrices of some layers, for any subset of the rows.
 
-    If there are many rows, one pass computes the sufficient statistics of every fold. The statistics of the other folds
-    add up to those of a design matrix without a fold.
+    Each column is standardised (`column_scale`). If there are at least as many rows as columns, sufficient statistics
+    give the normal equations. One pass computes the statistics of every fold. Those of all other folds add up to the
+    statistics without a fold.
 
-    If there are fewer rows than half the columns, each design matrix projects its standardised rows on an orthonormal
-    basis of the space that they span (QR decomposition). This loses nothing: the solution of a problem with an L2
-    penalty is a combination of the rows (ESL, section 18.3.5; Hastie & Tibshirani 2004). It makes all that follows
-    faster.
+    If there are fewer rows than columns, a design matrix projects its rows on an orthonormal basis of the space that
+    they span (QR decomposition). This loses nothing: the solution of a problem with an L2 penalty is a combination of
+    the rows (ESL, section 18.3.5; Hastie & Tibshirani 2004). It makes all that follows faster.
 
     Args:
-        rows: Training rows of the layer.
+        rows: Training rows of the layers.
         targets: Targets of these rows.
         num_folds: Number of folds, F.
         resources: What the computations may use, here and in all functions that take the design matrices.
+        fold_statistics: Statistics of every fold, if they are known: those of `statistics_of_folds`.
 
     Attributes:
         dtype: Precision of the products of rows: float32 if the problem is large (`is_large`), otherwise float64.
     """
 
-    def __init__(self, rows: LayerRows, targets: Targets, num_folds: int, resources: Resources) -> None:
+    def __init__(
+        self,
+        rows: LayerRows,
+        targets: Targets,
+        num_folds: int,
+        resources: Resources,
+        fold_statistics: Sequence[SufficientStatistics] | None = None,
+    ) -> None:
         self.rows, self.targets, self.num_folds, self.resources = rows, targets, num_folds, resources
-        self.dtype = np.dtype(np.float32 if is_large(rows, targets) else np.float64)
-        self._fold_statistics = [] if self._is_wide(rows.num_rows) else self._statistics_of_folds()
+        self._fold_statistics = fold_statistics
+        if fold_statistics is None and not self._is_wide(rows.num_rows):
+            self._fold_statistics = statistics_of_folds(rows, targets, num_folds, resources)
 
     def map_folds(self, function: Callable[[int], Result]) -> list[Result]:
         """Call a function with the number of every fold, in several threads, and return the results by fold."""
         return list(in_order(function, range(self.num_folds), self.resources.num_threads))
 
-    def without_fold(self, fold: int) -> DesignMatrix:
-        """Return the design matrix of the rows of all other folds. The fold is held out."""
-        held_out = self.rows.folds == fold
-        if not self._fold_statistics:
-            return self._projected(~held_out, held_out)
-        others = [statistics for other, statistics in enumerate(self._fold_statistics) if other != fold]
-        return self._standardised(SufficientStatistics.total(others), self._fold_statistics[fold], ~held_out)
+    def all_rows(self) -> Mask:
+        """Return a mask that is true for all rows, bool (N,)."""
+        return np.ones(self.rows.num_rows, dtype=bool)
 
-    def all_rows(self) -> DesignMatrix:
-        """Return the design matrix of all rows. Nothing is held out."""
-        everything = np.ones(self.rows.num_rows, dtype=bool)
-        if not self._fold_statistics:
-            return self._projected(everything, ~everything)
-        return self._standardised(SufficientStatistics.total(self._fold_statistics), None, everything)
+    def without_fold(self, fold: int) -> Mask:
+        """Return a mask that is true for the rows of all other folds, bool (N,)."""
+        return self.rows.folds != fold
 
-    def subset(self, mask: Mask) -> DesignMatrix:
-        """Return the design matrix of the rows where the mask, bool (N,), is true. Nothing is held out."""
+    def design(self, mask: Mask) -> DesignMatrix:
+        """Return the design matrix of the rows where the mask, bool (N,), is true."""
+        return self._projected(mask) if self._is_wide(int(mask.sum())) else self._standardised(mask)
+
+    def standardisation(self, mask: Mask) -> tuple[Float64Array, Float64Array]:
+        """Return mean and scale of the columns of the embeddings over the rows in the mask, float64 (dim,) each."""
         if self._is_wide(int(mask.sum())):
-            return self._projected(mask, np.zeros_like(mask))
-        accumulator = StatisticsAccumulator(self.rows.dim, self.targets.num_classes)
-        for block in self.rows.blocks(mask):
-            accumulator.add(self._block_statistics(self._shifted(block), block.positions))
-        return self._standardised(accumulator.statistics(), None, mask)
+            _, mean, scale, _ = self._standardised_rows(mask)
+            return mean, scale
+        equations, divisor = self._standardised(mask).normal_equations, self.rows.divisor
+        return equations.mean * divisor + self.rows.shift, equations.scale * divisor
+
+    def ridge(self, mask: Mask, c: float) -> LinearModel:
+        """Fit ridge regression to the rows where the mask, bool (N,), is true. Return the model on embeddings.
+
+        Args:
+            mask: Rows to fit.
+            c: Inverse regularisation strength, positive.
+        """
+        if not self._is_wide(int(mask.sum())):
+            design = self._standardised(mask)
+            return design.to_embedding_columns(design.normal_equations.solve(c))
+        block, mean, scale, x = self._standardised_rows(mask)
+        targets, sample_weights = self.targets.one_hot(block.positions), self.targets.sample_weights[block.positions]
+        dual, bias = kernel_ridge(x @ x.T, targets, sample_weights, c)
+        weight = dual.T @ x / scale
+        return LinearModel(weight, bias - weight @ mean)
 
     def _is_wide(self, num_rows: int) -> bool:
-        """Whether there are fewer rows than half the columns."""
-        return 2 * num_rows < self.rows.dim
+        return num_rows < self.rows.dim
 
-    def _statistics_of_folds(self) -> list[SufficientStatistics]:
-        accumulators = [StatisticsAccumulator(self.rows.dim, self.targets.num_classes) for _ in range(self.num_folds)]
-        for fold, statistics in in_order(self._fold_and_statistics, self.rows.blocks(), self.resources.num_threads):
-            accumulators[fold].add(statistics)
-        return [accumulator.statistics() for accumulator in accumulators]
+    def _statistics_of(self, mask: Mask) -> SufficientStatistics:
+        """Return the statistics of the rows in the mask. Those of whole folds need no pass through the rows."""
+        whole = [fold for fold in range(self.num_folds) if mask[self.rows.folds == fold].all()]
+        if self._fold_statistics is not None and np.isin(self.rows.folds[mask], whole).all():
+            return SufficientStatistics.total([self._fold_statistics[fold] for fold in whole])
+        accumulator = StatisticsAccumulator(self.rows.dim, self.targets.num_classes)
+        for block in self.rows.blocks(mask):
+            accumulator.add(_statistics_of_block(self.rows, self.targets, block))
+        return accumulator.statistics()
 
-    def _fold_and_statistics(self, block: RowBlock) -> tuple[int, BlockStatistics]:
-        fold = int(self.rows.folds[block.positions[0]])
-        return fold, self._block_statistics(self._shifted(block), block.positions)
-
-    def _block_statistics(self, x: NDArray[np.floating[Any]], positions: NDArray[np.intp]) -> BlockStatistics:
-        return block_statistics(x, self.targets.one_hot(positions), self.targets.sample_weights[positions])
-
-    def _shifted(self, block: RowBlock) -> NDArray[np.floating[Any]]:
-        """Return the rows of a block near zero, in the precision of the products."""
-        if not self.rows.shift.any():
-            return block.x.astype(self.dtype, copy=False)
-        return ((block.x - self.rows.shift) / self.rows.divisor).astype(self.dtype)
-
-    def _standardised(
-        self, statistics: SufficientStatistics, held_out: SufficientStatistics | None, mask: Mask
-    ) -> DesignMatrix:
+    def _standardised(self, mask: Mask) -> DesignMatrix:
         """Return the design matrix of the rows in the mask without a projection."""
-        divisor = self.rows.divisor
-        scale = regularised_scale(statistics.variance() * divisor**2) / divisor
+        statistics, divisor = self._statistics_of(mask), self.rows.divisor
+        scale = column_scale(statistics.variance() * divisor**2, self.rows.columns) / divisor
         equations = NormalEquations.from_statistics(statistics, scale)
-        return DesignMatrix(equations, held_out, lambda: self._float32_blocks(mask), self.rows.shift, divisor, None)
+        return DesignMatrix(equations, lambda: self._float32_blocks(mask), self.rows.shift, divisor, None)
 
     def _float32_blocks(self, mask: Mask) -> Iterator[RowBlock]:
+        is_shifted = self.rows.shift.any()
         for block in self.rows.blocks(mask):
-            yield RowBlock(block.positions, self._shifted(block).astype(np.float32, copy=False))
+            x = shifted(self.rows, self.targets, block).astype(np.float32, copy=False) if is_shifted else block.x
+            yield RowBlock(block.positions, x)
 
-    def _projected(self, mask: Mask, held_out: Mask) -> DesignMatrix:
-        """Return the design matrix of the rows in the mask, standardised and projected on the space that they span."""
+    def _standardised_rows(self, mask: Mask) -> tuple[RowBlock, Float64Array, Float64Array, Float64Array]:
+        """Return the rows in the mask, mean and scale of their columns, and the standardised rows, float64 (B, dim)."""
         block = concatenate(self.rows.blocks(mask))
         x, sample_weights = block.x.astype(np.float64), self.targets.sample_weights[block.positions]
         mean = sample_weights @ x / sample_weights.sum()
-        scale = regularised_scale(sample_weights @ (x - mean) ** 2 / sample_weights.sum())
-        standardised = (x - mean) / scale
-        basis, _ = qr(standardised.T, mode="economic")
-        projected = RowBlock(block.positions, (standardised @ basis).astype(np.float32))
-        statistics = self._statistics_of(standardised @ basis, block)
-        equations = NormalEquations.from_statistics(statistics, np.ones(basis.shape[1]))
-        held_out_statistics = None
-        if held_out.any():
-            other = concatenate(self.rows.blocks(held_out))
-            held_out_statistics = self._statistics_of(((other.x - mean) / scale) @ basis, other)
-        return DesignMatrix(equations, held_out_statistics, lambda: iter([projected]), mean, scale, basis)
+        x -= mean
+        scale = column_scale(sample_weights @ x**2 / sample_weights.sum(), self.rows.columns)
+        return block, mean, scale, x / scale
 
-    def _statistics_of(self, x: Float64Array, block: RowBlock) -> SufficientStatistics:
+    def _projected(self, mask: Mask) -> DesignMatrix:
+        """Return the design matrix of the rows in the mask, projected on the space that they span."""
+        block, mean, scale, standardised = self._standardised_rows(mask)
+        basis, _ = np.linalg.qr(standardised.T)  # SciPy's would not let other threads run
+        x = standardised @ basis
         accumulator = StatisticsAccumulator(x.shape[1], self.targets.num_classes)
-        accumulator.add(self._block_statistics(x, block.positions))
-        return accumulator.statistics()
+        accumulator.add(_block_statistics(x, self.targets, block.positions))
+        equations = NormalEquations.from_statistics(accumulator.statistics(), np.ones(basis.shape[1]))
+        projected = RowBlock(block.positions, x.astype(np.float32))
+        return DesignMatrix(equations, lambda: iter([projected]), mean, scale, basis)
+
+
+def statistics_of_folds(
+    rows: LayerRows, targets: Targets, num_folds: int, resources: Resources
+) -> list[SufficientStatistics]:
+    """Return the statistics of every fold, by one pass through the rows. The columns are those of `shifted`."""
+
+    def fold_and_statistics(block: RowBlock) -> tuple[int, BlockStatistics]:
+        return int(rows.folds[block.positions[0]]), _statistics_of_block(rows, targets, block)
+
+    accumulators = [StatisticsAccumulator(rows.dim, targets.num_classes) for _ in range(num_folds)]
+    for fold, statistics in in_order(fold_and_statistics, rows.blocks(), resources.num_threads):
+        accumulators[fold].add(statistics)
+    return [accumulator.statistics() for accumulator in accumulators]
+
+
+def shifted(rows: LayerRows, targets: Targets, block: RowBlock) -> NDArray[np.floating[Any]]:
+    """Return the rows of a block near zero, float32 (B, dim) if the problem is large, otherwise float64."""
+    dtype = np.float32 if is_large(rows, targets) else np.float64
+    if not rows.shift.any():
+        return block.x.astype(dtype, copy=False)
+    return ((block.x - rows.shift) / rows.divisor).astype(dtype)
+
+
+def column_scale(variance: Float64Array, columns: Mapping[str, slice]) -> Float64Array:
+    """Return what to divide each column by, float64 (dim,): its regularised scale, times a factor of its layer.
+
+    The factors make the sum of the variances equal for all layers, whatever their widths. Otherwise a wide layer would
+    drown a narrow one. They keep the sum over all columns, so that a strength means the same for one layer and for
+    several. The factor of a single layer is 1.
+
+    Args:
+        variance: float64 (dim,), variance of each column.
+        columns: Columns of each layer, by name.
+    """
+    factors = layer_factors(columns)
+    return np.concatenate([regularised_scale(variance[part]) * factors[layer] for layer, part in columns.items()])
+
+
+def layer_factors(columns: Mapping[str, slice]) -> dict[str, float]:
+    """Return the factor of each layer for `column_scale`: sqrt(width of the layer / mean width of the layers)."""
+    widths = {layer: part.stop - part.start for layer, part in columns.items()}
+    mean = sum(widths.values()) / len(widths)
+    return {layer: float(np.sqrt(width / mean)) for layer, width in widths.items()}
 
 
 def regularised_scale(variance: Float64Array) -> Float64Array:
-    """Return what to divide each column by, float64 (dim,): sqrt(v + v0), where v0 is the median of the positive v.
+    """Return what to divide each column of a layer by, float64 (dim,): sqrt(v + v0), v0 the median of the positive v.
 
     Nearest shrunken centroids protect against small variances with a similar constant (ESL, section 18.2). The plain
     standard deviation blows up columns that are almost always zero, as after a ReLU. A held-out image that does excite
@@ -206,3 +256,11 @@ def regularised_scale(variance: Float64Array) -> Float64Array:
     """
     varying = variance[variance > 0]
     return np.sqrt(variance + (np.median(varying) if len(varying) else 1.0))
+
+
+def _statistics_of_block(rows: LayerRows, targets: Targets, block: RowBlock) -> BlockStatistics:
+    return _block_statistics(shifted(rows, targets, block), targets, block.positions)
+
+
+def _block_statistics(x: NDArray[np.floating[Any]], targets: Targets, positions: NDArray[np.intp]) -> BlockStatistics:
+    return block_statistics(x, targets.one_hot(positions), targets.sample_weights[positions])

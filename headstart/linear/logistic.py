@@ -3,7 +3,9 @@
 L-BFGS minimises the loss in preconditioned unknowns. If all K classes are equally probable, each diagonal block of the
 Hessian is the Gram matrix of the rows times p (1 - p) / N, where p = 1 / K (the bound of Boehning 1992 has the same
 form). Ridge regression has this Gram matrix already. Multiplying the unknowns by its Cholesky factor makes the
-curvature about 1 in all directions, so that L-BFGS needs tens of passes through the rows instead of hundreds.
+curvature about 1 in all directions, so that L-BFGS needs tens of passes through the rows instead of hundreds. Near the
+solution most rows are classified with certainty, and few rows make the curvature. So a long fit computes its
+preconditioner anew from the probabilities that it has reached.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize, minimize_scalar
+from scipy.special import softmax
 
 from headstart.base.threads import in_order
 from headstart.linear.calibration import log_losses
@@ -21,11 +24,17 @@ from headstart.linear.design import DesignMatrix, Resources
 from headstart.linear.layer_rows import RowBlock, concatenate
 from headstart.linear.loss import LossSums, loss_sums
 from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.ridge import NormalEquations
+from headstart.linear.sufficient_statistics import StatisticsAccumulator, block_statistics
 from headstart.linear.targets import Targets
 
 _SMALLEST_GRADIENT_IN_FLOAT32 = 1e-4  # rounding in float32 hides smaller gradients
+# With fewer multiplications in a pass, several blocks and threads cost more than they save. Folds then run in parallel.
+SMALL = 10**8
 _LOG_FACTOR_BOUNDS = (-2.0, 7.0)  # natural logarithm of the factor that scales the start
-_SMALL = 10**7  # with fewer multiplications in a pass, several blocks and threads cost more than they save
+# The preconditioner is computed anew after so many iterations. On digits and five layers, 113 iterations then reach
+# the tolerance instead of 320.
+_FIRST_ITERATIONS = 30
 
 
 class LogisticFit(NamedTuple):
@@ -74,14 +83,22 @@ def fit_logistic(
     objective = _Objective(design, targets, c, start, exact=tol < _SMALLEST_GRADIENT_IN_FLOAT32, resources=resources)
     if objective.is_trivial:
         return LogisticFit(objective.model(objective.start * 0), converged=True)
-    done = minimize(
-        objective.loss_and_gradient,
-        objective.start,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tol, "ftol": 0.0, "maxcor": 10},
-    )
-    return LogisticFit(objective.model(done.x), bool(done.nit < max_iter))
+    unknowns, num_left = objective.start, max_iter
+    while num_left:
+        num = min(num_left, _FIRST_ITERATIONS) if num_left == max_iter else num_left
+        done = minimize(
+            objective.loss_and_gradient,
+            unknowns,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": num, "maxfun": 2 * num, "gtol": tol, "ftol": 0.0, "maxcor": 10},
+        )
+        unknowns, num_left = done.x, num_left - num
+        if done.nit < num:
+            return LogisticFit(objective.model(unknowns), converged=True)
+        if num_left:
+            unknowns = objective.precondition_anew(unknowns)
+    return LogisticFit(objective.model(unknowns), converged=False)
 
 
 class _Objective:
@@ -101,7 +118,7 @@ class _Objective:
         exact: bool,
         resources: Resources,
     ) -> None:
-        self._targets = targets
+        self._targets, self._design = targets, design
         equations = design.normal_equations
         self._mean, self._scale = equations.mean, equations.scale
         self._sum_w = equations.sum_w
@@ -114,11 +131,37 @@ class _Objective:
         weight = start.weight[self._present] * self._scale
         bias = start.bias[self._present] + start.weight[self._present] @ self._mean
         curvature = max(len(self._present) - 1, 1) / len(self._present) ** 2  # p (1 - p), where p = 1 / K
+        self._precondition(np.multiply(equations.gram, curvature / self._sum_w, order="F"), curvature)
+        self.start = self._unknowns(weight, bias)
+
+    def precondition_anew(self, unknowns: Float64Array) -> Float64Array:
+        """Compute the preconditioner from the probabilities at some unknowns. Return the same point in new unknowns.
+
+        Each row counts by the mean of p (1 - p) over the classes, which is the mean of the blocks of the Hessian.
+        """
+        weight, bias = self._weight_and_bias(unknowns)
+        unscaled = weight / self._scale
+        model = LinearModel(unscaled, bias - unscaled @ self._mean)
+        accumulator = StatisticsAccumulator(len(self._scale), 0)
+        for block in self._design.blocks():
+            x = block.x.astype(np.float64)
+            probabilities = softmax(model.logits(x), axis=1)
+            rows = self._targets.sample_weights[block.positions] * (probabilities * (1 - probabilities)).mean(axis=1)
+            accumulator.add(block_statistics(x, np.empty((len(x), 0)), rows))
+        statistics = accumulator.statistics()
+        gram = NormalEquations.from_statistics(statistics, self._scale).gram
+        self._precondition(np.multiply(gram, 1 / self._sum_w, order="F"), statistics.sum_w / self._sum_w)
+        return self._unknowns(weight, bias)
+
+    def _precondition(self, gram: Float64Array, curvature: float) -> None:
+        """Set the preconditioner from the Hessian of the mean loss, (r, r), without the penalty, and that of a bias."""
+        gram[np.diag_indices_from(gram)] += self._penalty
+        self._factor = cholesky(gram, lower=True, overwrite_a=True)
         self._root_curvature = np.sqrt(curvature)
-        hessian = np.multiply(equations.gram, curvature / self._sum_w, order="F")
-        hessian[np.diag_indices_from(hessian)] += self._penalty
-        self._factor = cholesky(hessian, lower=True, overwrite_a=True)
-        self.start = np.concatenate([(weight @ self._factor).ravel(), bias * self._root_curvature])
+
+    def _unknowns(self, weight: Float64Array, bias: Float64Array) -> Float64Array:
+        """Return the unknowns of weights (K, r) and biases (K,) on standardised columns."""
+        return np.concatenate([(weight @ self._factor).ravel(), bias * self._root_curvature])
 
     def _best_scaled(self, start: LinearModel, block: RowBlock) -> LinearModel:
         """Multiply the start by the factor with the lowest loss on a block.
@@ -204,9 +247,10 @@ def _pass_through_rows(
             GpuBlock(block, *targets_of(block), device=resources.device, exact=exact) for block in design.blocks()
         ]
         return lambda model: (block.loss_sums(model) for block in blocks)
-    if len(targets.classes) * len(design.normal_equations.scale) * targets.num_classes < _SMALL:
+    if len(targets.classes) * len(design.normal_equations.scale) * targets.num_classes < SMALL:
         whole = concatenate(design.blocks())
-        return lambda model: [sums(whole, model)]
+        x, of_rows = whole.x.astype(dtype), targets_of(whole)
+        return lambda model: [loss_sums(x, *of_rows, model)]
     if resources.num_threads == 1:
         return lambda model: map(partial(sums, model=in_precision(model)), design.blocks())
     return lambda model: in_order(partial(sums, model=in_precision(model)), design.blocks(), resources.num_threads)

@@ -1,4 +1,4 @@
-"""Model selection: cross-validation on the training rows chooses the layer and the regularisation strength."""
+"""Model selection: cross-validation on the training rows scores models and chooses the regularisation strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from headstart.base.threads import in_order
 from headstart.linear.calibration import fit_temperature, log_losses
 from headstart.linear.design import DesignMatrices, is_large
 from headstart.linear.layer_rows import RowBlock
-from headstart.linear.logistic import fit_logistic
+from headstart.linear.logistic import SMALL, fit_logistic
 from headstart.linear.model import Float64Array, LinearModel
 
 # The best c of logistic regression divided by the best c of ridge regression: the median over twelve layers of two data
@@ -24,7 +24,7 @@ _EXACT_TOL, _EARLY_TOL = 1e-7, 1e-2
 
 @dataclass(frozen=True)
 class CrossValidationScore:
-    """A value of c on a layer, with its scores: each training row is scored by the model that did not see its fold.
+    """A value of c on some layers, with its scores: each training row is scored by the model that did not see its fold.
 
     Attributes:
         c: Inverse regularisation strength. None: this kind of head has none.
@@ -40,15 +40,15 @@ class CrossValidationScore:
 
 
 def one_standard_error_choice(losses_FS: Float64Array) -> int:
-    """Return the position of the most regularised c that is not clearly worse than the best one.
+    """Return the position of the simplest choice that is not clearly worse than the best one.
 
-    "Not clearly worse" means: its mean loss over the folds exceeds that of the best c by at most one standard error of
-    the difference. This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3; ESL, section 7.10.1), on
-    paired differences between the losses of the same fold.
+    "Not clearly worse" means: its mean loss over the folds exceeds that of the best choice by at most one standard
+    error of the difference. This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3; ESL, section
+    7.10.1), on paired differences between the losses of the same fold.
 
     Args:
-        losses_FS: float64 (F, S), the loss of each fold at each c, from the smallest c (most regularised) to the
-            largest.
+        losses_FS: float64 (F, S), the loss of each fold with each choice, the simplest choice first: the smallest c
+            (most regularised), or the fewest columns.
     """
     best = int(losses_FS.mean(axis=0).argmin())
     excess_FS = losses_FS - losses_FS[:, [best]]
@@ -56,61 +56,13 @@ def one_standard_error_choice(losses_FS: Float64Array) -> int:
     return int(np.argmax(excess_FS.mean(axis=0) <= error_S))
 
 
-def ridge_errors(designs: DesignMatrices, c_grid: Sequence[float]) -> tuple[Float64Array, list[list[LinearModel]]]:
-    """Fit ridge regression without each fold at every c, and compute the mean squared error on the held-out fold.
-
-    The errors are exact, and they follow from the sufficient statistics of the folds without a pass through the rows.
-
-    Args:
-        designs: Design matrices of a layer.
-        c_grid: (S,) values of c, ascending.
-
-    Returns:
-        The errors, float64 (F, S), and the models on embeddings, by fold and c.
-    """
-
-    def fit(fold: int) -> tuple[list[float], list[LinearModel]]:
-        design = designs.without_fold(fold)
-        assert design.held_out is not None, "a fold is held out"
-        errors, models = [], []
-        for c in c_grid:
-            solution = design.normal_equations.solve(c)
-            errors.append(design.held_out.squared_error(solution) / design.held_out.sum_w)
-            models.append(design.to_embedding_columns(solution))
-        return errors, models
-
-    errors, models = zip(*designs.map_folds(fit), strict=True)
-    return np.array(errors), list(models)
-
-
-def cross_validate_ridge(
-    designs: DesignMatrices, c_grid: Sequence[float]
-) -> tuple[CrossValidationScore, list[LinearModel]]:
-    """Choose c of ridge regression on a layer by its squared errors, and score this c by the calibrated log loss.
-
-    The log loss, not the squared error, is for comparing layers: ridge regression on a wide layer comes closer to the
-    targets of 0 and 1 without being right more often (docs/explanation/decisions.md).
-
-    Args:
-        designs: Design matrices of the layer.
-        c_grid: (S,) values of c, ascending.
-
-    Returns:
-        The chosen c with its scores, and the models on embeddings, (F,): each was fitted without its fold.
-    """
-    errors, models = ridge_errors(designs, c_grid)
-    chosen = one_standard_error_choice(errors)
-    fold_models = [by_c[chosen] for by_c in models]
-    return score_folds(designs, c_grid[chosen], fold_models), fold_models
-
-
 def cross_validate_logistic(
     designs: DesignMatrices, c: float, starts: Sequence[LinearModel], max_iter: int, tol: float
 ) -> tuple[CrossValidationScore, list[LinearModel]]:
-    """Score logistic regression with a given c on a layer.
+    """Score logistic regression with a given c.
 
     Args:
-        designs: Design matrices of the layer.
+        designs: Design matrices of the layers.
         c: Inverse regularisation strength.
         starts: (F,) models on embeddings, from which the fits without each fold start. Each must come from a fit
             without the same fold.
@@ -122,13 +74,14 @@ def cross_validate_logistic(
     """
 
     def fit(fold: int) -> LinearModel:
-        design = designs.without_fold(fold)
+        design = designs.design(designs.without_fold(fold))
         start = design.to_design_columns(starts[fold])
         done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, resources=designs.resources)
         return design.to_embedding_columns(done.model)
 
-    # One fold after the other: each fit uses all threads and much memory.
-    models = [fit(fold) for fold in range(designs.num_folds)]
+    # A large fit uses all threads and much memory, so its folds follow each other.
+    is_small = designs.rows.num_rows * designs.rows.dim * designs.targets.num_classes < SMALL
+    models = designs.map_folds(fit) if is_small else [fit(fold) for fold in range(designs.num_folds)]
     return score_folds(designs, c, models), models
 
 
@@ -138,7 +91,7 @@ def refit_logistic(
     """Fit logistic regression to all rows.
 
     Args:
-        designs: Design matrices of the layer.
+        designs: Design matrices of the layers.
         c: Inverse regularisation strength.
         fold_models: (F,) models on embeddings, fitted without each fold. The fit starts from their mean.
         max_iter: Largest number of iterations.
@@ -147,11 +100,16 @@ def refit_logistic(
     Returns:
         The model on embeddings, and whether the fit converged.
     """
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     mean = LinearModel(*(np.mean(parts, axis=0) for parts in zip(*fold_models, strict=True)))
     start = design.to_design_columns(mean)
     done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, resources=designs.resources)
     return design.to_embedding_columns(done.model), done.converged
+
+
+def ridge_fold_models(designs: DesignMatrices, c: float) -> list[LinearModel]:
+    """Fit ridge regression without each fold. Return the models on embeddings, (F,)."""
+    return designs.map_folds(lambda fold: designs.ridge(designs.without_fold(fold), c))
 
 
 def default_tolerance(designs: DesignMatrices) -> float:
@@ -163,26 +121,34 @@ def score_folds(designs: DesignMatrices, c: float | None, fold_models: Sequence[
     """Calibrate and score the out-of-fold logits of all training rows.
 
     Args:
-        designs: Design matrices of the layer.
+        designs: Design matrices of the layers.
         c: Inverse regularisation strength of the models, which the score records. None: they have none.
         fold_models: (F,) models on embeddings, each fitted without its fold.
     """
-    classes = designs.targets.classes
-    logits = out_of_fold_logits(designs, fold_models)
+    return score_logits(out_of_fold_logits(designs, fold_models), designs.targets.classes, c)[0]
+
+
+def score_logits(
+    logits: NDArray[np.float32], classes: NDArray[np.int64], c: float | None
+) -> tuple[CrossValidationScore, Float64Array]:
+    """Calibrate and score out-of-fold logits. Return the scores, and the log loss of each row, float64 (N,).
+
+    Args:
+        logits: float32 (N, C), out-of-fold logits of all training rows.
+        classes: int64 (N,), number of each row's class.
+        c: As in `score_folds`.
+    """
     temperature = fit_temperature(logits, classes)
-    return CrossValidationScore(
-        c=c,
-        temperature=temperature,
-        log_loss=float(log_losses(logits, classes, temperature).mean()),
-        accuracy=float((logits.argmax(axis=1) == classes).mean()),
-    )
+    losses = log_losses(logits, classes, temperature)
+    accuracy = float((logits.argmax(axis=1) == classes).mean())
+    return CrossValidationScore(c, temperature, float(losses.mean()), accuracy), losses
 
 
 def out_of_fold_logits(designs: DesignMatrices, fold_models: Sequence[LinearModel]) -> NDArray[np.float32]:
     """Return the logits of every training row by the model that did not see its fold, float32 (N, C).
 
     Args:
-        designs: Design matrices of the layer.
+        designs: Design matrices of the layers.
         fold_models: (F,) models on embeddings, each fitted without its fold.
     """
     folds = designs.rows.folds

@@ -49,6 +49,21 @@ class SufficientStatistics:
             sum_wyy=sum(part.sum_wyy for part in parts),
         )
 
+    def select(self, columns: NDArray[np.intp]) -> "SufficientStatistics":
+        """Return the statistics of some columns only.
+
+        Args:
+            columns: (r,) positions of the columns.
+        """
+        return SufficientStatistics(
+            self.sum_w,
+            self.sum_wx[columns],
+            self.sum_wy,
+            self.sum_wxx[np.ix_(columns, columns)],
+            self.sum_wxy[columns],
+            self.sum_wyy,
+        )
+
     def variance(self) -> Float64Array:
         """Return the weighted variance of each column, float64 (dim,). It is exactly 0 for a constant column."""
         mean_square = self.sum_wxx.diagonal() / self.sum_w

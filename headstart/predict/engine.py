@@ -71,7 +71,7 @@ def _find_or_export_graph(bundle: Bundle, digest: str, weights: Path | None) -> 
     key = sha256_json({
         "bundle": digest,
         "spec": dict(bundle.spec),
-        "layer": bundle.layer,
+        "layers": list(bundle.layers),
         **made_by(),
     })  # fmt: skip
     folder = user_folder()
@@ -85,7 +85,7 @@ def _find_or_export_graph(bundle: Bundle, digest: str, weights: Path | None) -> 
     print(f"predict: exporting {name} for ONNX Runtime (once; the graph is cached)", file=sys.stderr)
     network = build_network(bundle, weights)
     try:
-        graph = make_graph(network, transform_of(bundle.spec).crop_px, [bundle.layer])
+        graph = make_graph(network, transform_of(bundle.spec).crop_px, bundle.layers)
     except ExportError as error:
         print(f"predict: WARNING: {name} cannot be exported and runs by torch, more slowly: {error}", file=sys.stderr)
         return None

@@ -24,7 +24,7 @@ from headstart.predict.inputs import InputImage, load_inputs
 from headstart.predict.model import Model
 from headstart.predict.outputs import check_writable
 
-SCHEMA = "headstart.export/2"
+SCHEMA = "headstart.export/3"
 # Largest difference of a logit that is accepted. ONNX Runtime and torch differ by about 1e-5.
 TOLERANCE = 1e-3
 OUTPUTS = ("logits", "probabilities")
@@ -128,7 +128,7 @@ def metadata(model: Model) -> str:
         "track": bundle.track,
         "classes": list(bundle.classes),
         "spec": dict(bundle.spec),
-        "layer": bundle.layer,
+        "layers": list(bundle.layers),
         "trained_on": dict(bundle.trained_on),
         "model_sha256": model.digest,
         "input": (

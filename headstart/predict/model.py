@@ -47,7 +47,7 @@ class Model:
     Args:
         bundle: A bundle that has been checked.
         digest: sha256 of its `model.safetensors`.
-        engine: Engine that runs the network up to the bundle's layer.
+        engine: Engine that gives the bundle's layers.
         num_threads: Threads that read, decode and embed.
         clock: Clock that counts the seconds of the work.
         max_pixels: Largest width x height of an image file; a larger one is quarantined.
@@ -207,9 +207,10 @@ class Model:
         dim = self.bundle.weight.shape[1]
         if not pixels:
             return np.empty((0, self._num_views, dim), dtype=np.float32)
-        rows = self._engine.embed(np.concatenate(pixels))[self.bundle.layer]
+        embeddings = self._engine.embed(np.concatenate(pixels))
+        rows = np.concatenate([embeddings[layer] for layer in self.bundle.layers], axis=1)
         if not np.isfinite(rows).all():
-            raise BundleError(f"the network gives numbers that are not finite at the layer {self.bundle.layer!r}")
+            raise BundleError(f"the network gives numbers that are not finite at the layers {self.bundle.layers}")
         return rows.reshape(-1, self._num_views, dim)
 
 

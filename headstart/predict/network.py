@@ -1,6 +1,6 @@
-"""The network of a bundle in torch: its layers up to the one that the head reads, with weights found by digest."""
+"""The network of a bundle in torch, with the layers that the head reads and weights found by digest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class LogitsNetwork(nn.Module):
     """A bundle's network with its head: from cropped images to calibrated logits and probabilities.
 
     Args:
-        network: Network up to the bundle's layer.
+        network: Network that gives the bundle's layers.
         bundle: Bundle that holds the head.
     """
 
@@ -38,7 +38,7 @@ class LogitsNetwork(nn.Module):
 
     def forward(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return float32 (B, C) logits and probabilities of uint8 pixels (B, px, px, 3)."""
-        (rows,) = self._network(pixels_BHWC)
+        rows = torch.cat(self._network(pixels_BHWC), dim=1)
         if self._half:  # round as the cache rounded the embeddings that the head was trained on
             rows = rows.half().float()
         logits = self._head(rows)
@@ -57,7 +57,7 @@ def build_network(bundle: Bundle, weights: Path | None) -> EmbeddingNetwork:
     """
     spec, transform = bundle.spec, transform_of(bundle.spec)
     if not bundle.backbone:
-        network = find_backbone(spec, bundle.layer, weights).network
+        network = find_backbone(spec, bundle.layers, weights).network
     else:
         try:
             network = build_bare(spec["backbone"], transform.crop_px)
@@ -66,9 +66,9 @@ def build_network(bundle: Bundle, weights: Path | None) -> EmbeddingNetwork:
             why = str(error).splitlines()[0]
             raise BundleError(f"the bundle's tensors do not fit {spec['backbone']}: {why}") from error
     try:
-        return EmbeddingNetwork(network, transform, [bundle.layer], spec["pooling"]).eval()
+        return EmbeddingNetwork(network, transform, bundle.layers, spec["pooling"]).eval()
     except BackboneError as error:
-        raise BundleError(f"the bundle's network cannot be read at the layer {bundle.layer!r}: {error}") from error
+        raise BundleError(f"the bundle's network cannot be read at {bundle.layers}: {error}") from error
 
 
 def build_logits_network(bundle: Bundle, weights: Path | None) -> LogitsNetwork:
@@ -76,7 +76,7 @@ def build_logits_network(bundle: Bundle, weights: Path | None) -> LogitsNetwork:
     return LogitsNetwork(build_network(bundle, weights), bundle).eval()
 
 
-def find_backbone(spec: Mapping[str, Any], layer: str, given: Path | None) -> Backbone:
+def find_backbone(spec: Mapping[str, Any], layers: Sequence[str], given: Path | None) -> Backbone:
     """Build a spec's backbone from the weights that have the spec's digest.
 
     The weights are looked for in the given file, in `weights/` of the working directory, and in the caches of torch
@@ -84,14 +84,20 @@ def find_backbone(spec: Mapping[str, Any], layer: str, given: Path | None) -> Ba
 
     Args:
         spec: Spec of the bundle.
-        layer: Layer that will be read.
+        layers: Layers that will be read.
         given: Weights file; None to look for one.
 
     Raises:
         BundleError: No weights with that digest were found. The message says where they come from.
     """
     name, digest = spec["backbone"], spec["weights_sha256"]
-    params = {"name": name, "layers": [layer], "pooling": spec["pooling"], "weights": "auto", "weights_sha256": None}
+    params = {
+        "name": name,
+        "layers": list(layers),
+        "pooling": spec["pooling"],
+        "weights": "auto",
+        "weights_sha256": None,
+    }
     if given is not None and not given.is_file():
         raise BundleError(f"{given}: there is no such file; expected the weights of {name} with sha256 {digest}")
     if given is not None and (found := sha256_file(given)) != digest:

@@ -8,21 +8,25 @@ from headstart.tables.rows import Row
 
 @dataclass(frozen=True)
 class LayerScore(Row):
-    """The score of one layer: ridge regression, cross-validated on the training images.
+    """The score of a set of layers: ridge regression, cross-validated on the training images.
 
     Attributes:
-        depth: Place of the layer among the candidates; 1 is the first.
-        layer: Name of the layer.
+        place: Place of the row, from 1. Single layers come first, by depth, then the sets, by their numbers of columns.
+        layers: Name of the layer, or the names of several, joined by " + ".
+        num_layers: Number of these layers.
+        num_columns: Number of values of their embeddings together.
         accuracy: Fraction of the images that the fit without their fold classifies correctly.
         accuracy_low: Lower end of Wilson's 95 % interval of the accuracy.
         accuracy_high: Upper end of this interval.
         log_loss: Mean log loss of the same images after calibration, in nats.
-        c: Inverse regularisation strength that was chosen for the layer.
-        chosen: 1 for the layer that the head reads, 0 for all others.
+        c: Inverse regularisation strength that was chosen for these layers.
+        chosen: 1 for the layers that the head reads, 0 for all others.
     """
 
-    depth: int
-    layer: str
+    place: int
+    layers: str
+    num_layers: int
+    num_columns: int
     accuracy: float
     accuracy_low: float
     accuracy_high: float

@@ -76,17 +76,18 @@ def judge_similarity(layers: Sequence[LayerScore]) -> Verdict:
     They are similar if no layer is more accurate than the last one. They are different if an earlier layer is more
     accurate and its interval lies above that of the last layer.
     """
-    last = next((one for one in layers if one.layer == LAST_LAYER), None)
+    layers = [one for one in layers if one.num_layers == 1]
+    last = next((one for one in layers if one.layers == LAST_LAYER), None)
     if last is None or len(layers) < 2:
         return Verdict(CANNOT_TELL, "This needs the last layer and an earlier one (backbone.layers, head.layers).")
-    best = max(layers, key=lambda one: (one.accuracy, one.depth))
+    best = max(layers, key=lambda one: (one.accuracy, one.place))
     scores = f"the accuracy of the last layer is {_interval(last)}"
     if best is last:
         earlier = max((one for one in layers if one is not last), key=lambda one: one.accuracy)
         return Verdict(
-            "similar", f"No layer is better than the last: {scores}, that of {earlier.layer} {_interval(earlier)}."
+            "similar", f"No layer is better than the last: {scores}, that of {earlier.layers} {_interval(earlier)}."
         )
-    scores += f", that of {best.layer} {_interval(best)}"
+    scores += f", that of {best.layers} {_interval(best)}"
     if best.accuracy_low > last.accuracy_high:
         return Verdict("different", f"An earlier layer is clearly better than the last: {scores}.")
     return Verdict(CANNOT_TELL, f"An earlier layer is better than the last, but that may be chance: {scores}.")
@@ -99,9 +100,9 @@ def _layer(layers: Sequence[LayerScore]) -> Verdict:
             "plots/head_training/layers.csv: found no row with chosen 1; expected one. Run: dvc repro head"
         )
     return Verdict(
-        chosen.layer,
-        f"Of {len(layers)} layers it has the lowest cross-validated log loss on the training images: "
-        f"{chosen.log_loss:.3f}. Its accuracy is {_interval(chosen)}.",
+        chosen.layers,
+        f"Of {len(layers)} sets of layers, no set has a clearly lower cross-validated log loss on the training images, "
+        f"and none that is as good has fewer columns: {chosen.log_loss:.3f}. The accuracy is {_interval(chosen)}.",
     )
 
 

@@ -1,5 +1,6 @@
 """The frozen prefix: the layers before the first one that trains. If their input never changes, they run only once."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ class _Reached(Exception):  # noqa: N818 - a signal, not an error
 class FrozenPrefix:
     """The layers before the first one that trains.
 
+    What the rest of the network needs of an image is its activation, the input of the first layer that trains, and the
+    embeddings of those layers of the prefix that the head reads.
+
     Use `find_frozen_prefix` to get one: it checks that the rest of the backbone works without these layers.
 
     Args:
@@ -31,15 +35,15 @@ class FrozenPrefix:
         self._names: list[str] = []
         for name in () if first is None else order[1 : order.index(first)]:
             holds_first = first is not None and first.startswith(f"{name}.")
-            inside = any(name.startswith(f"{outer}.") for outer in self._names)
-            if not holds_first and not inside:
+            if not holds_first and not self._holds(name):
                 self._names.append(name)
+        self._inside = [layer for layer in classifier.reader.layers if self._holds(layer)]
+        self._activation_shape: tuple[int, ...] = ()
 
     def activations(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the input of the first layer that trains, float32 (B, ...), for normalised pictures (B, 3, px, px)."""
+        """Return what the rest of the network needs, float32 (B, values), for normalised pictures (B, 3, px, px)."""
         if self._first is None:
-            output: torch.Tensor = self._backbone(inputs)
-            return output
+            return self._classifier.embed(inputs)
         kept: list[torch.Tensor] = []
 
         def stop(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
@@ -53,29 +57,48 @@ class FrozenPrefix:
             pass
         finally:
             handle.remove()
-        return kept[0]
+        self._activation_shape = tuple(kept[0].shape[1:])
+        embeddings = self._classifier.reader.kept()
+        return torch.cat([kept[0].flatten(1), *(embeddings[layer] for layer in self._inside)], dim=1)
 
     @contextmanager
     def removed(self) -> Iterator[None]:
         """Remove the prefix inside a `with` block: the classifier then takes activations instead of pictures."""
-        if self._first is None:
-            self._classifier.backbone = nn.Identity()
+        embed = self._classifier.embed
         removed = {name: self._backbone.get_submodule(name) for name in self._names}
         try:
             for name in removed:
                 self._backbone.set_submodule(name, nn.Identity())
+            self._classifier.embed = _unchanged if self._first is None else self._embed_rest
             yield
         finally:
             for name, module in removed.items():
                 self._backbone.set_submodule(name, module)
-            self._classifier.backbone = self._backbone
+            self._classifier.embed = embed
+
+    def _embed_rest(self, activations: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings that the head reads, float32 (B, dim), for what `activations` returned."""
+        reader = self._classifier.reader
+        sizes = [math.prod(self._activation_shape), *(reader.dims[layer] for layer in self._inside)]
+        activation, *embeddings = torch.split(activations, sizes, dim=1)
+        known = dict(zip(self._inside, embeddings, strict=True))
+        found = known | reader.read(activation.reshape(-1, *self._activation_shape))
+        return torch.cat([found[layer] for layer in reader.layers], dim=1)
+
+    def _holds(self, name: str) -> bool:
+        """Whether a module is one of those that are removed, or lies in one."""
+        return any(name == outer or name.startswith(f"{outer}.") for outer in self._names)
+
+
+def _unchanged(activations: torch.Tensor) -> torch.Tensor:
+    return activations
 
 
 def find_frozen_prefix(classifier: Classifier, first: str | None, order: Sequence[str], px: int) -> FrozenPrefix | None:
     """Return the frozen prefix, or None if the backbone has none that can be removed.
 
-    The prefix cannot be removed if the rest of the backbone then gives other outputs. This is tried on random pictures.
-    It happens in networks whose layers are not a plain chain, such as transformers that add position embeddings.
+    The prefix cannot be removed if the rest of the network then gives other embeddings, which random pictures show. It
+    happens in networks whose layers are not a plain chain, such as transformers that add position embeddings.
 
     Args:
         classifier: The classifier, on the CPU. Its backbone is frozen before `first`.
@@ -94,12 +117,12 @@ def find_frozen_prefix(classifier: Classifier, first: str | None, order: Sequenc
     backbone.eval()
     try:
         with torch.inference_mode():
-            whole = backbone(pictures)
+            whole = classifier.embed(pictures)
             try:
                 activations = prefix.activations(pictures)
                 with prefix.removed():
-                    rest = backbone(activations)
-            except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError):
+                    rest = classifier.embed(activations)
+            except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError):
                 return None
     finally:
         backbone.train(was_training)

@@ -5,16 +5,18 @@ A random head damages the pretrained layers before it has learnt anything (LP-FT
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
 from headstart.artifacts.features import Features
 from headstart.base.errors import FeatureFileError
-from headstart.linear.design import DesignMatrices, Resources
+from headstart.linear.design import Resources
 from headstart.linear.folds import make_folds
-from headstart.linear.layer_rows import MEMORY_DIVISOR, LayerRows
-from headstart.linear.model import LinearModel
-from headstart.linear.selection import LOGISTIC_C_FACTOR, cross_validate_ridge, default_tolerance, refit_logistic
+from headstart.linear.layer_choice import LayerChooser
+from headstart.linear.layer_rows import MEMORY_DIVISOR
+from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.selection import LOGISTIC_C_FACTOR, default_tolerance, refit_logistic, ridge_fold_models
 from headstart.linear.targets import make_targets
 from headstart.tables.names import LAST_LAYER
 from stages.finetune.params import Params
@@ -23,19 +25,33 @@ from stages.finetune.subsets import LabelledImage
 _MAX_ITER = 1000
 
 
-def fit_probe(
-    features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params
-) -> LinearModel:
-    """Fit logistic regression on the last layer of the training images. Cross-validation chooses c, as in the head.
+@dataclass(frozen=True)
+class Probe:
+    """A linear head on the embeddings of some layers.
+
+    Attributes:
+        layers: Names of the layers, by depth. The last one is `last`.
+        model: Logistic regression on their embeddings: weight float64 (C, dim), bias float64 (C,).
+        mean: float64 (dim,), mean of each column over the training images.
+        scale: float64 (dim,), scale of each column, as in `column_scale`.
+    """
+
+    layers: Sequence[str]
+    model: LinearModel
+    mean: Float64Array
+    scale: Float64Array
+
+
+def fit_probe(features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params) -> Probe:
+    """Fit logistic regression to the training images. Cross-validation chooses layers and c, as in the head.
+
+    The layers always include the last one, so that every layer of the network can learn.
 
     Args:
         features: Open features file.
         training: Training images by digest, without the inner validation.
         classes: (C,) names in the order of the logits.
         params: Params of the stage.
-
-    Returns:
-        The model on embeddings: weight float64 (C, dim), bias float64 (C,).
 
     Raises:
         DataError: There are too few images for the folds.
@@ -51,17 +67,24 @@ def fit_probe(
     groups = [image.group for image in training]
     # The inner validation has already taken a part of the images, so small classes may need fewer folds.
     num_folds = max(2, min(finetune.folds, _most_groups_of_a_class(labels, groups)))
-    folds = make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds")
     with threadpool_limits(limits=1, user_api="blas"):
-        digests = [image.row.digest for image in training]
-        rows = LayerRows(features, LAST_LAYER, digests, folds, params.runtime.memory // MEMORY_DIVISOR)
-        targets = make_targets(labels, classes, finetune.class_weights, "finetune.class_weights")
-        designs = DesignMatrices(rows, targets, num_folds, Resources(params.runtime.num_workers, "cpu"))
-        score, fold_models = cross_validate_ridge(designs, sorted(finetune.probe_c_grid))
-        assert score.c is not None, "ridge regression has a c"
-        c, tol = LOGISTIC_C_FACTOR * score.c, default_tolerance(designs)
+        chooser = LayerChooser(
+            features,
+            [image.row.digest for image in training],
+            make_targets(labels, classes, finetune.class_weights, "finetune.class_weights"),
+            make_folds(labels, groups, num_folds, finetune.seed, "finetune.folds"),
+            c_grid=finetune.probe_c_grid,
+            max_bytes=params.runtime.memory // MEMORY_DIVISOR,
+            resources_for=lambda _, __: Resources(params.runtime.num_workers, "cpu"),
+        )
+        choice = chooser.choose_with(LAST_LAYER)
+        designs, ridge_c = choice.designs, choice.score.c
+        assert ridge_c is not None, "ridge regression has a c"
+        fold_models = ridge_fold_models(designs, ridge_c)
+        c, tol = LOGISTIC_C_FACTOR * ridge_c, default_tolerance(designs)
         model, _ = refit_logistic(designs, c, fold_models, _MAX_ITER, tol)
-    return model
+        mean, scale = designs.standardisation(designs.all_rows())
+    return Probe(choice.layers, model, mean, scale)
 
 
 def _most_groups_of_a_class(labels: Sequence[str], groups: Sequence[str]) -> int:

@@ -24,6 +24,7 @@ from headstart.linear.targets import Targets, make_targets
 from headstart.sources.folder import open_source
 from headstart.tables.classes import class_numbers
 from headstart.tables.index import IndexRow
+from headstart.tables.names import LAST_LAYER
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
 from stages.finetune.augmentation import Augmentation, choose_augmentation
@@ -212,9 +213,19 @@ class FinetuneRun:
                     f"features/features.h5: {name} is {self._spec[name]!r}, this run expects {value!r}. "
                     "Run: dvc repro extract"
                 )
-        classifier = Classifier(backbone.network, self._transform, len(self._classes), params.seed)
+        probe = None
         if params.init == "probe":
-            classifier.set_head(fit_probe(self._features, self._subsets.training, self._classes, self._params))
+            probe = fit_probe(self._features, self._subsets.training, self._classes, self._params)
+        classifier = Classifier(
+            backbone.network,
+            self._transform,
+            [LAST_LAYER] if probe is None else probe.layers,
+            self._spec["pooling"],
+            num_classes=len(self._classes),
+            seed=params.seed,
+        )
+        if probe is not None:
+            classifier.start_from(probe.model, probe.mean, probe.scale)
         return classifier, layer_order(backbone.network, self._transform.crop_px)
 
     def _run_epochs(

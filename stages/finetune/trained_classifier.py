@@ -16,7 +16,6 @@ from headstart.artifacts.references import (
     make_references,
     nearest_similarity,
 )
-from headstart.tables.names import LAST_LAYER
 from headstart.tables.predictions import Predictions
 from stages.finetune.classifier import Classifier
 from stages.finetune.inputs import views_of
@@ -52,18 +51,20 @@ class TrainedClassifier:
             temperature: Number that logits are divided by.
             trained_on: Digests and numbers that say what the classifier was trained on, by name.
         """
-        head = self._classifier.head
+        model, reader = self._classifier.linear_model(), self._classifier.reader
+        dims = [reader.dims[layer] for layer in reader.layers]
         backbone = {name: tensor.cpu().numpy() for name, tensor in self._classifier.backbone.state_dict().items()}
         return Bundle(
             track="finetune",
             classes=classes,
-            spec=spec | {"layers": [LAST_LAYER]},
-            layer=LAST_LAYER,
+            spec=spec | {"layers": list(reader.layers)},
+            layers=reader.layers,
+            dims=dims,
             temperature=temperature,
             trained_on=trained_on,
-            weight=head.weight.detach().cpu().numpy(),
-            bias=head.bias.detach().cpu().numpy(),
-            references=References.none(head.in_features),
+            weight=model.weight.astype(np.float32),
+            bias=model.bias.astype(np.float32),
+            references=References.none(dims),
             backbone=backbone,
         )
 
@@ -92,13 +93,14 @@ class TrainedClassifier:
         embeddings = np.concatenate([views.mean(axis=1) for views in self._embeddings(known)])
         views = np.concatenate(list(self._embeddings(held_out)))
         confidence = softmax(bundle.logits(views), axis=1).max(axis=1)
-        similarity = nearest_similarity(views.mean(axis=1), embeddings)
+        similarity = nearest_similarity(views.mean(axis=1), embeddings, bundle.dims)
         return make_references(
             [image.row.digest for image in known],
             [image.row.path for image in known],
             [image.label for image in known],
             embeddings,
             np.stack([confidence, similarity], axis=1).astype(np.float32),
+            dims=bundle.dims,
         )
 
     def _embeddings(self, images: Sequence[LabelledImage]) -> Iterator[NDArray[np.float32]]:
@@ -107,5 +109,5 @@ class TrainedClassifier:
         batches = even_batches(np.arange(len(images)), self._batch)
         with torch.inference_mode():
             for _, inputs in views_of(self._loader, self._classifier.normalise, images, batches, self._device):
-                embeddings = self._classifier.backbone(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+                embeddings = self._classifier.embed(inputs.flatten(0, 1)).reshape(*inputs.shape[:2], -1)
                 yield embeddings.float().cpu().numpy()

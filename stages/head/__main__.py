@@ -32,7 +32,7 @@ def main() -> None:
     write_bundle(Path("models/head"), trained.bundle)
     write_predictions(Path("predictions/head.csv"), trained.predictions)
     write_predictions(Path("predictions/head_out_of_fold.csv"), trained.out_of_fold)
-    layers = results.layer_scores(trained.fitted.layer_scores, trained.bundle.layer, len(trained.out_of_fold.labels))
+    layers = results.layer_scores(trained)
     suspects = results.label_suspects(trained.out_of_fold)
     pairs = results.named_pairs(trained.near_duplicates, split)
     write_rows(Path("plots/head_training/layers.csv"), layers, LayerScore)

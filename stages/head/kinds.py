@@ -1,4 +1,4 @@
-"""Kinds of head: ways to train the linear classifier on the layer that ridge regression chose.
+"""Kinds of head: ways to train the linear classifier on the layers that ridge regression chose.
 
 To add a kind, write a class like `RidgeHead`, give it an entry in `KINDS`, and add its name to `HeadParams.kind`.
 """
@@ -24,7 +24,7 @@ class HeadKind(Protocol):
     """A way to train a linear classifier. All models are on embeddings: weight float64 (C, dim), bias float64 (C,)."""
 
     def ridge_c_grid(self, head: HeadParams) -> list[float]:
-        """Return the values of c, ascending, that ridge regression tries when it chooses the layer."""
+        """Return the values of c, ascending, that ridge regression tries when it chooses the layers."""
         ...
 
     def cross_validate(
@@ -37,8 +37,8 @@ class HeadKind(Protocol):
         """Choose c, fit a model without each fold, and score it on the held-out fold.
 
         Args:
-            designs: Design matrices of the chosen layer.
-            ridge_score: The c of ridge regression on this layer, with its scores.
+            designs: Design matrices of the chosen layers.
+            ridge_score: The c of ridge regression on these layers, with its scores.
             ridge_fold_models: (F,) models of ridge regression, each fitted without its fold.
             head: The section `head` of params.yaml.
 
@@ -57,7 +57,7 @@ class HeadKind(Protocol):
         """Fit all training rows.
 
         Args:
-            designs: Design matrices of the chosen layer.
+            designs: Design matrices of the chosen layers.
             score: The chosen c with its scores, as `cross_validate` returned them.
             fold_models: (F,) models, as `cross_validate` returned them.
             head: The section `head` of params.yaml.
@@ -106,13 +106,13 @@ class RidgeHead:
 
     def cross_validate(
         self,
-        designs: DesignMatrices,  # noqa: ARG002 - part of the protocol
+        designs: DesignMatrices,
         ridge_score: CrossValidationScore,
         ridge_fold_models: Sequence[LinearModel],
-        head: HeadParams,  # noqa: ARG002
+        head: HeadParams,  # noqa: ARG002 - part of the protocol
     ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
-        """See `HeadKind`. Nothing is left to do: the choice of the layer has chosen and scored c."""
-        return ridge_score, ridge_fold_models
+        """See `HeadKind`. The choice of the layers has chosen c already."""
+        return score_folds(designs, ridge_score.c, ridge_fold_models), ridge_fold_models
 
     def fit(
         self,
@@ -122,8 +122,7 @@ class RidgeHead:
         head: HeadParams,  # noqa: ARG002
     ) -> tuple[LinearModel, bool]:
         """See `HeadKind`."""
-        design = designs.all_rows()
-        return design.to_embedding_columns(design.normal_equations.solve(_c_of(score))), True
+        return designs.ridge(designs.all_rows(), _c_of(score)), True
 
 
 class SgdHead:

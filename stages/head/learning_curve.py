@@ -46,7 +46,7 @@ def learning_curve(designs: DesignMatrices, c: float, seed: int) -> LearningCurv
     is Student's t interval over the folds. It covers both draws: of the training images and of the scored images.
 
     Args:
-        designs: Design matrices of the layer.
+        designs: Design matrices of the layers that the head reads.
         c: Inverse regularisation strength of ridge regression.
         seed: Seed of the random orders.
     """
@@ -59,10 +59,11 @@ def learning_curve(designs: DesignMatrices, c: float, seed: int) -> LearningCurv
         order = _stratified_order(rows.folds != fold, targets.classes, np.random.default_rng([seed, fold]))
         accuracies = []
         for size in sizes:
-            mask = np.zeros(rows.num_rows, dtype=bool)
-            mask[order[:size]] = True
-            design = designs.without_fold(fold) if size == num_all else designs.subset(mask)
-            model = design.to_embedding_columns(design.normal_equations.solve(c))
+            mask = designs.without_fold(fold)
+            if size < num_all:
+                mask = np.zeros(rows.num_rows, dtype=bool)
+                mask[order[:size]] = True
+            model = designs.ridge(mask, c)
             right = [
                 model.logits(block.x).argmax(axis=1) == targets.classes[block.positions]
                 for block in rows.blocks(rows.folds == fold)

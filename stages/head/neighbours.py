@@ -36,11 +36,12 @@ class SimilarPair:
 def knn_accuracies(designs: DesignMatrices, seed: int) -> dict[int, float]:
     """Return the accuracy of k nearest neighbours on the training rows, for each k in `NUM_NEIGHBOURS`.
 
-    Each row is classified by its nearest rows in all other folds. A neighbour votes for its class with the weight
-    1 + cosine similarity. If there are more than 4,000 rows, 4,000 rows drawn at random are classified.
+    Each row is classified by its nearest rows in all other folds. The similarity of two rows is the cosine similarity
+    of their embeddings, averaged over the layers. A neighbour votes for its class with the weight 1 + similarity. If
+    there are more than 4,000 rows, 4,000 rows drawn at random are classified.
 
     Args:
-        designs: Design matrices of a layer, for their rows, targets and folds.
+        designs: Design matrices of the layers, for their rows, targets and folds.
         seed: Seed of the draw.
 
     Returns:
@@ -50,12 +51,13 @@ def knn_accuracies(designs: DesignMatrices, seed: int) -> dict[int, float]:
     max_k = max(NUM_NEIGHBOURS)
     queries = np.sort(np.random.default_rng(seed).permutation(rows.num_rows)[:_MAX_QUERIES])
     drawn = concatenate(rows.blocks(np.isin(np.arange(rows.num_rows), queries)))
-    x, positions, folds = unit_length(drawn.x), drawn.positions, rows.folds[drawn.positions]
+    dims = [part.stop - part.start for part in rows.columns.values()]
+    x, positions, folds = unit_length(drawn.x, dims), drawn.positions, rows.folds[drawn.positions]
     best = np.full((len(x), max_k), -np.inf, dtype=np.float32)
     classes = np.zeros((len(x), max_k), dtype=np.int64)
 
     def nearest_in(block: RowBlock) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        found = x @ unit_length(block.x).T
+        found = x @ unit_length(block.x, dims).T
         found[folds[:, None] == rows.folds[block.positions]] = -np.inf
         return _largest(found, np.broadcast_to(targets.classes[block.positions], found.shape), max_k)
 
@@ -106,19 +108,19 @@ def near_duplicates(
 
     Args:
         test: Digests and embeddings, float32 (B, dim), of the test images, a batch at a time.
-        rows: Training rows of the same layer.
+        rows: Training rows of the same layer, one layer only.
         training: (N,) digests of the training rows.
         similarity: Smallest cosine similarity of a pair that is returned.
         num_threads: Number of threads.
     """
     pairs: list[SimilarPair] = []
     for digests, embeddings in test:
-        x = unit_length(embeddings)
+        x = unit_length(embeddings, [rows.dim])
         best = np.full((len(x), _MAX_PAIRS), -np.inf, dtype=np.float32)
         places = np.zeros((len(x), _MAX_PAIRS), dtype=np.int64)
 
         def nearest_in(block: RowBlock, x: NDArray[np.float32] = x) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            found = x @ unit_length(block.x).T
+            found = x @ unit_length(block.x, [rows.dim]).T
             return _largest(found, np.broadcast_to(block.positions, found.shape), _MAX_PAIRS)
 
         for found, positions in in_order(nearest_in, _split(rows.blocks()), num_threads):

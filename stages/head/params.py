@@ -26,7 +26,7 @@ class HeadParams(Section):
     """`head:` the linear classifier."""
 
     kind: Literal["logistic", "ridge", "sgd"]
-    layers: Annotated[list[Name], Field(min_length=1)] | Literal["auto"]
+    layers: Annotated[list[Name], Field(min_length=1)] | Literal["auto", "all"]
     c: InverseStrength | Literal["auto"]
     c_grid: Annotated[list[InverseStrength], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, le=20)]

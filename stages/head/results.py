@@ -1,11 +1,10 @@
 """The tables and numbers that the stage writes besides the bundle and the predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import softmax
 
-from headstart.linear.selection import CrossValidationScore
 from headstart.tables.classes import class_numbers
 from headstart.tables.head import LabelSuspect, LayerScore, NearDuplicate
 from headstart.tables.intervals import wilson_interval
@@ -14,26 +13,28 @@ from headstart.tables.split import SplitRow
 from stages.head.neighbours import SimilarPair
 from stages.head.train import TrainedHead
 
+SEPARATOR = " + "  # between the names of layers
 
-def layer_scores(scores: Mapping[str, CrossValidationScore], chosen: str, num_images: int) -> list[LayerScore]:
-    """Return the cross-validated accuracy of each layer with its interval, by depth.
 
-    Args:
-        scores: Scores of the best ridge regression on every candidate layer, by depth.
-        chosen: Name of the layer that the head reads.
-        num_images: Number of training images.
-    """
+def layer_scores(trained: TrainedHead) -> list[LayerScore]:
+    """Return the cross-validated accuracy of each set of layers that was tried, with its interval."""
+    scores, dims = trained.fitted.layer_scores, trained.dims
+    num_images = len(trained.out_of_fold.labels)
+    num_columns = {layers: sum(dims[layer] for layer in layers) for layers in scores}
+    ordered = sorted(scores, key=lambda layers: (len(layers) > 1, num_columns[layers] if len(layers) > 1 else 0))
     return [
         LayerScore(
-            depth,
-            layer,
-            score.accuracy,
-            *wilson_interval(score.accuracy, num_images),
-            log_loss=score.log_loss,
-            c=score.c or 0.0,
-            chosen=int(layer == chosen),
+            place,
+            SEPARATOR.join(layers),
+            len(layers),
+            num_columns[layers],
+            scores[layers].accuracy,
+            *wilson_interval(scores[layers].accuracy, num_images),
+            log_loss=scores[layers].log_loss,
+            c=scores[layers].c or 0.0,
+            chosen=int(layers == trained.fitted.layers),
         )
-        for depth, (layer, score) in enumerate(scores.items(), start=1)
+        for place, layers in enumerate(ordered, start=1)
     ]
 
 
@@ -85,7 +86,8 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
     """Return the numbers of the training by name: what was chosen, and its cross-validation scores."""
     c = {} if trained.fitted.score.c is None else {"c": trained.fitted.score.c}
     return {
-        "layer": trained.bundle.layer,
+        "layers": SEPARATOR.join(trained.bundle.layers),
+        "num_columns": sum(trained.bundle.dims),
         **c,
         "temperature": trained.bundle.temperature,
         "cv_accuracy": trained.fitted.score.accuracy,
@@ -100,10 +102,10 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
 def summary(trained: TrainedHead, kind: str) -> str:
     """Return one line that says what was chosen and how good it is."""
     c = "" if trained.fitted.score.c is None else f", c {trained.fitted.score.c:g}"
-    num_images = len(trained.out_of_fold.labels)
+    num_images, layers = len(trained.out_of_fold.labels), trained.fitted.layers
+    where = f"layer{'s' if len(layers) > 1 else ''} {SEPARATOR.join(layers)}"
     low, high = wilson_interval(trained.fitted.score.accuracy, num_images)
     return (
-        f"{num_images} training images, {len(trained.bundle.classes)} classes: {kind} on layer "
-        f"{trained.bundle.layer}{c}; cross-validated accuracy {trained.fitted.score.accuracy:.4f} "
-        f"({low:.3f} to {high:.3f})"
+        f"{num_images} training images, {len(trained.bundle.classes)} classes: {kind} on {where}{c}; "
+        f"cross-validated accuracy {trained.fitted.score.accuracy:.4f} ({low:.3f} to {high:.3f})"
     )

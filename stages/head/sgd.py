@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from headstart.linear.design import regularised_scale
+from headstart.linear.design import column_scale
 from headstart.linear.layer_rows import LayerRows, Mask, concatenate
 from headstart.linear.model import Float64Array, LinearModel
 from headstart.linear.targets import Targets
@@ -54,7 +54,7 @@ def fit_sgd(rows: LayerRows, targets: Targets, held_out: int | None, params: Sgd
     one with the highest accuracy on the inner validation.
 
     Args:
-        rows: Training rows of the layer.
+        rows: Training rows of the layers.
         targets: Targets of these rows.
         held_out: Number of the fold that is held out. None: no fold is held out.
         params: Settings of the recipe.
@@ -106,4 +106,4 @@ def _standardisation(rows: LayerRows, mask: Mask) -> tuple[Float64Array, Float64
         x = block.x - rows.shift
         total, squares = total + x.sum(axis=0), squares + (x**2).sum(axis=0)
     mean = total / mask.sum()
-    return mean + rows.shift, regularised_scale(np.maximum(squares / mask.sum() - mean**2, 0.0))
+    return mean + rows.shift, column_scale(np.maximum(squares / mask.sum() - mean**2, 0.0), rows.columns)

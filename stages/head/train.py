@@ -39,8 +39,9 @@ class TrainedHead:
         predictions: Calibrated logits of every test image.
         out_of_fold: Calibrated logits of every training image, by the model that did not see its fold.
         fitted: How the classifier was chosen.
-        learning_curve: Learning curve of the chosen layer, by ridge regression.
-        knn: Accuracy of nearest neighbours on the chosen layer, by the number of neighbours.
+        dims: Number of values of the embedding of every layer in the features file, by name.
+        learning_curve: Learning curve of the chosen layers, by ridge regression.
+        knn: Accuracy of nearest neighbours on the chosen layers, by the number of neighbours.
         near_duplicates: Pairs of a test and a training image whose embeddings by the deepest layer are similar.
         training_seconds: Seconds for choosing and fitting the head, without the diagnostics.
     """
@@ -49,6 +50,7 @@ class TrainedHead:
     predictions: Predictions
     out_of_fold: Predictions
     fitted: FittedHead
+    dims: Mapping[str, int]
     learning_curve: LearningCurve
     knn: Mapping[int, float]
     near_duplicates: Sequence[SimilarPair]
@@ -93,7 +95,8 @@ def train_head(
         track="head",
         classes=classes,
         spec=features.spec,
-        layer=fitted.layer,
+        layers=fitted.layers,
+        dims=[features.dim(layer) for layer in fitted.layers],
         temperature=fitted.score.temperature,
         trained_on={
             "features": fingerprint(features.spec),
@@ -104,13 +107,14 @@ def train_head(
         bias=fitted.model.bias.astype(np.float32),
         references=_references(features, fitted, training, out_of_fold),
     )
-    pieces = features.pieces(fitted.layer, features.rows([row.digest for row in test]), CHUNK_BYTES)
+    pieces = features.pieces(fitted.layers, features.rows([row.digest for row in test]), CHUNK_BYTES)
     logits = np.concatenate([_checked_logits(bundle, test, positions, views) for positions, views in pieces])
     return TrainedHead(
         bundle=bundle,
         predictions=_predictions(test, classes, logits),
         out_of_fold=_predictions(training, classes, out_of_fold),
         fitted=fitted,
+        dims={layer: features.dim(layer) for layer in features.spec["layers"]},
         learning_curve=curve,
         knn=knn,
         near_duplicates=pairs,
@@ -121,7 +125,7 @@ def train_head(
 def _checked_logits(
     bundle: Bundle, rows: Sequence[SplitRow], positions: NDArray[np.intp], views: NDArray[np.float32]
 ) -> Float64Array:
-    check_finite([rows[position].digest for position in positions], bundle.layer, views)
+    check_finite([rows[position].digest for position in positions], " + ".join(bundle.layers), views)
     return bundle.logits(views)
 
 
@@ -131,11 +135,11 @@ def _near_duplicates(
     """Compare embeddings of the deepest layer, which shows best whether two photos have the same subject."""
     deepest, rows = features.spec["layers"][-1], fitted.designs.rows
     training_digests, test_digests = [row.digest for row in training], [row.digest for row in test]
-    if fitted.layer != deepest:
-        rows = LayerRows(features, deepest, training_digests, rows.folds, params.runtime.memory // MEMORY_DIVISOR)
+    if fitted.layers != (deepest,):
+        rows = LayerRows(features, [deepest], training_digests, rows.folds, params.runtime.memory // MEMORY_DIVISOR)
     embeddings = (
         ([test_digests[position] for position in positions], views.mean(axis=1))
-        for positions, views in features.pieces(deepest, features.rows(test_digests), CHUNK_BYTES)
+        for positions, views in features.pieces([deepest], features.rows(test_digests), CHUNK_BYTES)
     )
     similarity, num_threads = params.head.duplicate_similarity, params.runtime.num_workers
     return near_duplicates(embeddings, rows, training_digests, similarity, num_threads)
@@ -150,13 +154,14 @@ def _references(
     with images that the head was trained on.
     """
     digests, paths, labels = ([getattr(row, name) for row in training] for name in ("digest", "path", "label"))
-    embeddings = features.read(fitted.layer, digests[:MOST_REFERENCES]).mean(axis=1, dtype=np.float32)
+    dims = [features.dim(layer) for layer in fitted.layers]
+    pieces = features.pieces(fitted.layers, features.rows(digests[:MOST_REFERENCES]), CHUNK_BYTES)
+    embeddings = np.concatenate([views.mean(axis=1, dtype=np.float32) for _, views in pieces])
     folds, num = fitted.designs.rows.folds[:MOST_REFERENCES], min(len(training), MOST_HELD_OUT)
-    similarity = nearest_similarity(embeddings[:num], embeddings, (folds[:num], folds))
+    similarity = nearest_similarity(embeddings[:num], embeddings, dims, (folds[:num], folds))
     confidence = softmax(out_of_fold[:num], axis=1).max(axis=1)
-    return make_references(
-        digests, paths, labels, embeddings, np.stack([confidence, similarity], axis=1).astype(np.float32)
-    )
+    held_out = np.stack([confidence, similarity], axis=1).astype(np.float32)
+    return make_references(digests, paths, labels, embeddings, held_out, dims=dims)
 
 
 def _predictions(rows: Sequence[SplitRow], classes: Sequence[str], logits: Float64Array) -> Predictions:

@@ -37,7 +37,7 @@ def project(features: Features, digests: Sequence[str], params: ProjectionParams
     chosen = [digests[row] for row in np.sort(order[: params.num_images])]
     layer = features.spec["layers"][-1]
     pieces = []
-    for positions, views in features.pieces(layer, features.rows(chosen), _BLOCK_BYTES):
+    for positions, views in features.pieces([layer], features.rows(chosen), _BLOCK_BYTES):
         check_finite([chosen[position] for position in positions], layer, views)
         pieces.append(views.mean(axis=1, dtype=np.float64))
     # With several threads, sums are added in another order and the last bits differ.

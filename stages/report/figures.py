@@ -37,9 +37,9 @@ def charts(content: Content) -> list[Chart]:
     return [
         line_chart(
             "Cross-validated accuracy by layer",
-            Axis("layer, by depth", names=[one.layer for one in content.layers]),
+            Axis("layers", names=[one.layers for one in content.layers]),
             accuracy,
-            [_line("head", content.layers, "depth", "accuracy", has_band=True)],
+            [_line("head", content.layers, "place", "accuracy", has_band=True)],
         ),
         line_chart(
             "Cross-validated accuracy by number of training images",

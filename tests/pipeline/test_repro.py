@@ -211,13 +211,13 @@ def test_the_bundle_gives_the_predictions_again(project: Project) -> None:
     """Test photos, read from disk and embedded again by the bundle's own spec, give the logits of the table."""
     bundle = read_bundle(project.root / "models" / "head")
     predictions = read_predictions(project.root / "predictions" / "head.csv")
-    params = backbone_params(bundle.spec["backbone"], Path(_weights(project)), layers=[bundle.layer])
+    params = backbone_params(bundle.spec["backbone"], Path(_weights(project)), layers=list(bundle.layers))
     transform = transform_of(bundle.spec)
     _, network = build_embedding_network(params, transform.crop_px, 64)
     for path, logits in zip(predictions.paths, predictions.logits, strict=True):
         picture = decode((project.root / "data" / "photos" / path).read_bytes(), 10**7).image
         with torch.inference_mode():
-            (embedding,) = network(torch.from_numpy(transform.pixels(picture).copy())[None])
+            embedding = torch.cat(network(torch.from_numpy(transform.pixels(picture).copy())[None]), dim=1)
 
         assert np.abs(bundle.logits(embedding.numpy()[:, None]) - logits).max() < 1e-3
     assert len(predictions.paths) == 3
@@ -348,7 +348,7 @@ def test_the_bundle_of_fine_tuning_gives_its_predictions_again(project: Project)
     for path, logits in zip(predictions.paths, predictions.logits, strict=True):
         picture = decode((project.root / "data" / "photos" / path).read_bytes(), 10**7).image
         with torch.inference_mode():
-            (embedding,) = network(torch.from_numpy(transform.pixels(picture).copy())[None])
+            embedding = torch.cat(network(torch.from_numpy(transform.pixels(picture).copy())[None]), dim=1)
 
         assert np.abs(bundle.logits(embedding.numpy()[:, None]) - logits).max() < 1e-4
     assert len(predictions.paths) == 3

@@ -21,7 +21,7 @@ def make_bundle(
     *,
     track: str = "head",
     views: int = 2,
-    layer: str = "last",
+    layers: Sequence[str] = ("last",),
     classes: Sequence[str] = CLASSES,
     px: int = 64,
     **changes: Any,
@@ -30,9 +30,9 @@ def make_bundle(
     random = np.random.default_rng(0)
     built = build_backbone(backbone)
     transform = built.facts.transform_for(px, 64)
-    dim = {"last": 96, "layer3": 192}[layer]
+    dims = [{"last": 96, "layer3": 192}[layer] for layer in layers]
     spec = make_spec(
-        built.facts, transform, [layer], pooling=backbone.pooling, views=make_views(views, 0), precision="float32"
+        built.facts, transform, list(layers), pooling=backbone.pooling, views=make_views(views, 0), precision="float32"
     )
     tensors = {name: tensor.numpy() for name, tensor in built.network.state_dict().items()}
     digests = sorted(f"{number:064x}" for number in random.integers(0, 2**60, 20))
@@ -41,17 +41,19 @@ def make_bundle(
         "track": track,
         "classes": list(classes),
         "spec": spec,
-        "layer": layer,
+        "layers": list(layers),
+        "dims": dims,
         "temperature": 1.7,
         "trained_on": {"num_images": 20},
-        "weight": random.normal(size=(len(classes), dim)).astype(np.float32),
+        "weight": random.normal(size=(len(classes), sum(dims))).astype(np.float32),
         "bias": random.normal(size=len(classes)).astype(np.float32),
         "references": make_references(
             digests,
             [f"{label}/{number}.png" for number, label in enumerate(labels)],
             labels,
-            random.normal(size=(20, dim)).astype(np.float32),
+            random.normal(size=(20, sum(dims))).astype(np.float32),
             random.uniform(size=(50, 2)).astype(np.float32),
+            dims=dims,
         ),
         "backbone": tensors if track == "finetune" else {},
     }

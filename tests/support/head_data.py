@@ -76,7 +76,7 @@ class DesignsOf:
         write_features(path, digests, {"last": x})
         folds = make_folds([str(number) for number in targets.classes], digests, num_folds, 0, "head.folds")
         features = self._files.enter_context(open_features(path))
-        return DesignMatrices(LayerRows(features, "last", digests, folds, max_bytes), targets, num_folds, RESOURCES)
+        return DesignMatrices(LayerRows(features, ["last"], digests, folds, max_bytes), targets, num_folds, RESOURCES)
 
 
 def standardisation(

@@ -20,12 +20,14 @@ BUNDLE = Bundle(
     track="head",
     classes=["ant", "bee", "10"],
     spec={"backbone": "tiny", "layers": ["last"]},
-    layer="last",
+    layers=["last"],
+    dims=[4],
     temperature=2.0,
     trained_on={"num_images": 3},
     weight=RANDOM.normal(size=(3, 4)).astype(np.float32),
     bias=RANDOM.normal(size=3).astype(np.float32),
     references=References(
+        [4],
         ["0" * 64, "1" * 64],
         ["ant/1.jpg", "bee/\udcff, 2.jpg"],
         ["ant", "bee"],
@@ -90,8 +92,8 @@ def edit(folder: Path, kind: str) -> None:
             config["spec"]["backbone"] = "other"
         elif kind == "schema":
             config["schema"] = "headstart.bundle/0"
-        elif kind == "no layer":
-            del config["layer"]
+        elif kind == "no layers":
+            del config["layers"]
         (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -107,7 +109,7 @@ def edit(folder: Path, kind: str) -> None:
         "temperature",
         "spec",
         "schema",
-        "no layer",
+        "no layers",
     ],
 )
 def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
@@ -124,15 +126,23 @@ def test_bundles_edited_by_hand_are_refused(tmp_path: Path, kind: str) -> None:
     [
         ({"classes": ["ant", "ant", "10"]}, "expected at least 2 different names"),
         ({"classes": ["ant", "bee"]}, r"have shapes .*expected \(2, dim\)"),
-        ({"weight": BUNDLE.weight[:, :3]}, r"references have shape \(2, 4\); expected \(M, 3\)"),
+        ({"weight": BUNDLE.weight[:, :3]}, r"dims are \[4\]; expected one for each of \['last'\], 3 together"),
+        (
+            {"references": replace(BUNDLE.references, embeddings=np.zeros((2, 3), np.float16))},
+            r"references have shape \(2, 3\); expected \(M, 4\)",
+        ),
         ({"weight": BUNDLE.weight.astype(np.float64)}, "head.weight is float64; expected float32"),
         ({"bias": np.full(3, np.nan, dtype=np.float32)}, "head.bias has numbers that are not finite"),
         ({"temperature": 0.0}, "calibration.temperature is 0.0"),
-        ({"layer": "layer9"}, r"layer is 'layer9'; expected one of \['last'\]"),
+        ({"layers": ["layer9"]}, r"layers are \['layer9'\]; expected some of \['last'\]"),
+        ({"layers": [], "dims": []}, r"layers are \[\]; expected some of \['last'\]"),
+        ({"dims": [3]}, r"dims are \[3\]; expected one for each of \['last'\], 4 together"),
+        ({"dims": [1, 3]}, r"dims are \[1, 3\]; expected one for each of \['last'\], 4 together"),
+        ({"references": replace(BUNDLE.references, dims=[1, 3])}, r"references have dims \[1, 3\]; expected \[4\]"),
         ({"track": "evil"}, r"track is 'evil'; expected one of \('head', 'finetune'\)"),
         ({"classes": [1, 2, 3]}, "expected at least 2 different names"),
         ({"backbone": {"bn.mean": np.full(2, np.nan)}}, r"bn\.mean has numbers that are not finite"),
-        ({"references": References.none(4)}, "there are no references"),
+        ({"references": References.none([4])}, "there are no references"),
         (
             {"references": replace(BUNDLE.references, embeddings=np.full((2, 4), np.inf, np.float16))},
             "references has numbers that are not finite",
@@ -150,7 +160,7 @@ def test_bundles_that_contradict_themselves_are_refused(tmp_path: Path, changes:
 def test_a_pickle_and_anothers_references_are_refused(tmp_path: Path) -> None:
     """A pickle is never loaded, even if its digest agrees; references of another bundle are an error."""
     write_bundle(tmp_path / "b", BUNDLE)
-    write_bundle(tmp_path / "c", replace(BUNDLE, references=References.none(4)))
+    write_bundle(tmp_path / "c", replace(BUNDLE, references=References.none([4])))
     shutil.copy(tmp_path / "c" / "references.safetensors", tmp_path / "b")
     with pytest.raises(BundleError, match=r"references\.safetensors: sha256 is"):
         read_bundle(tmp_path / "b")

@@ -205,7 +205,7 @@ def test_pieces_are_the_rows_that_reading_gives(chosen: set[int], num_bytes: int
         write(Path(folder) / "f.h5")
         with open_features(Path(folder) / "f.h5") as features:
             digests = [DIGESTS[number] for number in sorted(chosen)]
-            pieces = list(features.pieces("last", features.rows(digests), num_bytes))
+            pieces = list(features.pieces(["last"], features.rows(digests), num_bytes))
             expected = features.read("last", digests) if digests else ROWS[:0]
 
     assert np.array_equal(np.concatenate([[], *(numbers for numbers, _ in pieces)]), np.arange(len(digests)))

@@ -16,7 +16,7 @@ def references(held_out: NDArray[np.float32], embeddings: NDArray[np.float32] | 
     """Return references that have only these held-out rows."""
     rows = RANDOM.normal(size=(7, 3)).astype(np.float32) if embeddings is None else embeddings
     names = [str(number) for number in range(len(rows))]
-    return make_references(names, names, names, rows, held_out)
+    return make_references(names, names, names, rows, held_out, dims=[rows.shape[1]])
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60), st.floats(0.01, 1.0))
@@ -60,10 +60,24 @@ def test_the_nearest_are_those_of_the_largest_cosine() -> None:
 def test_a_held_out_image_is_compared_with_other_folds_only(num: int) -> None:
     """A held-out image is compared with the other folds only; without another fold its similarity is -1."""
     rows, folds = RANDOM.normal(size=(num, 4)).astype(np.float32), np.arange(num) % 3
-    found = nearest_similarity(rows, rows, (folds, folds))
+    found = nearest_similarity(rows, rows, [4], (folds, folds))
     expected = cosine_similarity(rows)
     expected[folds[:, None] == folds] = -1
 
     assert np.allclose(found, expected.max(axis=1), atol=1e-5)
-    assert np.allclose(nearest_similarity(rows, rows), 1, atol=1e-5)
-    assert (nearest_similarity(rows, rows, (folds * 0, folds * 0)) == -1).all()
+    assert np.allclose(nearest_similarity(rows, rows, [4]), 1, atol=1e-5)
+    assert (nearest_similarity(rows, rows, [4], (folds * 0, folds * 0)) == -1).all()
+
+
+def test_the_similarity_of_several_layers_is_the_mean_of_their_cosines() -> None:
+    """A layer with large values does not drown another one: each layer's cosine similarity counts the same."""
+    rows = RANDOM.normal(size=(20, 7)).astype(np.float32)
+    rows[:, :3] *= 1000
+    names = [str(number) for number in range(20)]
+    made = make_references(names, names, names, rows, np.zeros((1, 2), np.float32), dims=[3, 4])
+    expected = (cosine_similarity(rows[:, :3]) + cosine_similarity(rows[:, 3:])) / 2
+    np.fill_diagonal(expected, -1)
+    _, similarity = made.nearest(rows[:, None], 2)
+
+    assert np.allclose(similarity[:, 1], expected.max(axis=1), atol=1e-3)
+    assert np.allclose(nearest_similarity(rows[:1], rows[1:], [3, 4]), expected[0, 1:].max(), atol=1e-5)

@@ -1,17 +1,20 @@
-"""Design matrices: projection, precision, and the fold that is left out."""
+"""Design matrices: projection, standardisation by layer, and ridge regression on any rows."""
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
+from headstart.linear.design import column_scale
 from headstart.linear.logistic import fit_logistic
-from headstart.linear.selection import ridge_errors
-from tests.support.head_data import RESOURCES, DesignsOf, clusters, equal_targets
+from headstart.linear.targets import Targets
+from tests.support.head_data import RESOURCES, DesignsOf, clusters, equal_targets, standardisation
 
 
 def test_a_model_is_the_same_map_in_all_columns(designs_of: DesignsOf) -> None:
     """A model that is converted from projected columns to embeddings and back has the same weights and logits."""
     x, classes = clusters(40, 100, 3)
-    design = designs_of(x, equal_targets(classes, 3)).without_fold(0)
+    designs = designs_of(x, equal_targets(classes, 3))
+    design = designs.design(designs.without_fold(0))
     model = design.normal_equations.solve(0.1)
     on_embeddings = design.to_embedding_columns(model)
     back = design.to_design_columns(on_embeddings)
@@ -25,23 +28,40 @@ def test_a_model_is_the_same_map_in_all_columns(designs_of: DesignsOf) -> None:
     assert np.allclose(model.logits(block.x), logits, atol=1e-5)
 
 
+@pytest.mark.parametrize(("num", "dim"), [(90, 12), (40, 100)], ids=["many rows", "few rows"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_regression_is_that_of_scikit_learn(designs_of: DesignsOf, num: int, dim: int, weighted: bool) -> None:
+    """Without each fold, on all rows and on any subset, the model is scikit-learn's Ridge on standardised rows."""
+    x, classes = clusters(num, dim, 3)
+    sample_weights = np.array([1.0, 0.5, 2.5])[classes] if weighted else np.ones(num)
+    designs = designs_of(x, Targets(classes, sample_weights, 3))
+    one_hot, wide = np.eye(3)[classes], x.astype(np.float64)
+    for mask in (designs.without_fold(0), designs.without_fold(1), designs.all_rows(), np.arange(num) % 7 != 0):
+        mean, scale = standardisation(wide[mask], sample_weights[mask])
+        for c in (1e-4, 1e-2, 1.0, 100.0):
+            oracle = Ridge(alpha=1 / c, solver="svd")
+            oracle.fit((wide[mask] - mean) / scale, one_hot[mask], sample_weights[mask])
+            model = designs.ridge(mask, c)
+
+            assert np.allclose(model.logits(wide), oracle.predict((wide - mean) / scale), atol=1e-6)
+        assert np.allclose(designs.standardisation(mask), (mean, scale), rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("offset", [0, 90])
-def test_a_large_problem_in_float32_has_nearly_the_same_errors(
+def test_a_large_problem_in_float32_has_nearly_the_same_models(
     offset: float, designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The held-out errors of a large problem, in float32, agree with those in float64, also for columns far from 0."""
+    """The models of a large problem, in float32, agree with those in float64, also for columns far from 0."""
     x, classes = clusters(90, 12, 3)
     x = x[:, 3:] / x[:, 3:].std(axis=0) + np.float32(offset)
-    targets = equal_targets(classes, 3)
-    c_grid = [0.01, 1.0, 1e4]
-    exact, _ = ridge_errors(designs_of(x, targets), c_grid)
-    monkeypatch.setattr("headstart.linear.design._LARGE", 0)
-    designs = designs_of(x, targets)
-    nearly, _ = ridge_errors(designs, c_grid)
+    targets, models = equal_targets(classes, 3), []
+    for large in (10**9, 0):
+        monkeypatch.setattr("headstart.linear.design._LARGE", large)
+        designs = designs_of(x, targets)
+        models.append(designs.ridge(designs.without_fold(0), 1.0))
 
-    assert designs.dtype == np.float32
-    assert np.allclose(exact, nearly, rtol=2e-6)
-    assert not np.array_equal(exact, nearly)
+    assert np.allclose(models[0].weight, models[1].weight, rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(models[0].weight, models[1].weight)
 
 
 def test_a_held_out_fold_does_not_change_the_models_without_it(designs_of: DesignsOf) -> None:
@@ -50,10 +70,24 @@ def test_a_held_out_fold_does_not_change_the_models_without_it(designs_of: Desig
     models = []
     for _ in range(2):
         designs = designs_of(x, equal_targets(classes, 3))
-        design = designs.without_fold(1)
-        ridge = design.normal_equations.solve(0.1)
-        logistic = fit_logistic(design, designs.targets, 0.1, ridge, 100, tol=1e-7, resources=RESOURCES).model
-        models.append([design.to_embedding_columns(ridge), design.to_embedding_columns(logistic)])
+        mask = designs.without_fold(1)
+        design, ridge = designs.design(mask), designs.ridge(mask, 0.1)
+        start = design.to_design_columns(ridge)
+        logistic = fit_logistic(design, designs.targets, 0.1, start, 100, tol=1e-7, resources=RESOURCES).model
+        models.append([ridge, design.to_embedding_columns(logistic)])
         x = np.where((designs.rows.folds == 1)[:, None], np.float32(5), x)
     for one, other in zip(*models, strict=True):
         assert np.allclose(one.weight, other.weight, rtol=1e-6, atol=1e-9)
+
+
+def test_layers_of_any_width_weigh_the_same() -> None:
+    """After scaling, the variances of each layer have nearly the same sum, and the sum over all columns is kept."""
+    random = np.random.default_rng(0)
+    variance = np.concatenate([random.uniform(9, 11, 10), random.uniform(0.09, 0.11, 40)])
+    columns = {"narrow": slice(0, 10), "wide": slice(10, 50)}
+    scaled = variance / column_scale(variance, columns) ** 2
+    alone = variance[:10] / column_scale(variance[:10], {"narrow": slice(0, 10)}) ** 2
+
+    assert scaled[:10].sum() == pytest.approx(scaled[10:].sum(), rel=0.02)
+    assert scaled.sum() == pytest.approx(50 / 2, rel=0.02)  # each column alone has about 1 / 2, because of the floor
+    assert alone.sum() == pytest.approx(10 / 2, rel=0.02)

@@ -42,7 +42,7 @@ def test_rows_from_the_file_give_the_bits_of_rows_in_memory(
     models = []
     for max_bytes in (0, 2**30):
         designs = designs_of(x, equal_targets(classes, 3), max_bytes)
-        design = designs.without_fold(0)
+        design = designs.design(designs.without_fold(0))
         start = design.normal_equations.solve(0.1)
         models.append(fit_logistic(design, designs.targets, 0.1, start, 100, tol=1e-7, resources=RESOURCES).model)
 

@@ -30,7 +30,7 @@ def test_the_solution_equals_scikit_learns(
     x, classes = clusters(num, dim, num_classes)
     sample_weights = np.linspace(0.5, 2, num_classes)[classes]
     designs = designs_of(x, Targets(classes, sample_weights, num_classes))
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     mean, scale = standardisation(x.astype(np.float64), sample_weights)
     oracle = LogisticRegression(C=c, max_iter=10_000, tol=1e-10).fit((x - mean) / scale, classes, sample_weights)
     near = design.normal_equations.solve(c)
@@ -48,7 +48,7 @@ def test_a_fit_on_a_gpu_is_the_same(designs_of: DesignsOf, monkeypatch: pytest.M
     monkeypatch.setattr("headstart.linear.loss_gpu.torch.Tensor.to", _to_cpu)
     x, classes = clusters(90, 12, 3)
     designs = designs_of(x, equal_targets(classes, 3))
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     start = design.normal_equations.solve(0.1)
     mine, theirs = (
         fit_logistic(design, designs.targets, 0.1, start, 1000, tol=1e-7, resources=Resources(2, device)).model
@@ -68,7 +68,7 @@ def test_a_fit_that_does_not_converge_says_so(designs_of: DesignsOf) -> None:
     """A fit that ends at its largest number of iterations returns `converged` as false."""
     x, classes = clusters(90, 12, 3)
     designs = designs_of(x, equal_targets(classes, 3))
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     start = design.normal_equations.solve(1.0)
 
     assert not fit_logistic(design, designs.targets, 1.0, start, 2, tol=1e-7, resources=RESOURCES).converged
@@ -79,7 +79,7 @@ def test_a_class_without_rows_is_improbable(designs_of: DesignsOf, present: int)
     """A class without rows has finite logits, and its probability is at most 1 / (N + 1) for every row."""
     x, classes = clusters(60, 12, present)
     designs = designs_of(x, equal_targets(classes, 4))
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     start = design.normal_equations.solve(1.0)
     done = fit_logistic(design, designs.targets, 1.0, start, 1000, tol=1e-7, resources=RESOURCES)
     model = design.to_embedding_columns(done.model)
@@ -94,7 +94,7 @@ def test_the_scale_of_the_start_costs_no_passes(designs_of: DesignsOf, monkeypat
     """Starts that differ only by a factor need the same number of passes through the rows."""
     x, classes = clusters(300, 12, 5)
     designs = designs_of(x, equal_targets(classes, 5))
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     passes: list[LossSums] = []
 
     def counted(*given: Any) -> LossSums:
@@ -123,7 +123,7 @@ def test_a_fit_frees_its_matrices_when_it_ends(designs_of: DesignsOf, monkeypatc
     monkeypatch.setattr(logistic, "_Objective", Watched)
     x, classes = clusters(90, 12, 3)
     designs = designs_of(x, equal_targets(classes, 3))
-    design = designs.all_rows()
+    design = designs.design(designs.all_rows())
     start = design.normal_equations.solve(0.1)
     gc.disable()
     try:

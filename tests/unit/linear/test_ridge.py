@@ -1,4 +1,4 @@
-"""The normal equations of ridge regression where they have no solution. `test_selection` compares the solutions."""
+"""The normal equations of ridge regression where they have no solution. `test_design` compares the solutions."""
 
 import numpy as np
 import pytest
@@ -17,4 +17,4 @@ def test_too_little_regularisation_for_float32_is_an_error_that_names_the_params
     designs = designs_of(x + np.float32(5000), equal_targets(classes, 3))
 
     with pytest.raises(TrainingError, match=r"c = 1e\+09 .*smaller c \(head\.c"):
-        designs.without_fold(0).normal_equations.solve(1e9)
+        designs.ridge(designs.without_fold(0), 1e9)

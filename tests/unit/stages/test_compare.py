@@ -104,9 +104,11 @@ def test_the_head_is_shipped_unless_fine_tuning_is_significantly_better(
     assert comparison.counts()["is_significant"] == significant
 
 
-def layer(depth: int, name: str, accuracy: float, margin: float = 0.01) -> LayerScore:
-    """Return the scores of a layer."""
-    return LayerScore(depth, name, accuracy, accuracy - margin, accuracy + margin, 0.1, 1.0, int(name == "last"))
+def layer(place: int, names: str, accuracy: float, margin: float = 0.01) -> LayerScore:
+    """Return the scores of a layer, or of several, whose names are joined by " + "."""
+    low, high = accuracy - margin, accuracy + margin
+    chosen, num_layers = int(names == "last"), names.count(" + ") + 1
+    return LayerScore(place, names, num_layers, 10, accuracy, low, high, log_loss=0.1, c=1.0, chosen=chosen)
 
 
 SAME = compare(predictions([True] * 50), predictions([True] * 50))

@@ -457,7 +457,7 @@ def test_weights_of_modules_that_are_never_called_train_with_their_layer() -> No
         image_size=32, patch_size=16, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=8
     )
     network.heads = nn.Identity()
-    classifier, order = Classifier(network, VIEW, 2, 0), layer_order(network, 32)
+    classifier, order = Classifier(network, VIEW, ["last"], "mean", num_classes=2, seed=0), layer_order(network, 32)
     layer = "encoder.layers.encoder_layer_"
     TrainableLayers(classifier, order, f"{layer}1", train_norms=False)
     depth_of = layer_depths(network, order, [f"{layer}{number}" for number in range(3)])
@@ -472,7 +472,7 @@ def test_a_prefix_that_is_no_chain_is_not_removed() -> None:
     """If position embeddings are added between layers, the rest alone gives other outputs, so all layers run."""
     network: Any = timm.create_model("test_vit", num_classes=0, img_size=32)
     network.pos_embed.data.normal_(0, 1)
-    classifier, order = Classifier(network, VIEW, 2, 0), layer_order(network, 32)
+    classifier, order = Classifier(network, VIEW, ["last"], "mean", num_classes=2, seed=0), layer_order(network, 32)
 
     assert find_frozen_prefix(classifier, "blocks.1", order, 32) is None
     assert find_frozen_prefix(classifier, None, order, 32) is not None

@@ -82,8 +82,8 @@ def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: s
     predictions = trained.predictions
     hits = [label == guess for label, guess in zip(labels[NUM_TRAINING:], predictions.predicted, strict=True)]
 
-    assert trained.bundle.layer == "middle"
-    assert trained.fitted.layer_scores["middle"].log_loss < trained.fitted.layer_scores["last"].log_loss
+    assert trained.bundle.layers == ("middle",)
+    assert trained.fitted.layer_scores["middle",].log_loss < trained.fitted.layer_scores["last",].log_loss
     assert np.mean(hits) > 0.85
     assert list(predictions.digests) == digests_of(NUM)[NUM_TRAINING:]
     assert np.allclose(predictions.logits, trained.bundle.logits(layers["middle"][NUM_TRAINING:, None]))
@@ -245,7 +245,7 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FeatureFileError, match="no row for 1 of 1 images"):
             train_head(features, split, classes, "0" * 64, head_params())
     with pytest.raises(
-        ParamsError, match=r"head\.layers: found \['midle'\]; expected auto or some of \['middle', 'last'\]"
+        ParamsError, match=r"head\.layers: found \['midle'\]; expected auto, all or some of \['middle', 'last'\]"
     ):
         train(tmp_path, layers, labels, layers=["midle", "last"])
     with pytest.raises(DataError, match=r"head\.folds: found 20, but no class has more than \d+ training images"):
@@ -269,7 +269,7 @@ def test_the_diagnostics_are_tables(tmp_path: Path) -> None:
         SplitRow(digest, f"{digest[:4]}.png", label, "train", digest)
         for digest, label in zip(digests_of(NUM), wrong, strict=True)
     ]
-    scores = results.layer_scores(trained.fitted.layer_scores, trained.bundle.layer, NUM_TRAINING)
+    scores = results.layer_scores(trained)
     learning = trained.learning_curve.points
     suspects = results.label_suspects(trained.out_of_fold)
     alike = results.named_pairs(trained.near_duplicates, split)
@@ -283,7 +283,8 @@ def test_the_diagnostics_are_tables(tmp_path: Path) -> None:
         write_rows(tmp_path / "rows.csv", table, kind)
         assert len(read_rows(tmp_path / "rows.csv", kind)) == len(table)
 
-    assert [(row.layer, row.chosen) for row in scores] == [("middle", 1), ("last", 0)]
+    assert [(row.layers, row.chosen) for row in scores] == [("middle", 1), ("last", 0), ("middle + last", 0)]
+    assert [(row.num_layers, row.num_columns) for row in scores] == [(1, 8), (1, 20), (2, 28)]
     assert all(row.accuracy_low <= row.accuracy <= row.accuracy_high for row in scores)
     assert all(row.accuracy_low <= row.accuracy <= row.accuracy_high for row in learning)
     assert len(learning) >= 6
@@ -304,10 +305,10 @@ def _own_probabilities(trained: TrainedHead) -> NDArray[np.float64]:
 
 
 def test_the_numbers_say_what_was_chosen(tmp_path: Path) -> None:
-    """The numbers name the layer, the strength if there is one, the temperature and the cross-validated scores."""
+    """The numbers name the layers, the strength if there is one, the temperature and the cross-validated scores."""
     layers, labels = blobs()
     numbers = results.numbers(train(tmp_path, layers, labels))
 
-    assert (numbers["layer"], numbers["c"]) == ("middle", numbers["c"])
+    assert (numbers["layers"], numbers["c"]) == ("middle", numbers["c"])
     assert {"temperature", "cv_accuracy", "cv_log_loss", "knn_1_accuracy", "knn_5_accuracy"} <= set(numbers)
     assert "c" not in results.numbers(train(tmp_path, layers, labels, kind="sgd"))

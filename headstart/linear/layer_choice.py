@@ -1,0 +1,232 @@
+"""Choice of layers: cross-validation on the training rows says which layers the head reads, one or several."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.features import Features
+from headstart.base.errors import ParamsError
+from headstart.base.progress import Progress
+from headstart.linear.design import DesignMatrices, Resources
+from headstart.linear.fold_ridge import FoldRidge, LayerSet, Problem
+from headstart.linear.layer_rows import LayerRows
+from headstart.linear.model import Float64Array
+from headstart.linear.selection import CrossValidationScore, one_standard_error_choice, score_logits
+from headstart.linear.targets import Targets
+
+# Layers are put side by side up to this many columns. The matrices of 3,072 columns and 5 folds take 0.5 GiB. Of more
+# columns, the layers with the lowest log loss are put together as far as they fit.
+MAX_COLUMNS = 3072
+
+Layers = Sequence[str] | Literal["auto", "all"]
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The layers that the head reads, and how they were chosen.
+
+    Attributes:
+        scores: Scores of the best ridge regression on every set of layers that was tried, by set.
+        designs: Design matrices of the chosen layers.
+    """
+
+    scores: Mapping[LayerSet, CrossValidationScore]
+    designs: DesignMatrices
+
+    @property
+    def layers(self) -> LayerSet:
+        """Names of the chosen layers, by depth."""
+        return tuple(self.designs.rows.columns)
+
+    @property
+    def score(self) -> CrossValidationScore:
+        """Score of ridge regression on the chosen layers."""
+        return self.scores[self.layers]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A set of layers that was tried.
+
+    Attributes:
+        layers: Names of the layers, by depth.
+        num_columns: Number of their columns.
+        score: Score of the best c.
+        errors: float64 (F, S), the mean squared error on each fold at each c.
+        fold_losses: float64 (F,), the mean log loss on each fold, after calibration.
+        c_grid: (S,) values of c that were tried.
+    """
+
+    layers: LayerSet
+    num_columns: int
+    score: CrossValidationScore
+    errors: Float64Array
+    fold_losses: Float64Array
+    c_grid: Sequence[float]
+
+    @property
+    def best_c(self) -> float:
+        """The c with the lowest squared error."""
+        return self.c_grid[int(self.errors.mean(axis=0).argmin())]
+
+    @property
+    def error(self) -> float:
+        """The lowest squared error."""
+        return float(self.errors.mean(axis=0).min())
+
+
+class LayerChooser:
+    """Tries sets of layers.
+
+    Args:
+        features: Open features file.
+        digests: (N,) digests of the training images, ascending.
+        targets: Targets of these images.
+        folds: int64 (N,), fold of every image.
+        c_grid: Values of c that ridge regression tries.
+        max_bytes: Rows that need more bytes are read from the file in every pass.
+        resources_for: Function that returns what the computations on some rows may use.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        digests: Sequence[str],
+        targets: Targets,
+        folds: NDArray[np.int64],
+        *,
+        c_grid: Sequence[float],
+        max_bytes: int,
+        resources_for: Callable[[LayerRows, Targets], Resources],
+    ) -> None:
+        self._features, self._digests, self._targets, self._folds = features, digests, targets, folds
+        self._c_grid, self._max_bytes, self._resources_for = sorted(c_grid), max_bytes, resources_for
+        self._num_folds = int(folds.max()) + 1
+        self._trials: dict[LayerSet, _Trial] = {}
+
+    def choose(self, layers: Layers, key: str) -> LayerChoice:
+        """Choose layers.
+
+        With `auto`, ridge regression scores each layer alone, then sets that grow from the best layer by the layer that
+        lowers the squared error most, and all layers together. Of the sets whose calibrated log loss is not clearly
+        above the lowest, the one with the fewest columns is taken (`one_standard_error_choice`).
+
+        Args:
+            layers: `auto`, `all`, or the names of the layers to read.
+            key: Name of the param in params.yaml, for messages.
+
+        Raises:
+            FeatureFileError: An image has no embedding, or its embedding is not finite.
+            ParamsError: A layer does not exist, or the layers that were asked for have too many columns.
+            TrainingError: Ridge regression has no solution, because c is too large for the precision.
+        """
+        known = self._features.spec["layers"]
+        if layers == "auto":
+            return self._choose_among(known, None)
+        wanted = known if layers == "all" else layers
+        unknown = sorted(set(wanted) - set(known))
+        if unknown:
+            raise ParamsError(f"{key}: found {unknown}; expected auto, all or some of {known} (see backbone.layers)")
+        together = tuple(layer for layer in known if layer in wanted)
+        if len(together) > 1 and self._num_columns(together) > MAX_COLUMNS:
+            raise ParamsError(
+                f"{key}: found layers with {self._num_columns(together)} columns together; expected at most "
+                f"{MAX_COLUMNS}. Name fewer layers, or use auto, which puts together as many as fit"
+            )
+        problem = self._problem(together)
+        ridge = FoldRidge(problem)
+        self._try(ridge, together, self._c_grid)
+        return self._choice(problem, ridge, together)
+
+    def choose_with(self, layer: str) -> LayerChoice:
+        """Choose layers as `choose` does with `auto`, among the sets that include a given layer.
+
+        Args:
+            layer: Name of a layer of the features file.
+
+        Raises:
+            FeatureFileError, TrainingError: As `choose`.
+        """
+        return self._choose_among(self._features.spec["layers"], layer)
+
+    def _choose_among(self, known: Sequence[str], included: str | None) -> LayerChoice:
+        singles = [(layer,) for layer in known]
+        with Progress("layers", len(known) + 1, "layer") as progress:
+            candidates = tuple(known)
+            if self._num_columns(candidates) > MAX_COLUMNS:
+                for single in singles:
+                    self._try(FoldRidge(self._problem(single)), single, self._c_grid)
+                    progress.advance(1)
+                candidates = self._that_fit(known)
+            problem = self._problem(candidates)
+            ridge = FoldRidge(problem)
+            for single in singles:
+                if single not in self._trials:
+                    self._try(ridge, single, self._c_grid)
+                    progress.advance(1)
+            if len(candidates) > 1:
+                self._try(ridge, candidates, self._near(self._grow(ridge, candidates)))
+            progress.advance(1)
+        allowed = [trial for trial in self._trials.values() if included is None or included in trial.layers]
+        trials = sorted(allowed, key=lambda trial: trial.num_columns)
+        losses = np.stack([trial.fold_losses for trial in trials], axis=1)
+        chosen = trials[one_standard_error_choice(losses)].layers
+        if not set(chosen) <= set(candidates):
+            problem = self._problem(chosen)
+            ridge = FoldRidge(problem)
+        return self._choice(problem, ridge, chosen)
+
+    def _grow(self, ridge: FoldRidge, candidates: LayerSet) -> _Trial:
+        """Try sets that grow from the best layer, until the squared error falls no more. Return the last one."""
+        alone = [trial for layers, trial in self._trials.items() if set(layers) <= set(candidates)]
+        current = min(alone, key=lambda trial: trial.score.log_loss)
+        helpful = [layer for layer in candidates if layer not in current.layers]
+        while helpful:
+            larger = {layer: tuple(one for one in candidates if one in {*current.layers, layer}) for layer in helpful}
+            fits = dict(zip(larger, ridge.fit(list(larger.values()), [current.best_c]), strict=True))
+            errors = {layer: float(fit.errors.mean()) for layer, fit in fits.items()}
+            best = min(errors, key=lambda layer: errors[layer])
+            # A layer that does not lower the error now is not tried again: it would hardly do so later.
+            helpful = [layer for layer in helpful if errors[layer] < current.error and layer != best]
+            if errors[best] >= current.error:
+                break
+            current = self._try(ridge, larger[best], self._near(current))
+        return current
+
+    def _near(self, trial: _Trial) -> Sequence[float]:
+        """Return the best c of a trial and its neighbours: the best c of a larger set is near it."""
+        place = self._c_grid.index(trial.best_c)
+        return self._c_grid[max(place - 1, 0) : place + 2]
+
+    def _that_fit(self, known: Sequence[str]) -> LayerSet:
+        """Return the layers with the lowest log loss that have at most `MAX_COLUMNS` together; at least one."""
+        taken: list[str] = []
+        for trial in sorted(self._trials.values(), key=lambda trial: trial.score.log_loss):
+            if not taken or self._num_columns([*taken, *trial.layers]) <= MAX_COLUMNS:
+                taken += trial.layers
+        return tuple(layer for layer in known if layer in taken)
+
+    def _try(self, ridge: FoldRidge, layers: LayerSet, c_grid: Sequence[float]) -> _Trial:
+        if layers not in self._trials:
+            (fits,) = ridge.fit([layers], c_grid)
+            place = one_standard_error_choice(fits.errors)
+            score, losses = score_logits(fits.logits(place), self._targets.classes, c_grid[place])
+            fold_losses = np.array([losses[self._folds == fold].mean() for fold in range(self._num_folds)])
+            self._trials[layers] = _Trial(layers, self._num_columns(layers), score, fits.errors, fold_losses, c_grid)
+        return self._trials[layers]
+
+    def _choice(self, problem: Problem, ridge: FoldRidge, layers: LayerSet) -> LayerChoice:
+        rows = problem.rows.select(layers)
+        resources = self._resources_for(rows, self._targets)
+        designs = DesignMatrices(rows, self._targets, self._num_folds, resources, ridge.statistics(layers))
+        return LayerChoice({trial.layers: trial.score for trial in self._trials.values()}, designs)
+
+    def _problem(self, layers: LayerSet) -> Problem:
+        rows = LayerRows(self._features, layers, self._digests, self._folds, self._max_bytes)
+        return Problem(rows, self._targets, self._num_folds, self._resources_for(rows, self._targets))
+
+    def _num_columns(self, layers: Sequence[str]) -> int:
+        return sum(self._features.dim(layer) for layer in layers)
