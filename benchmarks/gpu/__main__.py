@@ -38,14 +38,14 @@ class Section:
 SECTIONS = {
     "embeddings": Section("checks.embeddings", True, 90),
     "batches": Section("checks.batches", True, 45),
-    "out_of_memory": Section("checks.out_of_memory", True, 45),
-    "training": Section("training_checks.training", True, 120),
-    "head": Section("checks.head", True, 60),
-    "predict": Section("checks.predict", True, 45),
+    "out_of_memory": Section("checks.out_of_memory", True, 60),
+    "training": Section("training_checks.training", True, 240),
+    "head": Section("checks.head", True, 75),
+    "predict": Section("checks.predict", True, 75),
     "machine": Section("measures.machine", False, 30),
     "forward": Section("measures.forward", False, 90),
-    "extraction": Section("measures.extraction", False, 150),
-    "finetuning": Section("measures.finetuning", False, 120),
+    "extraction": Section("measures.extraction", False, 240),
+    "finetuning": Section("measures.finetuning", False, 240),
     "head_fit": Section("measures.head_fit", False, 90),
 }
 

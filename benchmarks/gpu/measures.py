@@ -94,8 +94,8 @@ def extraction(lab: Lab) -> Iterator[Outcome]:
     """Measure extract on JPEG photos against the tutorials' loop, and where its seconds go."""
     small, large = lab.photos(lab.size(4000, 24)), lab.large_photos(lab.size(256, 2))
     for backbone, precision, size, (folder, index) in (
-        (PACKAGED, "float32", "500 x 375", small),
         (PACKAGED, "float32", "12 Mpx", large),
+        (PACKAGED, "float32", "500 x 375", small),
         ("resnet50", "float32", "500 x 375", small),
         ("resnet50", "float16", "500 x 375", small),
     ):
@@ -124,7 +124,8 @@ def _extract(content: dict[str, Any], index: list[IndexRow], root: Path) -> Extr
 
 def finetuning(lab: Lab) -> Iterator[Outcome]:
     """Measure an epoch of fine-tuning against the tutorial's loop."""
-    folder, index = lab.photos(lab.size(4000, 48))
+    folder, index = lab.photos(lab.size(2000, 48))
+    few, few_index = lab.photos(lab.size(160, 48))
     backbones = (PACKAGED,) if lab.is_small else (PACKAGED, "resnet18")
     for backbone in backbones:
         changes: dict[str, Any] = {"init": "random", "batch_norm": "train"}
@@ -135,6 +136,8 @@ def finetuning(lab: Lab) -> Iterator[Outcome]:
             paths = [folder / row.path for row in index]
             rival = training_rate(paths, lab.network(backbone), lab.device, batch, half=True)
             yield Measure(f"fine-tune {backbone}, batch {batch}: the tutorial's loop", rival, "images/s")
+            cold = train(lab, backbone, few, few_index, changes | {"batch": batch}).timings
+            yield Measure(f"fine-tune {backbone}, batch {batch}: epoch to warm up", cold.training_seconds, "s")
             tuned = train(lab, backbone, folder, index, changes | {"batch": batch})
             rate = tuned.timings.num_images / tuned.timings.training_seconds
             yield Measure(f"fine-tune {backbone}, batch {batch}: ours", rate, "images/s")

@@ -1,7 +1,6 @@
 """Rivals: the tutorials' loops, on the GPU, as a user would run them there."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets.folder import default_loader
 
+from benchmarks.rounds import seconds_of
 from headstart.base.threads import num_cores
 
 _NORMALISE = [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
@@ -33,18 +33,15 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
 def extraction_rate(paths: Sequence[Path], network: nn.Module, device: str, *, half: bool) -> float:
     """Return images/s of the tutorials' feature loop: a worker for each core, pinned memory, batches of 128 at most."""
     network = network.to(device)
-    loader = DataLoader(
-        Photos(paths, _PRESET),
-        batch_size=min(128, len(paths) // 2),
-        num_workers=num_cores(),
-        pin_memory=torch.device(device).type == "cuda",
-    )
-    rate = _Rate()
-    with torch.no_grad(), torch.autocast(torch.device(device).type, torch.float16, enabled=half):
-        for inputs, _ in loader:
-            network(inputs.to(device, non_blocking=True)).float().cpu().numpy()
-            rate.add(len(inputs))
-    return rate.images_per_second
+    batch = max(1, min(128, len(paths) // (2 * num_cores())))  # so that every worker has work
+    loader = _loader(Photos(paths, _PRESET), batch, device, shuffle=False)
+
+    def run_epoch() -> None:
+        with torch.no_grad(), torch.autocast(torch.device(device).type, torch.float16, enabled=half):
+            for inputs, _ in loader:
+                network(inputs.to(device, non_blocking=True)).float().cpu().numpy()
+
+    return _warm_rate(run_epoch, len(paths))
 
 
 def training_rate(paths: Sequence[Path], network: nn.Module, device: str, batch: int, *, half: bool) -> float:
@@ -52,39 +49,42 @@ def training_rate(paths: Sequence[Path], network: nn.Module, device: str, batch:
     kind = torch.device(device).type
     network = network.to(device).train()
     head = nn.LazyLinear(2).to(device)
-    loader = DataLoader(
-        Photos(paths, _AUGMENTATION), batch_size=batch, shuffle=True, num_workers=num_cores(), pin_memory=kind == "cuda"
-    )
+    loader = _loader(Photos(paths, _AUGMENTATION), batch, device, shuffle=True)
     optimizer: torch.optim.Optimizer | None = None
-    rate = _Rate()
-    for inputs, numbers in loader:
-        labels = numbers.to(device, non_blocking=True)
-        with torch.autocast(kind, torch.bfloat16, enabled=half):
-            outputs = head(network(inputs.to(device, non_blocking=True)).flatten(1))
-            loss = nn.functional.cross_entropy(outputs, labels)
-        if optimizer is None:  # the head knows its width now
-            optimizer = torch.optim.SGD([*network.parameters(), *head.parameters()], lr=0.001, momentum=0.9)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        float(loss.item())
-        rate.add(len(inputs))
-    return rate.images_per_second
+
+    def run_epoch() -> None:
+        nonlocal optimizer
+        for inputs, numbers in loader:
+            labels = numbers.to(device, non_blocking=True)
+            with torch.autocast(kind, torch.bfloat16, enabled=half):
+                outputs = head(network(inputs.to(device, non_blocking=True)).flatten(1))
+                loss = nn.functional.cross_entropy(outputs, labels)
+            if optimizer is None:  # the head knows its width now
+                optimizer = torch.optim.SGD([*network.parameters(), *head.parameters()], lr=0.001, momentum=0.9)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            float(loss.item())
+
+    return _warm_rate(run_epoch, len(paths))
 
 
-class _Rate:
-    """Images/s from the end of the first batch on: the start of the workers and of the GPU does not count."""
+def _loader(photos: Photos, batch: int, device: str, *, shuffle: bool) -> DataLoader[tuple[torch.Tensor, int]]:
+    return DataLoader(
+        photos,
+        batch_size=batch,
+        shuffle=shuffle,
+        num_workers=num_cores(),
+        pin_memory=torch.device(device).type == "cuda",
+        persistent_workers=True,
+    )
 
-    def __init__(self) -> None:
-        self._start, self._end, self._num = 0.0, 0.0, 0
 
-    def add(self, num: int) -> None:
-        self._end = time.perf_counter()
-        if self._start:
-            self._num += num
-        else:
-            self._start = self._end
+def _warm_rate(run_epoch: Callable[[], None], num_images: int) -> float:
+    """Return images/s of a second epoch: the start of the workers and of the GPU does not count.
 
-    @property
-    def images_per_second(self) -> float:
-        return self._num / (self._end - self._start)
+    The whole epoch counts. All workers end their first batches at about the same time, so a clock that started at the
+    first batch would see twice the rate if each worker had two.
+    """
+    run_epoch()
+    return num_images / seconds_of(run_epoch)

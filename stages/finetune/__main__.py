@@ -47,7 +47,7 @@ def main() -> None:
     results.write_curve(results.CURVE_PATH, tuned.history)
     results.write_numbers(tuned, params.finetune)
     tuned.checkpoint.remove()
-    print(f"finetune: {results.summary(tuned, params.finetune.init)}")
+    print(f"finetune: {results.summary(tuned, params.finetune.init, params.finetune.refit)}")
 
 
 if __name__ == "__main__":

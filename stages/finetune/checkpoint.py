@@ -58,6 +58,13 @@ class Checkpoint:
         self.folder = cache_folder() / "finetune" / key
         self._path = self.folder / _NAME
 
+    def part(self, name: str) -> "Checkpoint":
+        """Return the checkpoint of another training of the same run, in a folder below this one."""
+        part = Checkpoint(self._key)
+        part.folder = self.folder / name
+        part._path = part.folder / _NAME
+        return part
+
     def load(self) -> dict[str, Any] | None:
         """Return the state that was saved last. None: there is no state, or it is damaged or belongs to another run."""
         if not self._path.is_file():

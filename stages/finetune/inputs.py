@@ -122,8 +122,9 @@ class Activations:
         """See `Inputs`."""
         return self._batches(self._validation, batches)
 
-    def _batches(self, cached: np.memmap, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
+    def _batches(self, cached: np.memmap | None, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
         for batch in batches:
+            assert cached is not None, "there are images, because there is a batch"
             yield batch, torch.from_numpy(cached[batch]).to(self._device)
 
 
@@ -133,8 +134,11 @@ def _by_view(prefix: FrozenPrefix, inputs: torch.Tensor) -> torch.Tensor:
     return activations.reshape(*inputs.shape[:2], *activations.shape[1:])
 
 
-def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) -> np.memmap:
-    """Write the activations of `num` images to a file, as float32 (num, ...), and return it mapped into memory."""
+def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) -> np.memmap | None:
+    """Write the activations of `num` images to a file, as float32 (num, ...), and return it mapped into memory.
+
+    Without images there is no file, and None is returned.
+    """
     cached: np.memmap | None = None
     for batch, activations in batches:
         if cached is None:
@@ -144,5 +148,4 @@ def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) 
                 with path.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         cached[batch] = activations.float().cpu().numpy()
-    assert cached is not None, "there are images"
     return cached

@@ -7,9 +7,9 @@ from headstart.base.machine import cache_folder
 from headstart.tables.finetune import EpochPoint
 from headstart.tables.metrics import write_metrics
 from headstart.tables.rows import write_rows
+from stages.finetune.history import Epoch, best_epoch
 from stages.finetune.params import FinetuneParams
 from stages.finetune.run import FineTuned
-from stages.finetune.trainer import Epoch, best_epoch
 
 CURVE_PATH = Path("plots/finetune_training/curve.csv")
 
@@ -51,7 +51,7 @@ def write_numbers(tuned: FineTuned, params: FinetuneParams) -> None:
 
 def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int | str]:
     """Return the numbers of the training. They are the same in every run with these params."""
-    start, kept = tuned.history[0], best_epoch(tuned.history)
+    start, kept = tuned.history[0], tuned.kept
     return {
         "backbone_rate": params.optimizer.backbone_rate,
         "layer_decay": params.optimizer.layer_decay,
@@ -60,6 +60,7 @@ def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int |
         "best_accuracy": kept.accuracy,
         "best_log_loss": kept.log_loss,
         "best_epoch": kept.epoch,
+        "best_share": kept.share,
         "num_epochs": tuned.history[-1].epoch,
         "temperature": kept.temperature,
         "num_training_images": len(tuned.subsets.training),
@@ -88,15 +89,18 @@ def describe(one: Epoch, num_epochs: int, start: str) -> str:
     return f"epoch {one.epoch} of {num_epochs}: training loss {one.training_loss:.4f}, {scores}"
 
 
-def summary(tuned: FineTuned, start: str) -> str:
+def summary(tuned: FineTuned, start: str, refit: str) -> str:
     """Return a few lines about the result of the training."""
-    subsets, first, kept = tuned.subsets, tuned.history[0], best_epoch(tuned.history)
+    subsets, first, kept = tuned.subsets, tuned.history[0], tuned.kept
     prefix = ", frozen layers ran once" if tuned.has_frozen_prefix else ""
     what = (
         f"no epoch is clearly better than the start ({start}), which is kept"
         if kept.epoch == 0
         else f"epoch {kept.epoch} of {tuned.history[-1].epoch} is kept"
+        + ("" if kept.share == 1 else f", averaged with the start ({kept.share:g} to {1 - kept.share:g})")
     )
+    if refit == "all":
+        what += ", and trained once more on all images"
     return (
         f"{len(subsets.training)} training images, {len(subsets.validation)} for inner validation, augmentation "
         f"{tuned.augmentation}{prefix}: {what}\n"

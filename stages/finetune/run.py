@@ -3,45 +3,33 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.features import Features, fingerprint
-from headstart.backbone.build import build_backbone
-from headstart.backbone.layers import blocks_of
 from headstart.backbone.spec import transform_of
-from headstart.base.errors import FeatureFileError, TrainingError
+from headstart.base.errors import TrainingError
 from headstart.base.machine import Rank, choose_device, make_repeatable, num_processes, run_processes, this_rank
 from headstart.imaging.clock import Clock
-from headstart.imaging.decode import DECODE_POLICY
 from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import view_of
-from headstart.linear.targets import Targets, make_targets
 from headstart.sources.folder import open_source
-from headstart.tables.classes import class_numbers
 from headstart.tables.index import IndexRow
-from headstart.tables.names import LAST_LAYER
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
 from stages.finetune.augmentation import Augmentation, choose_augmentation
 from stages.finetune.checkpoint import Checkpoint, run_key
 from stages.finetune.classifier import Classifier
-from stages.finetune.frozen_prefix import FrozenPrefix, find_frozen_prefix
-from stages.finetune.inputs import Activations, Inputs, Pictures
+from stages.finetune.history import Epoch, Kept
 from stages.finetune.loader import Loader
-from stages.finetune.optimizer import make_groups, make_optimizer
 from stages.finetune.params import Params
-from stages.finetune.probe import fit_probe
 from stages.finetune.ranks import Ranks
-from stages.finetune.stepper import Stepper, forward_dtype
 from stages.finetune.subsets import Subsets, make_subsets
-from stages.finetune.trainable_layers import TrainableLayers, layer_depths, layer_order
 from stages.finetune.trained_classifier import TrainedClassifier
-from stages.finetune.trainer import Epoch, Timings, Trainer, best_epoch
+from stages.finetune.trainer import Timings
+from stages.finetune.training import Setting, Training
 
 Watch = Callable[[Sequence[Epoch]], None]
 
@@ -51,9 +39,10 @@ class FineTuned:
     """The result of a run.
 
     Attributes:
-        bundle: The better of the start and the best epoch, by the inner validation.
+        bundle: The weights that are kept or, with `finetune.refit: all`, those of the second training.
         predictions: Calibrated logits of every test image.
         history: The start, then every epoch.
+        kept: Which weights are kept.
         subsets: Images of training, inner validation and test set.
         augmentation: Kind of augmentation, resolved.
         has_frozen_prefix: Whether frozen layers ran only once.
@@ -65,6 +54,7 @@ class FineTuned:
     bundle: Bundle
     predictions: Predictions
     history: Sequence[Epoch]
+    kept: Kept
     subsets: Subsets
     augmentation: str
     has_frozen_prefix: bool
@@ -167,29 +157,55 @@ class FinetuneRun:
             TrainingError: A number is not finite, or a device has too little memory.
         """
         make_repeatable()
-        loader = self._loader()
-        classifier, order = self._start()
-        labels = [image.label for image in self._subsets.training]
-        targets = make_targets(labels, self._classes, self._params.finetune.class_weights, "finetune.class_weights")
+        setting, subsets = self._setting(), self._subsets
+        training = Training(setting, subsets, self.checkpoint)
         with Ranks(rank, self._device) as ranks:
-            trainer, has_prefix = self._run_epochs(classifier, order, targets, loader=loader, ranks=ranks, watch=watch)
+            with training.trainer(ranks) as trainer:
+                kept = trainer.run(watch)
+            classifier, held_out = training.classifier, None
+            if self._params.finetune.refit == "all":
+                if predict:
+                    # The second training knows the images of the inner validation, so the first one scores them.
+                    held_out = self._trained(classifier, setting).held_out(kept.temperature, subsets)
+                classifier = self._refit(setting, kept, trainer.timings, ranks)
         if not predict:
             return None
-        bundle, predictions, seconds = self._predict(classifier, loader, best_epoch(trainer.history))
-        trainer.timings.prediction_seconds = seconds
+        trained = self._trained(classifier, setting)
+        bundle = trained.bundle(self._spec, self._classes, kept.temperature, self._trained_on(kept))
+        if held_out is None:
+            held_out = trained.held_out(kept.temperature, subsets)
+        bundle = replace(bundle, references=trained.references(self._learnt_from.training, held_out))
+        start = time.monotonic()
+        predictions = trained.predict(bundle, subsets.test)
+        trainer.timings.prediction_seconds = time.monotonic() - start
         return FineTuned(
             bundle=bundle,
             predictions=predictions,
             history=trainer.history,
-            subsets=self._subsets,
+            kept=kept,
+            subsets=subsets,
             augmentation=self._augmentation.kind,
-            has_frozen_prefix=has_prefix,
+            has_frozen_prefix=training.has_frozen_prefix,
             device=str(self._device),
             timings=trainer.timings,
             checkpoint=self.checkpoint,
         )
 
-    def _loader(self) -> Loader:
+    @property
+    def _learnt_from(self) -> Subsets:
+        """The subsets of the training whose weights are shipped."""
+        return self._subsets.all_for_training() if self._params.finetune.refit == "all" else self._subsets
+
+    def _refit(self, setting: Setting, kept: Kept, timings: Timings, ranks: Ranks) -> Classifier:
+        """Train once more, on the images of the inner validation too, and add the work to the timings."""
+        training = Training(setting, self._learnt_from, self.checkpoint.part("refit"))
+        with training.trainer(ranks) as trainer:
+            trainer.refit(kept, len(self._subsets.training))
+        timings.num_images += trainer.timings.num_images
+        timings.training_seconds += trainer.timings.training_seconds
+        return training.classifier
+
+    def _setting(self) -> Setting:
         runtime, subsets = self._params.runtime, self._subsets
         reader = Reader(
             open_source(self._params.data.path),
@@ -199,111 +215,23 @@ class FinetuneRun:
             Clock(),
         )
         reader.check_present([image.row for image in [*subsets.training, *subsets.validation, *subsets.test]])
-        return Loader(reader, self._augmentation, runtime.num_workers)
-
-    def _start(self) -> tuple[Classifier, list[str]]:
-        """Return the classifier in the state to start from, on the CPU, and the order of its layers."""
-        params = self._params.finetune
-        backbone = build_backbone(self._params.backbone)
-        facts = backbone.facts
-        expected = {"backbone": facts.name, "weights_sha256": facts.weights_sha256, "decode": DECODE_POLICY}
-        for name, value in expected.items():
-            if self._spec[name] != value:
-                raise FeatureFileError(
-                    f"features/features.h5: {name} is {self._spec[name]!r}, this run expects {value!r}. "
-                    "Run: dvc repro extract"
-                )
-        probe = None
-        if params.init == "probe":
-            probe = fit_probe(self._features, self._subsets.training, self._classes, self._params)
-        classifier = Classifier(
-            backbone.network,
+        return Setting(
+            self._params,
+            self._features,
+            self._classes,
             self._transform,
-            [LAST_LAYER] if probe is None else probe.layers,
-            self._spec["pooling"],
-            num_classes=len(self._classes),
-            seed=params.seed,
+            self._augmentation,
+            Loader(reader, self._augmentation, runtime.num_workers),
+            self._device,
         )
-        if probe is not None:
-            classifier.start_from(probe.model, probe.mean, probe.scale)
-        return classifier, layer_order(backbone.network, self._transform.crop_px)
 
-    def _run_epochs(
-        self,
-        classifier: Classifier,
-        order: Sequence[str],
-        targets: Targets,
-        *,
-        loader: Loader,
-        ranks: Ranks,
-        watch: Watch,
-    ) -> tuple[Trainer, bool]:
-        """Train the classifier in place; return the trainer and whether the frozen prefix ran only once."""
-        params, subsets, device = self._params.finetune, self._subsets, self._device
-        train_norms = params.batch_norm == "train"
-        if train_norms:
-            ranks.synchronise(classifier)
-        trainable_layers = TrainableLayers(classifier, order, params.unfreeze, train_norms=train_norms)
-        depths = layer_depths(classifier.backbone, order, blocks_of(classifier.backbone, self._transform.crop_px))
-        prefix = self._frozen_prefix(classifier, trainable_layers, order)
-        classifier.to(device)
-        classifier.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(make_groups(classifier, depths, params.optimizer), params.optimizer)
-        compiled: Any = torch.compile(classifier) if self._params.runtime.compile else classifier
-        stepper = Stepper(
-            ranks.wrap(compiled),
-            optimizer,
-            images=subsets.training,
-            targets=targets,
-            params=params,
-            dtype=forward_dtype(params.precision, device),
-            device=device,
-            ranks=ranks,
-        )
-        pictures = Pictures(loader, classifier.normalise, subsets, device)
-        with ExitStack() as stack:
-            inputs: Inputs = pictures
-            if prefix is not None:
-                inputs = self._activations(pictures, prefix, classifier, ranks.rank)
-                stack.enter_context(prefix.removed())
-            trainer = Trainer(
-                classifier,
-                trainable_layers,
-                stepper,
-                inputs,
-                classes=(targets.classes, class_numbers([one.label for one in subsets.validation], self._classes)),
-                params=params,
-                ranks=ranks,
-                checkpoint=self.checkpoint,
-            )
-            trainer.run(watch)
-        return trainer, prefix is not None
+    def _trained(self, classifier: Classifier, setting: Setting) -> TrainedClassifier:
+        return TrainedClassifier(classifier, setting.loader, self._params.finetune.batch, self._device)
 
-    def _frozen_prefix(
-        self, classifier: Classifier, trainable_layers: TrainableLayers, order: Sequence[str]
-    ) -> FrozenPrefix | None:
-        if self._augmentation.kind != "none" or self._params.finetune.augmentation.mixup:
-            return None  # the input of the prefix changes from epoch to epoch
-        return find_frozen_prefix(classifier, trainable_layers.first, order, self._transform.crop_px)
-
-    def _activations(self, pictures: Pictures, prefix: FrozenPrefix, classifier: Classifier, rank: Rank) -> Activations:
-        classifier.eval()
-        # Each rank has its own files, so that none waits for the file of another.
-        batch, folder = self._params.finetune.batch, self.checkpoint.folder / f"rank{rank.rank}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return Activations(pictures, prefix, self._subsets, batch=batch, folder=folder, device=self._device)
-
-    def _predict(self, classifier: Classifier, loader: Loader, best: Epoch) -> tuple[Bundle, Predictions, float]:
-        """Return the bundle, the predictions of the test images, and the seconds that predicting took."""
-        trained_on: dict[str, str | int] = {
+    def _trained_on(self, kept: Kept) -> dict[str, str | int]:
+        return {
             "features": fingerprint(self._spec),
             "split_sha256": self._split_sha256,
-            "num_images": len(self._subsets.training),
-            "epoch": best.epoch,
+            "num_images": len(self._learnt_from.training),
+            "epoch": kept.epoch,
         }
-        trained = TrainedClassifier(classifier, loader, self._params.finetune.batch, self._device)
-        bundle = trained.bundle(self._spec, self._classes, best.temperature, trained_on)
-        references = trained.references(bundle, self._subsets.training, self._subsets.validation)
-        bundle = replace(bundle, references=references)
-        start = time.monotonic()
-        return bundle, trained.predict(bundle, self._subsets.test), time.monotonic() - start

@@ -39,6 +39,11 @@ class Subsets:
     validation: Sequence[LabelledImage]
     test: Sequence[LabelledImage]
 
+    def all_for_training(self) -> "Subsets":
+        """Return subsets in which the images of the inner validation are for training too."""
+        together = sorted([*self.training, *self.validation], key=lambda image: image.row.digest)
+        return Subsets(together, [], self.test)
+
 
 def make_subsets(
     index: Sequence[IndexRow], split: Sequence[SplitRow], classes: Sequence[str], params: FinetuneParams

@@ -20,7 +20,7 @@ from headstart.tables.predictions import Predictions
 from stages.finetune.classifier import Classifier
 from stages.finetune.inputs import views_of
 from stages.finetune.loader import Loader, even_batches
-from stages.finetune.subsets import LabelledImage
+from stages.finetune.subsets import LabelledImage, Subsets
 
 
 class TrainedClassifier:
@@ -79,28 +79,38 @@ class TrainedClassifier:
         digests, paths = tuple(image.row.digest for image in images), tuple(image.row.path for image in images)
         return Predictions(digests, paths, tuple(image.label for image in images), bundle.classes, logits)
 
-    def references(
-        self, bundle: Bundle, training: Sequence[LabelledImage], held_out: Sequence[LabelledImage]
-    ) -> References:
-        """Return training images as references, with confidence and similarity of images that were not trained on.
+    def held_out(self, temperature: float, subsets: Subsets) -> NDArray[np.float32]:
+        """Return confidence and similarity of images that were not trained on, float32 (Q, 2), as in `References`.
+
+        The images are those of the inner validation. They chose the epoch, so their confidences are slightly too high.
 
         Args:
-            bundle: Bundle of this classifier, whose calibrated head gives the confidences.
-            training: Training images, by digest.
-            held_out: Images of the inner validation. They chose the epoch, so their confidences are slightly too high.
+            temperature: Temperature that calibrates the logits.
+            subsets: The images that this classifier was trained on, and the inner validation.
         """
-        known, held_out = training[:MOST_REFERENCES], held_out[:MOST_HELD_OUT]
-        embeddings = np.concatenate([views.mean(axis=1) for views in self._embeddings(known)])
-        views = np.concatenate(list(self._embeddings(held_out)))
-        confidence = softmax(bundle.logits(views), axis=1).max(axis=1)
-        similarity = nearest_similarity(views.mean(axis=1), embeddings, bundle.dims)
+        model, reader = self._classifier.linear_model(), self._classifier.reader
+        dims = [reader.dims[layer] for layer in reader.layers]
+        known = np.concatenate([views.mean(axis=1) for views in self._embeddings(subsets.training[:MOST_REFERENCES])])
+        held_out = np.concatenate(list(self._embeddings(subsets.validation[:MOST_HELD_OUT]))).mean(axis=1)
+        confidence = softmax(model.logits(held_out.astype(np.float64)) / temperature, axis=1).max(axis=1)
+        similarity = nearest_similarity(held_out, known, dims)
+        return np.stack([confidence, similarity], axis=1).astype(np.float32)
+
+    def references(self, training: Sequence[LabelledImage], held_out: NDArray[np.float32]) -> References:
+        """Return training images as references.
+
+        Args:
+            training: Training images, by digest.
+            held_out: As `held_out` returns it.
+        """
+        known, reader = training[:MOST_REFERENCES], self._classifier.reader
         return make_references(
             [image.row.digest for image in known],
             [image.row.path for image in known],
             [image.label for image in known],
-            embeddings,
-            np.stack([confidence, similarity], axis=1).astype(np.float32),
-            dims=bundle.dims,
+            np.concatenate([views.mean(axis=1) for views in self._embeddings(known)]),
+            held_out,
+            dims=[reader.dims[layer] for layer in reader.layers],
         )
 
     def _embeddings(self, images: Sequence[LabelledImage]) -> Iterator[NDArray[np.float32]]:

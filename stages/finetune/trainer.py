@@ -15,6 +15,7 @@ from headstart.base.progress import Progress
 from headstart.linear.calibration import fit_temperature, log_losses
 from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.classifier import Classifier
+from stages.finetune.history import Epoch, Kept, best_epoch, lowest_epoch
 from stages.finetune.inputs import Inputs
 from stages.finetune.loader import even_batches
 from stages.finetune.optimizer import rate_factor
@@ -24,30 +25,9 @@ from stages.finetune.stepper import Stepper
 from stages.finetune.trainable_layers import TrainableLayers
 
 State = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The scores of an epoch.
-
-    Attributes:
-        epoch: Number of the epoch, from 1. Epoch 0 is the start, before any step.
-        rate_factor: Factor of the learning rates in the last step. It is 0 for the start.
-        training_loss: Mean loss over the steps, with augmentation and label smoothing. None for the start.
-        accuracy: Accuracy on the inner validation.
-        log_loss: Calibrated log loss on the inner validation, in nats.
-        error: Standard error of the difference between this log loss and that of the start, over the pairs of losses
-            of the same image.
-        temperature: Temperature that calibrates the logits.
-    """
-
-    epoch: int
-    rate_factor: float
-    training_loss: float | None
-    accuracy: float
-    log_loss: float
-    error: float
-    temperature: float
+# Weights of the best epoch in its mean with the start that are tried. On ImageNet, WiSE-FT's best ones lie between 0.4
+# and 0.8 (Wortsman et al. 2022, figure 3).
+SHARES = (0.25, 0.5, 0.75)
 
 
 @dataclass
@@ -65,26 +45,6 @@ class Timings:
     training_seconds: float = 0.0
     validation_seconds: float = 0.0
     prediction_seconds: float = 0.0
-
-
-def lowest_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the first epoch with the lowest calibrated log loss on the inner validation.
-
-    The log loss is finer than the accuracy, which changes in steps of one image. It is calibrated, because the
-    temperature of the bundle corrects an epoch that is too confident.
-    """
-    return min(history, key=lambda epoch: epoch.log_loss)
-
-
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the epoch to keep: the lowest one if it is clearly better than the start, else the start.
-
-    "Clearly better" means: its log loss is lower by more than one standard error of the paired difference. The lowest
-    of many epochs can be lower by chance alone, because the inner validation of a small data set has only a few dozen
-    images.
-    """
-    start, lowest = history[0], lowest_epoch(history)
-    return lowest if start.log_loss - lowest.log_loss > lowest.error else start
 
 
 class Trainer:
@@ -134,8 +94,8 @@ class Trainer:
             last >= self._params.epochs or last - lowest_epoch(self.history).epoch >= self._params.patience
         )
 
-    def run(self, watch: Callable[[Sequence[Epoch]], None]) -> None:
-        """Train until it is done. Then give the classifier the weights of the best epoch.
+    def run(self, watch: Callable[[Sequence[Epoch]], None]) -> Kept:
+        """Train until it is done. Then give the classifier the weights that are kept.
 
         Args:
             watch: Function that the first rank calls with the history after every epoch.
@@ -145,27 +105,63 @@ class Trainer:
             ParamsError: A batch has fewer images than there are processes.
             TrainingError: A number is not finite, a device has too little memory, or the checkpoint cannot be written.
         """
-        self._resume()
+        saved = self._resume()
         num_left = self._num_images * (self._params.epochs - max(0, len(self.history) - 1))
         with torch.random.fork_rng(devices=[]), Progress("finetune", num_left, "image") as progress:
             while not self.is_done:
                 number = len(self.history)
-                loss, factor = self._train(number, progress) if number else (None, 0.0)
+                loss, factor = self._train(number, self._num_images, progress) if number else (None, 0.0)
                 self._end_epoch(number, loss, factor)
                 if self._ranks.is_first:
                     watch(self.history)
-        self._classifier.load_state_dict(self._lowest if best_epoch(self.history).epoch else self._start)
+        # Another number of processes would add the logits in another order, so a choice is made once and saved.
+        kept = self._choose() if saved.get("kept") is None else Kept(**saved["kept"])
+        self._save({"kept": asdict(kept)})
+        end = self._lowest if kept.epoch else self._start
+        self._classifier.load_state_dict(_mean(self._start, end, kept.share))
+        return kept
 
-    def _train(self, number: int, progress: Progress) -> tuple[float, float]:
-        """Train for one epoch, counted from 1. Return its mean loss and its last rate factor."""
+    def refit(self, kept: Kept, num_per_epoch: int) -> None:
+        """Train without an inner validation for as many steps as another training took, and average as it did.
+
+        Args:
+            kept: What the other training kept.
+            num_per_epoch: Number of its training images. Each epoch draws so many of this training's images at random.
+
+        Raises:
+            DataError, ParamsError, TrainingError: As `run`.
+        """
+        num_done = int(self._resume().get("num_epochs", 0))
+        num_left = num_per_epoch * (kept.epoch - num_done)
+        with torch.random.fork_rng(devices=[]), Progress("refit", num_left, "image") as progress:
+            for number in range(num_done + 1, kept.epoch + 1):
+                self._train(number, num_per_epoch, progress)
+                self._save({"num_epochs": number})
+        if kept.epoch:
+            self._classifier.load_state_dict(_mean(self._start, _copy_state(self._classifier), kept.share))
+
+    def _choose(self) -> Kept:
+        """Choose between the start, the best epoch and means of both (WiSE-FT: Wortsman et al. 2022, section 3).
+
+        A mean of the weights keeps more of what the pretrained network knew, at no cost when it predicts.
+        """
+        best = best_epoch(self.history)
+        candidates = [Kept.of(best)]
+        for share in SHARES if best.epoch else ():
+            self._classifier.load_state_dict(_mean(self._start, self._lowest, share))
+            candidates.append(Kept.of(self._score(best.epoch, None, 0.0), share))
+        return min(candidates, key=lambda kept: kept.log_loss)
+
+    def _train(self, number: int, num_images: int, progress: Progress) -> tuple[float, float]:
+        """Train for one epoch, counted from 1, on so many images. Return its mean loss and its last rate factor."""
         start = time.monotonic()
         self._trainable_layers.set_training_mode()
         torch.manual_seed(_seed(self._params.seed, number, self._ranks.rank.rank))  # of dropout and mixup
-        order = np.random.default_rng([self._params.seed, number]).permutation(self._num_images)
+        order = np.random.default_rng([self._params.seed, number]).permutation(self._num_images)[:num_images]
         batches = even_batches(order, self._params.batch)
         if len(batches[-1]) < self._ranks.rank.num_ranks:
             raise ParamsError(
-                f"finetune.batch: found {self._params.batch}, so the smallest batch of {self._num_images} training "
+                f"finetune.batch: found {self._params.batch}, so the smallest batch of {num_images} training "
                 f"images has {len(batches[-1])}; expected at least {self._ranks.rank.num_ranks}, one for each process. "
                 "Raise finetune.batch or lower runtime.processes"
             )
@@ -179,10 +175,19 @@ class Trainer:
             losses.append(self._stepper.step(share, batches[step], inputs, where))
             progress.advance(len(batches[step]))
         self.timings.training_seconds += time.monotonic() - start
-        self.timings.num_images += self._num_images
+        self.timings.num_images += num_images
         return float(self._ranks.sum(torch.tensor(losses, dtype=torch.float64).sum()) / len(batches)), factor
 
     def _end_epoch(self, number: int, loss: float | None, factor: float) -> None:
+        """Score an epoch and save the state."""
+        epoch = self._score(number, loss, factor)
+        self.history.append(epoch)
+        if lowest_epoch(self.history) is epoch:
+            self._lowest = _copy_state(self._classifier)
+        self._save({})
+
+    def _score(self, number: int, loss: float | None, factor: float) -> Epoch:
+        """Return the scores of the classifier's weights on the inner validation."""
         start = time.monotonic()
         logits = self._validation_logits()
         self.timings.validation_seconds += time.monotonic() - start
@@ -195,7 +200,7 @@ class Trainer:
         losses = log_losses(logits, self._validation_classes, temperature)
         if self._start_losses is None:
             self._start_losses = losses
-        epoch = Epoch(
+        return Epoch(
             epoch=number,
             rate_factor=factor,
             training_loss=loss,
@@ -204,20 +209,23 @@ class Trainer:
             error=_standard_error(self._start_losses - losses),
             temperature=temperature,
         )
-        self.history.append(epoch)
-        if lowest_epoch(self.history) is epoch:
-            self._lowest = _copy_state(self._classifier)
-        if self._ranks.is_first:
-            self._checkpoint.save(
-                {
-                    "history": [asdict(one) for one in self.history],
-                    "classifier": self._classifier.state_dict(),
-                    "lowest": self._lowest,
-                    "start_losses": torch.from_numpy(self._start_losses),
-                    "optimizer": self._stepper.optimizer.state_dict(),
-                    "scaler": self._stepper.scaler.state_dict(),
-                }
-            )
+
+    def _save(self, more: Mapping[str, Any]) -> None:
+        """Save the state with some more values."""
+        if not self._ranks.is_first:
+            return
+        start_losses = None if self._start_losses is None else torch.from_numpy(self._start_losses)
+        self._checkpoint.save(
+            {
+                "history": [asdict(one) for one in self.history],
+                "classifier": self._classifier.state_dict(),
+                "lowest": self._lowest,
+                "start_losses": start_losses,
+                "optimizer": self._stepper.optimizer.state_dict(),
+                "scaler": self._stepper.scaler.state_dict(),
+                **more,
+            }
+        )
 
     def _validation_logits(self) -> NDArray[np.float64]:
         """Return the logits (M, C) of the inner validation, each the mean over the views."""
@@ -232,22 +240,33 @@ class Trainer:
         device = self._classifier.head.weight.device
         return self._ranks.sum(logits.to(device)).cpu().numpy()
 
-    def _resume(self) -> None:
+    def _resume(self) -> Mapping[str, Any]:
+        """Return the saved state after continuing from it; empty if there is none."""
         saved: Mapping[str, Any] | None = self._checkpoint.load()
         if saved is None:
-            return
+            return {}
         self.history = [Epoch(**one) for one in saved["history"]]
-        self._lowest, self._start_losses = saved["lowest"], saved["start_losses"].numpy()
+        self._lowest = saved["lowest"]
+        self._start_losses = None if saved["start_losses"] is None else saved["start_losses"].numpy()
         self._classifier.load_state_dict(saved["classifier"])
         self._stepper.optimizer.load_state_dict(saved["optimizer"])
         self._stepper.scaler.load_state_dict(saved["scaler"])
         if self._ranks.is_first:
-            print(f"finetune: continues after epoch {self.history[-1].epoch} ({self._checkpoint.folder})", flush=True)
+            number = saved.get("num_epochs") or self.history[-1].epoch
+            print(f"finetune: continues after epoch {number} ({self._checkpoint.folder})", flush=True)
+        return saved
 
 
 def _copy_state(classifier: Classifier) -> State:
     """Return a copy of the classifier's tensors on the CPU, by name."""
     return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
+
+
+def _mean(start: State, end: State, share: float) -> State:
+    """Return the mean of two states, with the weight `share` of the second one. Counters are those of the second one."""
+    return {
+        name: torch.lerp(start[name], end[name], share) if end[name].is_floating_point() else end[name] for name in end
+    }
 
 
 def _standard_error(differences: NDArray[np.float64]) -> float:
