@@ -47,16 +47,17 @@ class Shift:
 def reduce_to(image: Image.Image, transform: Transform) -> Image.Image:
     """Return the picture at the size to which a transform resizes it. A smaller picture is returned unchanged.
 
-    Noise, blur and JPEG of a photo of many megapixels would vanish when the network's input is made of it. The filter
-    is that of the transform. So the centre crop of the result has the same pixels as that of the photo.
+    Noise and JPEG artefacts of a photo of many megapixels would vanish when the network's input is made of it. The
+    filter and the order, columns first, are those of the transform. So its centre crop has the same pixels as before.
 
     Args:
         image: Picture in mode RGB.
         transform: Transform of the network.
     """
     width, height = transform.resized(*image.size)
-    size = min(width, image.width), min(height, image.height)
-    return image.resize(size, Image.Resampling[transform.interpolation.upper()])
+    width, height = min(width, image.width), min(height, image.height)
+    resampling = Image.Resampling[transform.interpolation.upper()]
+    return image.resize((width, image.height), resampling).resize((width, height), resampling)
 
 
 def random_of(digest: str, seed: int) -> np.random.Generator:
