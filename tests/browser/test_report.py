@@ -463,7 +463,7 @@ def test_shifted_pictures_have_a_chart_and_a_table(workspace: Path, tmp_path: Pa
     ordered = [word for one in (values if ships_head else values[::-1]) for word in one]
 
     assert "The same 20 test images" in section
-    assert rows[0] == ["unshifted", "&lt;b&gt;", *ordered, "+0.200", "+0.100", "to", "+0.300", "0.01"]
+    assert rows[0] == ["unshifted", "&lt;b&gt;", *ordered, "+0.200", "+0.100", "to", "+0.300", "0.010"]
     assert rows[-1][:4] == ["mean", "of", "the", "shifts"]
     assert rows[-1][-1] == "+0.200"
     assert section.count("<circle") == 4
