@@ -25,7 +25,10 @@ def imports_of(stage: str) -> str:
 
 
 def main() -> None:
-    """Edit `head.c` in a clone that shares DVC's cache; then time DVC, each stage alone, and its imports, in turn."""
+    """Edit `head.c` in a clone that shares DVC's cache; then time DVC, each stage alone, and its imports, in turn.
+
+    The clone lacks the photos, so `robustness` checks nothing in it.
+    """
     parser = make_parser(__doc__)
     add_rounds_option(parser, 5)
     given = parser.parse_args()

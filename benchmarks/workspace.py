@@ -22,6 +22,7 @@ from headstart.tables.metrics import write_metrics
 from headstart.tables.names import SPLITS
 from headstart.tables.predictions import Predictions, write_predictions
 from headstart.tables.projection import ProjectedImage
+from headstart.tables.robustness import Accuracy, Condition, Robustness, write_robustness
 from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
 
@@ -138,6 +139,9 @@ def write_results(
     write_metrics(root / "diagnostics/head_training.json", gain)
     tuned = {"best_epoch": 0, "num_epochs": 2, "num_training_images": 16, "backbone_rate": 1e-3, "layer_decay": 0.8}
     write_metrics(root / "diagnostics/finetune_training.json", tuned)
+    accuracies = Accuracy(0.6, 0.5, 0.7), Accuracy(0.8, 0.7, 0.9)
+    conditions = [Condition(name, f"{name} <b>", *accuracies, 0.2, 0.1, 0.3, 0.01) for name in ("unshifted", "blur")]
+    write_robustness(root / "diagnostics/robustness.json", Robustness(len(test), conditions, 0.6, 0.8))
     for words in ("evaluate head", "evaluate finetune", "compare"):
         run_main(root, *words.split())
 

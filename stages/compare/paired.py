@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import bdtr, ndtri
-
 from headstart.base.errors import TableError
 from headstart.tables.intervals import CONFIDENCE
+from headstart.tables.paired import mcnemar_p, paired_interval
 from headstart.tables.predictions import Predictions
 
 
@@ -91,33 +89,3 @@ def compare(head: Predictions, finetune: Predictions) -> Comparison:
         high=high,
         mcnemar_p=mcnemar_p(only_head, only_finetune),
     )
-
-
-def mcnemar_p(num_first: int, num_second: int) -> float:
-    """Return the two-sided p-value of the exact McNemar test (McNemar 1947, with the exact binomial distribution).
-
-    Args:
-        num_first: Number of images that only the first got right.
-        num_second: Number of images that only the second got right.
-    """
-    return min(1.0, 2 * float(bdtr(min(num_first, num_second), num_first + num_second, 0.5)))
-
-
-def paired_interval(num: int, num_first: int, num_second: int) -> tuple[float, float]:
-    """Return the 95 % interval of the second's accuracy minus the first's (Agresti & Min 2005).
-
-    It is Wald's interval after half an image is added to each of the four cells of the table of right and wrong. If the
-    two agree on every image, the interval still has a width; a bootstrap interval would have none.
-
-    Args:
-        num: Number of images.
-        num_first: Number of images that only the first got right.
-        num_second: Number of images that only the second got right.
-
-    Returns:
-        The lower and the upper end, in [-1, 1].
-    """
-    first, second, total = num_first + 0.5, num_second + 0.5, num + 2
-    middle = (second - first) / total
-    margin = float(ndtri((1 + CONFIDENCE) / 2)) * np.sqrt((first + second) / total - middle**2) / np.sqrt(total)
-    return max(-1.0, float(middle - margin)), min(1.0, float(middle + margin))

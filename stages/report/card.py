@@ -35,6 +35,7 @@ def render_card(content: Content, track: Track, title: str) -> str:
             bundle=track.bundle,
             classes=list(track.predictions.classes),
             data=content.data,
+            robustness=content.robustness,
             is_shipped=track.name == ship,
             other=ship,
             num_alike=len({pair.digest for pair in content.duplicates}),

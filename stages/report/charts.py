@@ -24,6 +24,7 @@ class Series:
         high: (N,) upper ends of the intervals of `y`; empty if there are none.
         role: `head`, `finetune` or `ideal`; it decides the colour.
         has_marks: Whether the points are marked.
+        is_joined: Whether a line joins the points and a band their intervals. If not, each point has a bar of its own.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Series:
     high: Sequence[float] = ()
     role: str = "head"
     has_marks: bool = True
+    is_joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ def line_chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Series]) 
         xs, ys = [x_scale.place(value) for value in line.x], [y_scale.place(value) for value in line.y]
         if line.low:
             lows, highs = ([y_scale.place(value) for value in values] for values in (line.low, line.high))
-            edge = [*zip(xs, highs, strict=True), *reversed(list(zip(xs, lows, strict=True)))]
-            ET.SubElement(group, "polygon", {"class": "band", "points": _points(edge)})
-        ET.SubElement(group, "polyline", {"points": _points(list(zip(xs, ys, strict=True)))})
+            _draw_intervals(group, xs, lows, highs, is_joined=line.is_joined)
+        if line.is_joined:
+            ET.SubElement(group, "polyline", {"points": _points(list(zip(xs, ys, strict=True)))})
         for x, y in zip(xs, ys, strict=True) if line.has_marks or len(xs) == 1 else ():
             ET.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3.5"})
     return Chart(
@@ -111,9 +113,22 @@ def line_chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Series]) 
 
 def _rows(line: Series, x_axis: Axis) -> list[list[str]]:
     lows, highs = ([f"{value:.4g}" for value in values] or [""] * len(line.x) for values in (line.low, line.high))
-    names = [x_axis.names[int(value) - 1] if x_axis.names else f"{value:.4g}" for value in line.x]
+    names = [x_axis.names[round(value) - 1] if x_axis.names else f"{value:.4g}" for value in line.x]
     values = [f"{value:.4g}" for value in line.y]
     return [[line.name, *cells] for cells in zip(names, values, lows, highs, strict=True)]
+
+
+def _draw_intervals(
+    group: ET.Element, xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], *, is_joined: bool
+) -> None:
+    """Draw intervals as one band, or as a bar for each point."""
+    if is_joined:
+        edge = [*zip(xs, highs, strict=True), *reversed(list(zip(xs, lows, strict=True)))]
+        ET.SubElement(group, "polygon", {"class": "band", "points": _points(edge)})
+        return
+    for x, low, high in zip(xs, lows, highs, strict=True):
+        ends = {"x1": f"{x:.1f}", "x2": f"{x:.1f}", "y1": f"{low:.1f}", "y2": f"{high:.1f}"}
+        ET.SubElement(group, "line", ends)
 
 
 class _Scale:

@@ -20,6 +20,7 @@ from headstart.tables.metrics import read_metrics
 from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions, read_predictions
 from headstart.tables.projection import ProjectedImage
+from headstart.tables.robustness import Robustness, read_robustness
 from headstart.tables.rows import read_rows
 from headstart.tables.split import SplitRow
 
@@ -81,6 +82,7 @@ class Content:
         suspects: Training images whose label may be wrong.
         duplicates: Test images that look like training images.
         projection: The embeddings in two dimensions.
+        robustness: Accuracy of both tracks on shifted pictures.
         split: Split and label of each image.
         tuned: Numbers of epochs and training images of fine-tuning.
     """
@@ -96,6 +98,7 @@ class Content:
     suspects: Sequence[LabelSuspect]
     duplicates: Sequence[NearDuplicate]
     projection: Sequence[ProjectedImage]
+    robustness: Robustness
     split: Sequence[SplitRow]
     tuned: Mapping[str, Any]
 
@@ -119,6 +122,7 @@ def read_content() -> Content:
         suspects=read_rows(Path("diagnostics/head/label_suspects.csv"), LabelSuspect),
         duplicates=read_rows(Path("diagnostics/head/near_duplicates.csv"), NearDuplicate),
         projection=read_rows(Path("diagnostics/projection.csv"), ProjectedImage),
+        robustness=read_robustness(Path("diagnostics/robustness.json")),
         split=read_rows(Path("data/split.csv"), SplitRow),
         tuned=read_metrics(Path("diagnostics/finetune_training.json"), *_TUNED),
     )

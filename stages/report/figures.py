@@ -8,9 +8,12 @@ import numpy as np
 from headstart.tables.classes import class_numbers
 from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions
+from headstart.tables.robustness import Robustness
 from headstart.tables.rows import Row
 from stages.report.charts import Axis, Chart, Series, line_chart
 from stages.report.content import Content
+
+_BESIDE = 0.1  # of the distance between two names of an axis
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,23 @@ def charts(content: Content) -> list[Chart]:
             ],
         ),
     ]
+
+
+def robustness_chart(robustness: Robustness) -> Chart:
+    """Return the chart of the accuracy on shifted pictures. The points of the tracks stand side by side.
+
+    Args:
+        robustness: Accuracies on at least one image.
+    """
+    conditions = robustness.conditions
+    lines = []
+    for side, track in zip((-_BESIDE, _BESIDE), TRACKS, strict=True):
+        found = [getattr(one, track) for one in conditions]
+        accuracies, lows, highs = ([getattr(one, name) for one in found] for name in ("accuracy", "low", "high"))
+        places = [place + side for place in range(1, len(found) + 1)]
+        lines.append(Series(track, places, accuracies, lows, highs, role=track, is_joined=False))
+    names = [one.name for one in conditions]
+    return line_chart("Accuracy on shifted pictures", Axis("shift", names=names), Axis("accuracy", high=1.0), lines)
 
 
 def _fraction(label: str) -> Axis:

@@ -52,6 +52,7 @@ def render(
         tracks=tracks,
         classes=classes,
         charts=figures.charts(content),
+        shift_chart=figures.robustness_chart(content.robustness) if content.robustness.num_images else None,
         confusions=[figures.confusion(track.predictions, _MOST_CLASSES) for track in tracks],
         cards=shown,
         num_cards=len(cards),

@@ -20,6 +20,7 @@ from benchmarks.workspace import run_main, write_results
 from headstart.base.files import sha256_file
 from headstart.tables.index import IndexRow
 from headstart.tables.metrics import write_metrics
+from headstart.tables.robustness import Robustness, write_robustness
 from headstart.tables.split import SplitRow
 from tests.support.source import ROOT
 
@@ -452,6 +453,27 @@ def test_missing_photos_are_named(workspace: Path, tmp_path: Path) -> None:
     assert "photo missing" in page
 
 
+def test_shifted_pictures_have_a_chart_and_a_table(workspace: Path, tmp_path: Path) -> None:
+    """The section shows what the check measured; where nothing was checked, it says how to."""
+    page = (workspace / "reports/index.html").read_text(encoding="utf-8")
+    section = page.split('<section id="shifted"')[1].split("</section>")[0]
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall("<tr><th scope=.row.*?</tr>", section)]
+    values = ["0.600", "0.500", "to", "0.700"], ["0.800", "0.700", "to", "0.900"]
+    ships_head = 'Use <em class="head">' in page
+    ordered = [word for one in (values if ships_head else values[::-1]) for word in one]
+
+    assert "The same 20 test images" in section
+    assert rows[0] == ["unshifted", "&lt;b&gt;", *ordered, "+0.200", "+0.100", "to", "+0.300", "0.010"]
+    assert rows[-1][:4] == ["mean", "of", "the", "shifts"]
+    assert rows[-1][-1] == "+0.200"
+    assert section.count("<circle") == 4
+
+    shutil.copytree(workspace, tmp_path / "copy")
+    write_robustness(tmp_path / "copy/diagnostics/robustness.json", Robustness(0, [], None, None))
+    run_main(tmp_path / "copy", "report")
+    assert "Not checked, because" in (tmp_path / "copy/reports/index.html").read_text(encoding="utf-8")
+
+
 def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
     """Distinct images look like no training image, training images include val, and each track has its accuracy."""
     alike = {row["digest"] for row in rows_of(workspace / "diagnostics/head/near_duplicates.csv")}
@@ -480,6 +502,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("models/head/config.json", lambda text: text.replace('"layer"', '"tip"'), "config.json: layer: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
+        ("diagnostics/robustness.json", lambda text: text.replace('"p_value"', '"p"'), "robustness.json: conditions.0"),
         ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "does not fit predictions"),
     ],
 )  # fmt: skip

@@ -131,7 +131,7 @@ def comments_of(text: str) -> list[str]:
         ["extract.views=2"],
         ["head.c_grid=[0.1,1.0]", "head.layers=[last]", "head.sgd.momentum=0.5"],
         ["finetune.probe_c_grid=[0.1]", "finetune.optimizer.clip=null", "finetune.schedule.kind=step"],
-        ["projection.seed=1", "intervals.seed=1", "report.title=Mine", "runtime.batch=8"],
+        ["projection.seed=1", "robustness.seed=1", "intervals.seed=1", "report.title=Mine", "runtime.batch=8"],
     ],
     ids=lambda changes: changes[0].split(".")[0],
 )

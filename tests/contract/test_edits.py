@@ -30,10 +30,13 @@ def lists(places: tuple[str, ...] | list[str], file: str) -> bool:
         ("headstart/tables/evaluate.py", {"evaluate", "compare", "report"}),
         ("headstart/tables/projection.py", {"projection", "report"}),
         ("headstart/tables/compare.py", {"compare", "report"}),
-        ("headstart/predict/outputs.py", set()),
-        ("headstart/sources/folder.py", {"index", "extract", "finetune", "report"}),
+        ("headstart/tables/paired.py", {"compare", "robustness"}),
+        ("headstart/tables/robustness.py", {"robustness", "report"}),
+        ("headstart/predict/outputs.py", {"robustness"}),
+        ("headstart/sources/folder.py", {"index", "extract", "finetune", "robustness", "report"}),
         ("stages/index/label_table.py", {"index"}),
         ("stages/head/fit.py", {"head"}),
+        ("stages/robustness/shifts.py", {"robustness"}),
     ],
 )
 def test_an_edit_of_one_subject_runs_its_stages_only(file: str, stages: set[str]) -> None:

@@ -12,7 +12,7 @@ from tests.support.project import Project, clone_project, watched_repro
 
 STAGES = {
     *("index", "split", "extract", "head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "projection"),
-    "report",
+    *("robustness", "report"),
 }
 
 

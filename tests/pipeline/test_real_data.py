@@ -41,7 +41,8 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
 
     assert stages_run(output)[:3] == ["index", "split", "extract"]
     assert set(stages_run(output)[3:]) == {
-        *("head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "projection", "report")
+        *("head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "projection", "robustness"),
+        "report",
     }
     assert "the test set is `val` (there is no test): 244 train, 153 test" in output
     assert "train/ants/imageNotFound.gif" in output
@@ -52,6 +53,12 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
     found = numbers(project, "diagnostics/comparison")
     assert (found["size"], found["similarity"]) == ("small", "similar")
     assert numbers(project, "metrics/finetune_minus_head")["ship"] == "head"
+    shifted = numbers(project, "diagnostics/robustness")
+    assert shifted["num_images"] == 153
+    for track in ("head", "finetune"):
+        unshifted = shifted["conditions"][0][track]["accuracy"]
+        assert abs(unshifted - numbers(project, f"metrics/{track}")["accuracy"]) < 0.02
+        assert 0.5 < shifted[f"mean_{track}"] < unshifted
     assert numbers(project, "diagnostics/head_training")["layer"] == "last"
 
 

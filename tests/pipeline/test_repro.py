@@ -21,6 +21,7 @@ from headstart.base.csv_files import csv_line
 from headstart.imaging.decode import decode
 from headstart.predict.model import load
 from headstart.tables.predictions import read_predictions
+from headstart.tables.robustness import read_robustness
 from headstart.tables.rows import read_rows
 from headstart.tables.split import SplitRow
 from stages.extract.params import Params as ExtractParams
@@ -29,7 +30,7 @@ from tests.conftest import backbone_params
 from tests.support.project import Project, files_read, stages_run
 
 FIXES = "data/label_fixes.csv"
-TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "report"}
+TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "robustness", "report"}
 ALL = {"index", "split", "extract", "projection", *TRACKS}
 
 
@@ -109,14 +110,15 @@ def test_without_the_store_the_results_are_the_same(project: Project) -> None:
 @pytest.mark.parametrize(
     ("section", "values", "targets", "expected"),
     [
-        ("head", {"c": 0.5}, [], {"head", "evaluate@head", "compare", "report"}),
-        ("finetune", {"seed": 7}, [], {"finetune", "evaluate@finetune", "compare", "report"}),
+        ("head", {"c": 0.5}, [], {"head", "evaluate@head", "compare", "robustness", "report"}),
+        ("finetune", {"seed": 7}, [], {"finetune", "evaluate@finetune", "compare", "robustness", "report"}),
         ("split", {"seed": 7}, [], {"split", *TRACKS}),
         ("transform", {"px": 96}, ["evaluate@head"], {"extract", "head", "evaluate@head"}),
         ("runtime", {"batch": 8, "workers": 1}, [], set()),
         ("extract", {"views": 2}, ["evaluate@head"], {"extract", "head", "evaluate@head"}),
         ("report", {"title": "Another"}, [], {"report"}),
         ("projection", {"seed": 7}, [], {"projection", "report"}),
+        ("robustness", {"seed": 7}, [], {"robustness", "report"}),
         ("intervals", {"seed": 7}, [], {"evaluate@head", "evaluate@finetune", "report"}),
     ],
 )
@@ -233,6 +235,16 @@ def test_the_page_shows_every_reported_photo(project: Project) -> None:
     assert page.count('<li class="card ') == 3
     assert "photo missing" not in page
     assert f'Use <em class="{comparison["ship"]}">' in page
+
+
+def test_unshifted_pictures_have_the_reported_accuracy(project: Project) -> None:
+    """The check on shifted pictures starts from what the stages predicted, and shifts every test photo."""
+    shifted = read_robustness(project.root / "diagnostics" / "robustness.json")
+
+    assert shifted.num_images == 3
+    for track in ("head", "finetune"):
+        reported = read_predictions(project.root / f"predictions/{track}.csv")
+        assert getattr(shifted.conditions[0], track).accuracy == pytest.approx(reported.accuracy, abs=1e-6)
 
 
 def _weights(project: Project) -> str:

@@ -28,8 +28,10 @@ def test_a_laptop_without_photos_trains_on_the_pushed_embeddings(
     assert laptop.repro("--pull", "--allow-missing") == []
     output = laptop.run("dvc", "exp", "run", "--pull", "--allow-missing", "-S", "head.c=0.5")
 
-    assert set(stages_run(output)) == {"head", "evaluate@head", "compare", "report"}
-    assert "photos are missing" in output
+    assert set(stages_run(output)) == {"head", "evaluate@head", "compare", "robustness", "report"}
+    assert "the photos are missing, so nothing was checked" in output
+    assert "photos are missing or have changed" in output
+    assert "Not checked, because the photos were missing" in (laptop.root / "reports" / "index.html").read_text()
     assert not (laptop.root / "data" / "photos").exists()
     numbers = json.loads((laptop.root / "diagnostics" / "head_training.json").read_text())
     assert numbers["c"] == 0.5

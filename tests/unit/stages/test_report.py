@@ -114,6 +114,18 @@ def test_a_band_joins_both_ends_of_the_intervals() -> None:
     assert heights == [round(260 - 248 * value, 1) for value in (0.7, 1.0, 0.3, 0.4)]
 
 
+def test_points_that_are_not_joined_have_bars() -> None:
+    """Points of names in no order get a bar from low to high each, and no line joins them; places may lie beside."""
+    line = Series("head", [0.9, 1.9], [0.5, 0.6], [0.4, 0.3], [0.7, 1.0], is_joined=False)
+    chart = line_chart("t", Axis("x", names=["blur", "noise"]), Axis("y", low=0.0, high=1.0), [line])
+    (_, group) = ET.fromstring(chart.svg).iter("g")
+    heights = [(float(bar.attrib["y1"]), float(bar.attrib["y2"])) for bar in group.iter("line")]
+
+    assert heights == [(round(260 - 248 * low, 1), round(260 - 248 * high, 1)) for low, high in ((0.4, 0.7), (0.3, 1))]
+    assert not list(group.iter("polyline")) + list(group.iter("polygon"))
+    assert [row[1] for row in chart.rows] == ["blur", "noise"]
+
+
 def test_confusion_of_many_classes_is_a_list() -> None:
     """With many classes there is no table, only the list of the most frequent mistakes."""
     names = [f"{number:02}" for number in range(30)]

@@ -1,0 +1,1 @@
+"""Stage `robustness`: the accuracy of both tracks on shifted pictures."""

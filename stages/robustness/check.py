@@ -1,0 +1,116 @@
+"""The check: both tracks predict the same test images, unshifted and shifted."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.backbone.params import BackboneParams
+from headstart.backbone.spec import transform_of
+from headstart.base.progress import Progress
+from headstart.base.threads import in_order
+from headstart.imaging.clock import Clock
+from headstart.imaging.reader import Reader, memory_for_decoding
+from headstart.imaging.transform import Transform, View
+from headstart.predict.model import Model, load
+from headstart.sources.folder import open_source
+from headstart.tables.classes import class_numbers
+from headstart.tables.index import IndexRow
+from headstart.tables.names import TRACKS
+from headstart.tables.robustness import Robustness
+from headstart.tables.split import SplitRow
+from stages.robustness.params import Params
+from stages.robustness.results import summarise
+from stages.robustness.sample import DrawnImage, draw_images
+from stages.robustness.shifts import SHIFTS, random_of, reduce_to
+
+# Images whose shifted pictures are in memory at the same time.
+_CHUNK_IMAGES = 32
+
+
+class Pictures:
+    """The pictures of images: unshifted, then under every shift. Thread-safe.
+
+    Args:
+        reader: Reader of the data set.
+        transform: Transform of the network, which decides how large the pictures are.
+        seed: Seed of the noise.
+    """
+
+    def __init__(self, reader: Reader, transform: Transform, seed: int) -> None:
+        self._reader, self._transform, self._seed = reader, transform, seed
+
+    def of(self, image: DrawnImage) -> list[Image.Image]:
+        """Return the 1 + `len(SHIFTS)` pictures of an image, in mode RGB. Its file is decoded once.
+
+        Raises:
+            DataError: The file cannot be read or decoded, or has changed since it was indexed.
+        """
+        with self._reader.picture(image.row) as decoded:
+            picture = reduce_to(decoded, self._transform)
+        random = random_of(image.row.digest, self._seed)
+        return [picture, *(shift(picture, random) for shift in SHIFTS)]
+
+
+def check(index: Sequence[IndexRow], split: Sequence[SplitRow], models: Path, params: Params) -> Robustness:
+    """Return the accuracy of both tracks under each shift. Without any of the photos there is none.
+
+    Args:
+        index: Rows of all files.
+        split: Rows of all images that are used.
+        models: Folder with the bundles `head` and `finetune`.
+        params: Params of the stage.
+
+    Raises:
+        BundleError: A bundle is missing or damaged, or the weights of its backbone are not found.
+        DataError: Tables do not fit each other, some photos are missing, or the content of a file has changed.
+        ParamsError: The device does not exist.
+    """
+    images = draw_images(index, split, params.robustness)
+    rows, source = [image.row for image in images], open_source(params.data.path)
+    if not any(source.has(row.path) for row in rows):
+        return Robustness(0, [], None, None)
+    loaded = {track: _load(models / track, params, len(images)) for track in TRACKS}
+    # Both tracks see images as the features say.
+    transform = transform_of(loaded["head"].bundle.spec)
+    budget = memory_for_decoding(params.runtime.memory, "cpu")
+    reader = Reader(source, transform, [View(None, mirror=False)], budget, Clock())
+    reader.check_present(rows)
+    pictures = Pictures(reader, transform, params.robustness.seed)
+    return summarise(_find_right(images, pictures, loaded, params.runtime.num_workers))
+
+
+def _load(bundle: Path, params: Params, num_images: int) -> Model:
+    # A new bundle has no exported network yet, and an export takes as long as all pictures of a few hundred images. So
+    # the images count here, not their pictures.
+    return load(
+        bundle,
+        device=params.runtime.device,
+        batch=params.runtime.batch_or_none,
+        num_images=num_images,
+        weights=params.backbone.weights if _is_local_file(params.backbone) else None,
+    )
+
+
+def _is_local_file(backbone: BackboneParams) -> bool:
+    # Weights from an address are in torch's cache, where `load` finds them by their digest.
+    return backbone.weights_is_file and "://" not in backbone.weights
+
+
+def _find_right(
+    images: Sequence[DrawnImage], pictures: Pictures, models: Mapping[str, Model], num_threads: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which pictures each track predicts rightly, (N, 1 + `len(SHIFTS)`) by track."""
+    found: dict[str, list[NDArray[np.bool_]]] = {track: [] for track in models}
+    with Progress("robustness", len(images), "image") as progress:
+        for start in range(0, len(images), _CHUNK_IMAGES):
+            chunk = images[start : start + _CHUNK_IMAGES]
+            shown = [picture for group in in_order(pictures.of, chunk, num_threads) for picture in group]
+            for track, model in models.items():
+                predicted = model.logits(shown).argmax(axis=1).reshape(len(chunk), -1)
+                labels = class_numbers([image.label for image in chunk], model.classes)
+                found[track].append(predicted == labels[:, None])
+            progress.advance(len(chunk))
+    return {track: np.concatenate(parts) for track, parts in found.items()}
