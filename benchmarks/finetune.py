@@ -20,8 +20,8 @@ from benchmarks.options import add_photo_options, add_rounds_option, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from headstart.artifacts.features import open_features
+from headstart.backbone.blocks import blocks_of
 from headstart.backbone.build import build_backbone
-from headstart.backbone.layers import blocks_of
 from headstart.tables.index import IndexRow
 from headstart.tables.split import SplitRow
 from stages.extract.extraction import extract

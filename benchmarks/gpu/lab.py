@@ -14,6 +14,7 @@ from torch import nn
 from torchvision import models
 
 from benchmarks.photo_set import INDEX, make_photo_set, photo_bytes
+from headstart.backbone.timm_source import TIMM_PREFIX
 from headstart.base.files import sha256_file
 from headstart.base.params import read_yaml
 from headstart.base.threads import num_cores
@@ -47,6 +48,10 @@ class Lab:
     def size(self, full: int, small: int) -> int:
         """Return an amount of work."""
         return small if self.is_small else full
+
+    def path(self, backbone: str, suffix: str) -> Path:
+        """Return the path of a file of a backbone."""
+        return self.folder / f"{backbone.replace('/', '_')}{suffix}"
 
     def photos(self, num: int) -> tuple[Path, list[IndexRow]]:
         """Return a folder of distinct JPEG photos of 500 x 375 pixels and its index."""
@@ -100,13 +105,13 @@ class Lab:
             section = read_yaml(Path("params.yaml"))["backbone"] | {"name": PACKAGED}
             return build_backbone(BackboneParams.model_validate(section)).network.eval()
         network = _random_network(backbone)
-        network.load_state_dict(torch.load(self.folder / f"{backbone}.pth", weights_only=True))
+        network.load_state_dict(torch.load(self.path(backbone, ".pth"), weights_only=True))
         return network.eval()
 
     def _weights(self, backbone: str) -> dict[str, str | None]:
         if backbone == PACKAGED:
             return {"weights": "auto", "weights_sha256": None}
-        path = self.folder / f"{backbone}.pth"
+        path = self.path(backbone, ".pth")
         if not path.exists():
             torch.manual_seed(0)
             network = _random_network(backbone)
@@ -119,7 +124,7 @@ def _random_network(backbone: str) -> nn.Module:
     if backbone in models.list_models():
         network: nn.Module = models.get_model(backbone, weights=None)
         return network
-    return timm.create_model(backbone, pretrained=False)
+    return timm.create_model(backbone.removeprefix(TIMM_PREFIX), pretrained=False)
 
 
 def _calibrate(network: nn.Module) -> None:

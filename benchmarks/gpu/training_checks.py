@@ -25,7 +25,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixup": ("resnet18", {"augmentation": {"kind": "crop", "mixup": 0.2}}),
     "accumulation": ("resnet18", {"accumulate": 4}),
     "frozen prefix": ("resnet18", {"unfreeze": "layer4", "augmentation": {"kind": "none"}}),
-    "transformer": ("vit_tiny_patch16_224", {"precision": "float32"}),
+    "transformer": ("timm/vit_tiny_patch16_224", {"precision": "float32"}),
 }
 
 
@@ -57,7 +57,7 @@ def train(lab: Lab, backbone: str, folder: Path, index: list[IndexRow], changes:
     """Fine-tune a backbone for one epoch; the features are extracted first, if they are not there yet."""
     content = lab.sections(backbone, folder, finetune={"epochs": 1} | changes)
     content["finetune"]["schedule"] |= {"warmup_epochs": 0, "kind": "constant"}
-    path = lab.folder / f"{backbone}_{len(index)}.h5"
+    path = lab.path(backbone, f"_{len(index)}.h5")
     if not path.exists():
         params = ExtractParams.model_validate({name: content[name] for name in ExtractParams.model_fields})
         extract(index, params, path, lab.folder / "training_store")

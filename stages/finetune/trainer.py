@@ -263,7 +263,7 @@ def _copy_state(classifier: Classifier) -> State:
 
 
 def _mean(start: State, end: State, share: float) -> State:
-    """Return the mean of two states, with the weight `share` of the second one. Counters are those of the second one."""
+    """Return the mean of two states, with the weight `share` of the second one, whose counters are kept."""
     return {
         name: torch.lerp(start[name], end[name], share) if end[name].is_floating_point() else end[name] for name in end
     }

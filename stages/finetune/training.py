@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.features import Features
+from headstart.backbone.blocks import blocks_of
 from headstart.backbone.build import build_backbone
-from headstart.backbone.layers import blocks_of
 from headstart.base.errors import FeatureFileError
 from headstart.imaging.decode import DECODE_POLICY
 from headstart.imaging.transform import Transform

@@ -8,7 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from headstart.backbone.layers import EmbeddingNetwork, _output_shapes, default_layers
+from headstart.backbone.blocks import default_layers, output_shapes
+from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.torchvision_source import remove_classifier
 from headstart.base.errors import BackboneError
 from headstart.imaging.transform import Transform
@@ -199,4 +200,4 @@ def test_default_layers_span_the_depth(name: str) -> None:
         network = torchvision.models.get_model(name, weights=None, **options)
         remove_classifier(network)
 
-    assert default_layers(network, _output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]
+    assert default_layers(network, output_shapes(network.eval(), 224, 224)) == [*DEFAULTS[name], "last"]

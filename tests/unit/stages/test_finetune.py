@@ -401,13 +401,13 @@ def test_accumulated_parts_give_the_result_of_the_whole_batch(tune: Tune, mixup:
 
 @pytest.mark.usefixtures("keep_last")
 def test_the_loss_is_weighted_by_class(tune: Tune) -> None:
-    """If the weight of a class is almost zero, its logits become much lower than with `none`, those of others higher."""
+    """If the weight of a class is almost zero, its logits become lower than with `none`, and those of others do not."""
     plain = tune(epochs=3, optimizer__head_rate=0.05)
     light = tune(epochs=3, optimizer__head_rate=0.05, class_weights={"red": 1e-6})
     change = (light.predictions.logits - plain.predictions.logits).mean(axis=0)
     red = CLASSES.index("red")
 
-    assert change[red] < np.delete(change, red).min() - 0.5
+    assert change[red] < np.delete(change, red).min() - 0.2
 
 
 def test_nothing_of_the_test_images_reaches_the_bundle(tune: Tune) -> None:
