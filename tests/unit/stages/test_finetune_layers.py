@@ -1,0 +1,138 @@
+"""Fine-tuning: the head reads several layers, weights are averaged, and a second training learns from every image."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.artifacts.features import open_features
+from headstart.backbone.params import BackboneParams
+from headstart.linear.layer_choice import LayerChooser
+from stages.extract.extraction import extract
+from stages.finetune import trainer
+from stages.finetune.checkpoint import Checkpoint
+from stages.finetune.history import Epoch
+from tests.conftest import extract_params, index_of
+from tests.unit.stages.test_finetune import Tune, differing, last_epoch, project, tensors_of, tune
+
+__all__ = ["project", "tune"]  # fixtures
+LAYERS = ["layer2", "layer3", "last"]
+
+
+@pytest.fixture
+def tune_layers(
+    project: Path,
+    tune: Tune,
+    tiny_backbone: BackboneParams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Tune:
+    """Give a function like `tune` for a head that reads three layers, whose last epoch is kept unaveraged."""
+    backbone = tiny_backbone.model_copy(update={"layers": LAYERS})
+    index = index_of(project / "photos")
+    extract(index, extract_params(project / "photos", backbone), project / "features.h5", project / "store")
+    monkeypatch.setattr(LayerChooser, "choose_with", lambda chooser, _: chooser.choose("all", "finetune.init"))
+    monkeypatch.setattr(trainer, "lowest_epoch", last_epoch)
+    monkeypatch.setattr(trainer, "best_epoch", last_epoch)
+    monkeypatch.setattr(trainer, "SHARES", ())
+    return lambda *args, **changes: tune(*args, backbone=backbone, **changes)
+
+
+def test_the_start_is_logistic_regression_on_all_the_layers(tune_layers: Tune, project: Path) -> None:
+    """At epoch 0 the classifier predicts as the bundle's head does on the cached embeddings of its layers."""
+    tuned = tune_layers(epochs=0)
+    predictions = tuned.predictions
+    with open_features(project / "features.h5") as features:
+        rows = np.argsort(np.argsort(features.rows(predictions.digests)))
+        pieces = features.pieces(LAYERS, np.sort(features.rows(predictions.digests)), 2**20)
+        cached = np.concatenate([views for _, views in pieces])[rows]
+
+    assert list(tuned.bundle.layers) == LAYERS
+    assert tuned.bundle.weight.shape == (3, sum(tuned.bundle.dims))
+    assert np.allclose(predictions.logits, tuned.bundle.logits(cached), atol=1e-3)
+
+
+@pytest.mark.parametrize("unfreeze", ["layer3", "layer4", "head"])
+def test_layers_inside_a_frozen_prefix_are_kept_with_its_activations(
+    tune_layers: Tune, monkeypatch: pytest.MonkeyPatch, unfreeze: str
+) -> None:
+    """If the head reads layers of the frozen prefix, running the prefix once gives what running it always gives."""
+    options = {"unfreeze": unfreeze, "augmentation__kind": "none", "epochs": 2}
+    once = tune_layers(**options)
+    once.checkpoint.remove()
+    monkeypatch.setattr("stages.finetune.training.find_frozen_prefix", lambda *_: None)
+    every_time = tune_layers(**options)
+
+    assert (once.has_frozen_prefix, every_time.has_frozen_prefix) == (True, False)
+    for name, values in tensors_of(once).items():
+        np.testing.assert_allclose(values, tensors_of(every_time)[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_a_mean_of_start_and_end_is_kept_if_it_is_better(tune_layers: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept weights are the mean with the lowest log loss on the inner validation, which the bundle then has."""
+    rates = {"optimizer__kind": "sgd", "optimizer__backbone_rate": 0.3, "optimizer__head_rate": 0.3, "epochs": 1}
+    start = tune_layers(epochs=0)
+    end = tune_layers(**rates)
+    end.checkpoint.remove()
+    monkeypatch.setattr(trainer, "SHARES", (0.125,))
+    mean = tune_layers(**rates)
+
+    assert mean.kept.share == 0.125
+    assert mean.kept.log_loss < end.kept.log_loss
+    assert mean.bundle.temperature == mean.kept.temperature
+    for name, values in mean.bundle.backbone.items():
+        if values.dtype == np.float32:
+            one, other = (torch.from_numpy(np.array(tuned.bundle.backbone[name])) for tuned in (start, end))
+            np.testing.assert_allclose(values, torch.lerp(one, other, 0.125).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_refit_learns_from_every_image(tune_layers: Tune) -> None:
+    """The second training starts from a head of all images and takes as many steps; history and temperature stay."""
+    plain = tune_layers(epochs=2)
+    plain.checkpoint.remove()
+    refitted = tune_layers(epochs=2, refit="all")
+
+    assert refitted.history == plain.history
+    assert refitted.bundle.temperature == plain.bundle.temperature
+    assert (plain.bundle.trained_on["num_images"], refitted.bundle.trained_on["num_images"]) == (12, 18)
+    assert len(refitted.bundle.references.digests) == 18
+    assert np.array_equal(refitted.bundle.references.held_out, plain.bundle.references.held_out)
+    assert {"weight", "bias"} < differing(tensors_of(plain), tensors_of(refitted))
+    assert refitted.timings.num_images == 2 * plain.timings.num_images
+
+
+def test_a_refit_of_a_kept_start_is_the_probe_on_every_image(
+    tune_layers: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no epoch is better than the start, the network stays as it was, and the head is fitted to all images."""
+    monkeypatch.setattr(trainer, "best_epoch", lambda history: history[0])
+    plain = tune_layers(epochs=1)
+    plain.checkpoint.remove()
+    refitted = tune_layers(epochs=1, refit="all")
+
+    assert differing(tensors_of(plain), tensors_of(refitted)) == {"weight", "bias"}
+
+
+@pytest.mark.slow
+def test_a_killed_refit_goes_on_to_the_same_bits(tune_layers: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed in its second training ends with the weights of an undisturbed run."""
+    whole = tune_layers(epochs=3, refit="all")
+    whole.checkpoint.remove()
+    save: Callable[[Checkpoint, dict[str, Any]], None] = Checkpoint.save
+
+    def die(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
+        save(checkpoint, content)
+        if content.get("num_epochs") == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "save", die)
+        tune_layers(epochs=3, refit="all")
+    seen: list[Sequence[Epoch]] = []
+    resumed = tune_layers(seen.append, epochs=3, refit="all")
+
+    assert not seen
+    assert differing(tensors_of(whole), tensors_of(resumed)) == set()
+    assert (resumed.predictions.logits == whole.predictions.logits).all()
