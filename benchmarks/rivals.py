@@ -39,7 +39,9 @@ def fit_logistic_cv(
     from sklearn.linear_model import LogisticRegressionCV  # here, because it costs memory that the head does not need
 
     pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
-    model = LogisticRegressionCV(Cs=grid, cv=pairs, n_jobs=num_jobs, l1_ratios=(0,), use_legacy_attributes=False)
+    model = LogisticRegressionCV(
+        Cs=grid, cv=pairs, scoring="accuracy", n_jobs=num_jobs, l1_ratios=(0,), use_legacy_attributes=False
+    )
     return model.fit(x, labels)
 
 
