@@ -99,7 +99,7 @@ bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutoria
 	python -W ignore -m benchmarks.accuracy $(PHOTOS)
 
 # PHOTOS=<folder of ants & bees>, SETS="path path" for folders of more data sets, HEAD="key=value" for another head.
-bench-data: env data/digits  ## accuracy over the data sets at hand, against rivals on the same embeddings; half an hour
+bench-data: env data/digits  ## accuracy over the data sets at hand, against rivals on the same embeddings; a quarter of an hour
 	python -W ignore -m benchmarks.data $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SETS),--sets $(SETS)) $(if $(HEAD),--head $(HEAD))
 
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it

@@ -55,6 +55,7 @@ class Cell:
 
     Attributes:
         num_runs: Number of seeds.
+        num_won: Number of seeds in which the head got more images right than the contestant.
         accuracy: Fraction of all predictions that are right, with Wilson's 95 % interval.
         log_loss: Mean over the seeds.
         calibration_error: Mean over the seeds.
@@ -64,6 +65,7 @@ class Cell:
     """
 
     num_runs: int
+    num_won: int
     accuracy: tuple[float, float, float]
     log_loss: float
     calibration_error: float
@@ -95,7 +97,8 @@ def is_right(predictions: Predictions) -> NDArray[np.bool_]:
 def pool(runs: Sequence[Run]) -> Cell:
     """Pool the runs of one contestant on one data set at one size.
 
-    An image that several seeds test counts each time, so intervals and p-values are rather too small.
+    An image that several seeds test counts each time, and another draw of training images would give another
+    difference. So intervals and p-values are for these draws, and too narrow for others; the draws won show it.
     """
     num_test, right = sum(run.num_test for run in runs), sum(run.num_right for run in runs)
     ours, theirs = sum(run.num_only_ours for run in runs), sum(run.num_only_theirs for run in runs)
@@ -104,6 +107,7 @@ def pool(runs: Sequence[Run]) -> Cell:
     )
     return Cell(
         num_runs=len(runs),
+        num_won=sum(run.num_only_ours > run.num_only_theirs for run in runs),
         accuracy=(right / num_test, *wilson_interval(right / num_test, num_test)),
         log_loss=log_loss,
         calibration_error=error,
@@ -124,8 +128,8 @@ def tables(runs: Sequence[Run]) -> str:
     }
     others = [name for name in names if name != OURS]
     lines = [
-        "Accuracy of the head with its 95 % interval; accuracy of each rival, and the head's minus it with its "
-        "interval. **Bold**: significant (exact McNemar test, p < 0.05).\n",
+        "Accuracy of the head with its 95 % interval. For each rival: its accuracy; the head's minus it, with the "
+        "interval; the draws that the head won. **Bold**: significant (exact McNemar test, p < 0.05).\n",
         *_table(rows, cells, {OURS: _own_accuracy, **dict.fromkeys(others, _difference)}),
         "\nLog loss in nats / expected calibration error.\n",
         *_table(rows, cells, dict.fromkeys(names, lambda cell: f"{cell.log_loss:.3f} / {cell.calibration_error:.3f}")),
@@ -158,7 +162,8 @@ def _own_accuracy(cell: Cell) -> str:
 
 def _difference(cell: Cell) -> str:
     text = "{:+.3f} ({:+.3f} to {:+.3f})".format(*cell.difference)
-    return f"{cell.accuracy[0]:.3f}; " + (f"**{text}**" if cell.verdict else text)
+    won = f", {cell.num_won}/{cell.num_runs}"
+    return f"{cell.accuracy[0]:.3f}; " + (f"**{text}**" if cell.verdict else text) + won
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

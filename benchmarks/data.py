@@ -8,7 +8,6 @@ every backbone that needs no download. The numbers of each run go to a JSON file
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.cells import Run, is_right, markdown, scores_of, tables
 from benchmarks.contestants import OURS, Contestant, Task, head, head_params, rivals, train
-from benchmarks.data_sets import CACHE, ImageSet, embed, find_sets, packaged_backbones
+from benchmarks.data_sets import ImageSet, embed, find_sets, packaged_backbones
 from benchmarks.draws import draw, has_own_split, sizes_of
 from benchmarks.options import make_parser
 from benchmarks.rounds import machine
@@ -146,7 +145,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help=f"training images of each class {default}")
     text = f"backbones of the second table {default}"
     parser.add_argument("--backbones", nargs="*", default=packaged_backbones(), help=text)
-    parser.add_argument("--out", type=Path, default=CACHE / "results.json", help=f"JSON file {default}")
+    parser.add_argument("--out", type=Path, default=Path(".cache/bench_data/results.json"), help=f"JSON file {default}")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn warns of every fit that ends at its limit of iterations
     params = head_params({})
@@ -165,7 +164,7 @@ def main() -> None:
         backbones += sorted(ranked, key=lambda row: float(str(row["cv_log_loss"])))
         write_json(given.out, {"machine": machine(), "runs": [asdict(run) for run in runs], "backbones": backbones})
     print(f"\n{tables(runs)}\n\n{backbone_table(backbones)}\n")
-    print(f"The numbers of each run: {os.path.relpath(given.out)}")
+    print(f"The numbers of each run: {given.out}")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def test_a_clear_difference_is_significant() -> None:
     assert cell.difference[0] == pytest.approx(0.1)
     assert cell.p_value == pytest.approx(2 * 0.5**20)
     assert cell.verdict == "better"
+    assert (cell.num_won, cell.num_runs) == (2, 2)
 
 
 def test_missing_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
