@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -33,13 +33,14 @@ tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch
 	  -S finetune.augmentation.mixup=0.0 -S finetune.label_smoothing=0.0 -S finetune.precision=float32
 
 # In the workspace, one after the other: a copy (--temp, --queue) would lack the photos that git ignores.
-sweep: git env data/digits  ## train a head on each of BACKBONES="name name ..." and show them in one table
+sweep: git env data/digits  ## train a head on each of BACKBONES="name name ..." and rank them by cross-validation
 	@test -n "$(BACKBONES)" || { echo 'make sweep: which? Run: make sweep BACKBONES="efficientnet_lite0 resnet18"'; exit 1; }
-	@mkdir -p .cache && cp -n params.yaml .cache/params.before_sweep.yaml
+	@mkdir -p .cache && cp -n params.yaml .cache/params.before_sweep.yaml; rm -f .cache/sweep.json
 	@trap 'mv .cache/params.before_sweep.yaml params.yaml' EXIT; trap 'exit 130' INT TERM; \
-	  for name in $(BACKBONES); do dvc exp run -S backbone.name=$$name evaluate@head || exit 1; done
+	  for name in $(BACKBONES); do \
+	    dvc exp run -S backbone.name=$$name evaluate@head && python -m benchmarks.sweep --add || exit 1; done
 	dvc repro --quiet evaluate@head
-	dvc exp show --drop '.*' --keep 'Experiment|data.path|backbone.name|metrics/head.json:(accuracy|log_loss)$$' --sort-by metrics/head.json:accuracy --sort-order desc
+	@python -m benchmarks.sweep
 
 test: env  ## run every test
 	pytest --numprocesses 2 --dist worksteal
@@ -96,6 +97,10 @@ bench-finetune: env  ## fine-tuning against the tutorial's loop
 
 bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutorial's recipe (PHOTOS=folder with train/ and val/)
 	python -W ignore -m benchmarks.accuracy $(PHOTOS)
+
+# PHOTOS=<folder of ants & bees>, SETS="path path" for folders of more data sets, HEAD="key=value" for another head.
+bench-data: env data/digits  ## accuracy over the data sets at hand, against rivals on the same embeddings; a quarter of an hour
+	python -W ignore -m benchmarks.data $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SETS),--sets $(SETS)) $(if $(HEAD),--head $(HEAD))
 
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
 	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.memory import memory_bytes
 from benchmarks.options import make_parser
+from benchmarks.rivals import fit_dinov2_sweep, fit_logistic_cv, standardise
 from benchmarks.rounds import machine
 from headstart.artifacts.features import create_features, open_features
 from headstart.linear.folds import make_folds
@@ -101,39 +102,23 @@ def head(folder: Path, layers: list[str], *, with_diagnostics: bool) -> float:
 
 def logistic_cv(folder: Path, num_jobs: int, num_rows: int | None = None) -> float:
     """Fit LogisticRegressionCV with its defaults, on the same grid and folds, float32 rows in memory."""
-    from sklearn.linear_model import LogisticRegressionCV  # here, because it costs memory that the head does not need
-
     split = read_rows(folder / "split.csv", SplitRow)
     x, labels = _rows(folder, split, "train", "last")
     x, labels = x[:num_rows], labels[:num_rows]
     folds = make_folds(labels.tolist(), [str(number) for number in range(len(x))], FOLDS, 0, "head.folds")
-    pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(FOLDS)]
-    mean, scale = _standardise(x)
-    model = LogisticRegressionCV(Cs=GRID, cv=pairs, n_jobs=num_jobs, l1_ratios=(0,), use_legacy_attributes=False)
+    mean, scale = standardise(x)
     with threadpool_limits(limits=None if num_jobs == 1 else 1, user_api="blas"):
-        model.fit(x, labels)
+        model = fit_logistic_cv(x, labels, folds, GRID, num_jobs)
     test, truth = _rows(folder, split, "test", "last")
     return float(model.score((test - mean) / scale, truth))
 
 
 def dinov2_sweep(folder: Path) -> float:
-    """Follow DINOv2's logistic regression: the best of 45 values of C on a tenth held out, then all rows.
-
-    facebookresearch/dinov2, dinov2/eval/log_regression.py: C from 10^-6 to 10^5; 100 iterations at most, not 1000.
-    """
-    from sklearn.linear_model import LogisticRegression
-
+    """Follow DINOv2's protocol, float32 rows in memory."""
     split = read_rows(folder / "split.csv", SplitRow)
     x, labels = _rows(folder, split, "train", "last")
-    mean, scale = _standardise(x)
-    held = np.arange(len(x)) % 10 == 0
-    best, best_accuracy = 0.0, -1.0
-    for strength in np.logspace(-6, 5, 45):
-        model = LogisticRegression(C=strength, max_iter=100).fit(x[~held], labels[~held])
-        accuracy = model.score(x[held], labels[held])
-        if accuracy > best_accuracy:
-            best, best_accuracy = strength, accuracy
-    model = LogisticRegression(C=best, max_iter=100).fit(x, labels)
+    mean, scale = standardise(x)
+    model = fit_dinov2_sweep(x, labels)
     test, truth = _rows(folder, split, "test", "last")
     return float(model.score((test - mean) / scale, truth))
 
@@ -158,15 +143,6 @@ def _rows(
         pieces = features.pieces([layer], features.rows([row.digest for row in rows]), 2**25)
         x = np.concatenate([views[:, 0] for _, views in pieces])
     return x, np.array([row.label for row in rows])
-
-
-def _standardise(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Standardise in place, as the head does."""
-    mean, variance = x.mean(axis=0), x.var(axis=0)
-    scale = np.sqrt(variance + np.median(variance[variance > 0]))
-    x -= mean
-    x /= scale
-    return mean, scale
 
 
 def measure(name: str, folder: Path) -> dict[str, float]:

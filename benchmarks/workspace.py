@@ -6,7 +6,7 @@ The tests of the report use the results too.
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,19 @@ from headstart.tables.split import SplitRow
 ROOT = Path(__file__).parents[1]
 
 
-def write_params(project: Path, data_path: str) -> None:
-    """Write params.yaml of this project into another folder, with `data.path` changed."""
+def write_params(project: Path, data_path: str, **changes: Mapping[str, object]) -> None:
+    """Write params.yaml of this project into another folder, with `data.path` and other keys changed.
+
+    Args:
+        project: The other folder.
+        data_path: Folder of the images.
+        changes: New values by key, for each section that changes.
+    """
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["data"]["path"] = data_path
+    for section, values in changes.items():
+        params[section].update(values)
     with (project / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
 
@@ -152,7 +160,8 @@ def _after(label: str, classes: Sequence[str]) -> str:
 
 def run_main(root: Path, stage: str, *arguments: str) -> str:
     """Run a stage in a project and return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

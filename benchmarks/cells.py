@@ -1,0 +1,171 @@
+"""Results of `benchmarks.data`: scores of each run, pooled over the seeds, and the tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contestants import OURS
+from headstart.tables.intervals import CONFIDENCE, wilson_interval
+from headstart.tables.predictions import Predictions
+from stages.compare.paired import mcnemar_p, paired_interval
+from stages.evaluate.metrics import METRICS
+from stages.evaluate.outcomes import Outcomes
+
+SCORES = ("accuracy", "log_loss", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One contestant on one draw.
+
+    Attributes:
+        data_set: Name of the data set.
+        size: Training images of each class, or `all`.
+        seed: Seed of the draw.
+        contestant: Name of the contestant.
+        num_training: Number of training images.
+        num_test: Number of test images.
+        num_right: Number of test images that are classified rightly.
+        log_loss: Mean log loss, in nats.
+        calibration_error: Expected calibration error (ECE) with 15 bins of equal width.
+        seconds: Seconds to choose and fit; for the rivals also to classify the test images.
+        num_only_ours: Number of test images that only the head got right; 0 for the head.
+        num_only_theirs: Number of test images that only this contestant got right; 0 for the head.
+    """
+
+    data_set: str
+    size: str
+    seed: int
+    contestant: str
+    num_training: int
+    num_test: int
+    num_right: int
+    log_loss: float
+    calibration_error: float
+    seconds: float
+    num_only_ours: int
+    num_only_theirs: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A contestant on a data set at a size, pooled over the seeds.
+
+    Attributes:
+        num_runs: Number of seeds.
+        num_won: Number of seeds in which the head got more images right than the contestant.
+        accuracy: Fraction of all predictions that are right, with Wilson's 95 % interval.
+        log_loss: Mean over the seeds.
+        calibration_error: Mean over the seeds.
+        seconds: Mean over the seeds.
+        difference: Accuracy of the head minus the contestant's, with the 95 % interval of paired predictions.
+        p_value: Of the exact McNemar test of all predictions.
+    """
+
+    num_runs: int
+    num_won: int
+    accuracy: tuple[float, float, float]
+    log_loss: float
+    calibration_error: float
+    seconds: float
+    difference: tuple[float, float, float]
+    p_value: float
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` if the head differs significantly from the contestant, else the empty string."""
+        if self.p_value >= 1 - CONFIDENCE:
+            return ""
+        return "better" if self.difference[0] > 0 else "worse"
+
+
+def scores_of(predictions: Predictions) -> dict[str, float]:
+    """Return accuracy, log loss and expected calibration error, as the stage `evaluate` computes them."""
+    outcomes = Outcomes.of(predictions)
+    counts = np.ones(outcomes.num_images, dtype=np.int64)
+    return {metric.name: metric.function(outcomes, counts) for metric in METRICS if metric.name in SCORES}
+
+
+def is_right(predictions: Predictions) -> NDArray[np.bool_]:
+    """Return whether each test image is classified rightly, (N,), in the order of the digests."""
+    order = np.argsort(predictions.digests)
+    return (np.array(predictions.predicted) == np.array(predictions.labels))[order]
+
+
+def pool(runs: Sequence[Run]) -> Cell:
+    """Pool the runs of one contestant on one data set at one size.
+
+    An image that several seeds test counts each time, and another draw of training images would give another
+    difference. So intervals and p-values are for these draws, and too narrow for others; the draws won show it.
+    """
+    num_test, right = sum(run.num_test for run in runs), sum(run.num_right for run in runs)
+    ours, theirs = sum(run.num_only_ours for run in runs), sum(run.num_only_theirs for run in runs)
+    log_loss, error, seconds = (
+        float(np.mean([getattr(run, name) for run in runs])) for name in ("log_loss", "calibration_error", "seconds")
+    )
+    return Cell(
+        num_runs=len(runs),
+        num_won=sum(run.num_only_ours > run.num_only_theirs for run in runs),
+        accuracy=(right / num_test, *wilson_interval(right / num_test, num_test)),
+        log_loss=log_loss,
+        calibration_error=error,
+        seconds=seconds,
+        difference=((ours - theirs) / num_test, *paired_interval(num_test, theirs, ours)),
+        p_value=mcnemar_p(ours, theirs),
+    )
+
+
+def tables(runs: Sequence[Run]) -> str:
+    """Return Markdown tables of accuracies, of the other scores and of seconds, and a line that counts the verdicts."""
+    names = list(dict.fromkeys(run.contestant for run in runs))
+    rows = list(dict.fromkeys((run.data_set, run.size) for run in runs))
+    cells = {
+        (*row, name): pool([run for run in runs if (run.data_set, run.size, run.contestant) == (*row, name)])
+        for row in rows
+        for name in names
+    }
+    others = [name for name in names if name != OURS]
+    lines = [
+        "Accuracy of the head with its 95 % interval. For each rival: its accuracy; the head's minus it, with the "
+        "interval; the draws that the head won. **Bold**: significant (exact McNemar test, p < 0.05).\n",
+        *_table(rows, cells, {OURS: _own_accuracy, **dict.fromkeys(others, _difference)}),
+        "\nLog loss in nats / expected calibration error.\n",
+        *_table(rows, cells, dict.fromkeys(names, lambda cell: f"{cell.log_loss:.3f} / {cell.calibration_error:.3f}")),
+        "\nSeconds to choose and fit, in one thread.\n",
+        *_table(rows, cells, dict.fromkeys(names, lambda cell: f"{cell.seconds:.2f}")),
+        "",
+    ]
+    for name in others:
+        verdicts = [cells[*row, name].verdict for row in rows]
+        lines.append(
+            f"Against {name}, the head is significantly better in {verdicts.count('better')} of {len(rows)} cells and "
+            f"worse in {verdicts.count('worse')}."
+        )
+    return "\n".join(lines)
+
+
+def _table(
+    rows: Sequence[tuple[str, str]],
+    cells: Mapping[tuple[str, str, str], Cell],
+    columns: Mapping[str, Callable[[Cell], str]],
+) -> list[str]:
+    """Return a table with a row for each data set and size, and a column for each contestant."""
+    body = [[*row, *(show(cells[*row, name]) for name, show in columns.items())] for row in rows]
+    return markdown(["data", "images per class", *columns], body)
+
+
+def _own_accuracy(cell: Cell) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(*cell.accuracy)
+
+
+def _difference(cell: Cell) -> str:
+    text = "{:+.3f} ({:+.3f} to {:+.3f})".format(*cell.difference)
+    won = f", {cell.num_won}/{cell.num_runs}"
+    return f"{cell.accuracy[0]:.3f}; " + (f"**{text}**" if cell.verdict else text) + won
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
