@@ -7,20 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headstart.artifacts.bundle import Bundle, read_bundle, read_config
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
+from headstart.base.machine import choose_device
 from headstart.base.progress import Progress
 from headstart.base.threads import in_order
 from headstart.imaging.clock import Clock
 from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import Transform, View
 from headstart.predict.model import Model, load
-from headstart.sources.folder import open_source
+from headstart.sources.folder import Folder, open_source
 from headstart.tables.classes import class_numbers
 from headstart.tables.index import IndexRow
 from headstart.tables.names import TRACKS
 from headstart.tables.robustness import Robustness
 from headstart.tables.split import SplitRow
+from stages.robustness.embeddings import KeptEmbeddings, pictures_key
 from stages.robustness.params import Params
 from stages.robustness.results import summarise
 from stages.robustness.sample import DrawnImage, draw_images
@@ -55,7 +58,11 @@ class Pictures:
 
 
 def check(index: Sequence[IndexRow], split: Sequence[SplitRow], models: Path, params: Params) -> Robustness:
-    """Return the accuracy of both tracks under each shift. Without any of the photos there is none.
+    """Return the accuracy of both tracks under each shift.
+
+    The embeddings of a track's pictures are kept. If both tracks have them, neither photos nor networks are needed,
+    and whether the photos are still there and unchanged is not looked at. Else, without any of the photos, there is no
+    accuracy.
 
     Args:
         index: Rows of all files.
@@ -68,18 +75,42 @@ def check(index: Sequence[IndexRow], split: Sequence[SplitRow], models: Path, pa
         DataError: Tables do not fit each other, some photos are missing, or the content of a file has changed.
         ParamsError: The device does not exist.
     """
-    images = draw_images(index, split, params.robustness)
-    rows, source = [image.row for image in images], open_source(params.data.path)
-    if not any(source.has(row.path) for row in rows):
+    images, source = draw_images(index, split, params.robustness), open_source(params.data.path)
+    bundles = {track: read_bundle(models / track) for track in TRACKS}
+    kept = _kept_embeddings(images, bundles, models, params)
+    found = {track: embeddings for track in TRACKS if (embeddings := kept[track].load()) is not None}
+    missing = [track for track in TRACKS if track not in found]
+    if missing and not any(source.has(image.row.path) for image in images):
         return Robustness(0, [], None, None)
-    loaded = {track: _load(models / track, params, len(images)) for track in TRACKS}
+    if missing:
+        loaded = {track: _load(models / track, params, len(images)) for track in missing}
+        pictures = _pictures_of(images, source, bundles, params)
+        for track, embeddings in _embed(images, pictures, loaded, params.runtime.num_workers).items():
+            kept[track].save(embeddings)
+            found[track] = embeddings
+    return summarise({track: _find_right(images, bundles[track], found[track]) for track in TRACKS})
+
+
+def _kept_embeddings(
+    images: Sequence[DrawnImage], bundles: Mapping[str, Bundle], models: Path, params: Params
+) -> dict[str, KeptEmbeddings]:
+    pictures = pictures_key(images, params.robustness.seed, bundles["head"])
+    device = choose_device(params.runtime.device).split(":")[0]
+    return {
+        track: KeptEmbeddings(bundle, read_config(models / track)["model_sha256"], pictures, device)
+        for track, bundle in bundles.items()
+    }
+
+
+def _pictures_of(
+    images: Sequence[DrawnImage], source: Folder, bundles: Mapping[str, Bundle], params: Params
+) -> Pictures:
     # Both tracks see images as the features say.
-    transform = transform_of(loaded["head"].bundle.spec)
+    transform = transform_of(bundles["head"].spec)
     budget = memory_for_decoding(params.runtime.memory, "cpu")
     reader = Reader(source, transform, [View(None, mirror=False)], budget, Clock())
-    reader.check_present(rows)
-    pictures = Pictures(reader, transform, params.robustness.seed)
-    return summarise(_find_right(images, pictures, loaded, params.runtime.num_workers))
+    reader.check_present([image.row for image in images])
+    return Pictures(reader, transform, params.robustness.seed)
 
 
 def _load(bundle: Path, params: Params, num_images: int) -> Model:
@@ -99,18 +130,24 @@ def _is_local_file(backbone: BackboneParams) -> bool:
     return backbone.weights_is_file and "://" not in backbone.weights
 
 
-def _find_right(
+def _embed(
     images: Sequence[DrawnImage], pictures: Pictures, models: Mapping[str, Model], num_threads: int
-) -> dict[str, NDArray[np.bool_]]:
-    """Return which pictures each track predicts rightly, (N, 1 + `len(SHIFTS)`) by track."""
-    found: dict[str, list[NDArray[np.bool_]]] = {track: [] for track in models}
+) -> dict[str, NDArray[np.float32]]:
+    """Return the embeddings of all pictures, float32 (N * (1 + `len(SHIFTS)`), views, dim) by track."""
+    found: dict[str, list[NDArray[np.float32]]] = {track: [] for track in models}
     with Progress("robustness", len(images), "image") as progress:
         for start in range(0, len(images), _CHUNK_IMAGES):
             chunk = images[start : start + _CHUNK_IMAGES]
             shown = [picture for group in in_order(pictures.of, chunk, num_threads) for picture in group]
             for track, model in models.items():
-                predicted = model.logits(shown).argmax(axis=1).reshape(len(chunk), -1)
-                labels = class_numbers([image.label for image in chunk], model.classes)
-                found[track].append(predicted == labels[:, None])
+                found[track].append(model.embed(shown).astype(np.float32, copy=False))
             progress.advance(len(chunk))
     return {track: np.concatenate(parts) for track, parts in found.items()}
+
+
+def _find_right(images: Sequence[DrawnImage], bundle: Bundle, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which pictures are predicted rightly, (N, 1 + `len(SHIFTS)`)."""
+    predicted = bundle.logits(embeddings).argmax(axis=1).reshape(len(images), -1)
+    labels = class_numbers([image.label for image in images], bundle.classes)
+    right: NDArray[np.bool_] = predicted == labels[:, None]
+    return right
