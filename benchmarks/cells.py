@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.contestants import OURS
 from headstart.tables.intervals import CONFIDENCE, wilson_interval
+from headstart.tables.paired import mcnemar_p, paired_interval
 from headstart.tables.predictions import Predictions
-from stages.compare.paired import mcnemar_p, paired_interval
 from stages.evaluate.metrics import METRICS
 from stages.evaluate.outcomes import Outcomes
 

@@ -83,7 +83,7 @@ def vote_of_neighbours(
     Returns:
         Each class's share of the votes, float64 (M, C), at least 0.001.
     """
-    similarity = unit_length(test) @ unit_length(x).T
+    similarity = unit_length(test, [test.shape[1]]) @ unit_length(x, [x.shape[1]]).T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NUM_NEIGHBOURS]
     # Weights relative to the nearest neighbour's: exp(1 / 0.07) is large, and only their ratio counts.
     found = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
