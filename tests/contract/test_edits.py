@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from headstart.engines import cache
 from stages.finetune import checkpoint
 from stages.index import record
+from stages.robustness import embeddings
 from tests.support.source import ROOT
 
 PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -77,3 +78,21 @@ def test_what_a_kept_thing_is_made_of_is_in_its_key(file: str, exports: bool, re
 def test_the_index_reads_files_again_when_their_rows_may_change(file: str, *, reads_again: bool) -> None:
     """The record of unchanged files is void after an edit of the code that makes the row of a file."""
     assert lists(record._CODE, file) == reads_again
+
+
+@pytest.mark.parametrize(
+    ("file", "embeds_again"),
+    [
+        ("stages/robustness/shifts.py", True),
+        ("headstart/backbone/layers.py", True),
+        ("headstart/engines/torch_engine.py", True),
+        ("headstart/imaging/reader.py", True),
+        ("headstart/predict/model.py", True),
+        ("stages/head/fit.py", False),
+        ("headstart/linear/logistic.py", False),
+        ("headstart/tables/paired.py", False),
+    ],
+)
+def test_shifted_pictures_are_embedded_again_when_their_code_changes(file: str, *, embeds_again: bool) -> None:
+    """The kept embeddings are void after an edit of the code that makes them, but not after one of the head."""
+    assert lists(embeddings._CODE, file) == embeds_again

@@ -1,21 +1,28 @@
 """The check on shifted pictures: what the shifts do, which images are drawn, and what is counted."""
 
 import json
-from collections.abc import Iterable
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.numpy import save
 
+from headstart.artifacts.bundle import Bundle, read_config, write_bundle
+from headstart.artifacts.features import Rows
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import DataError, TableError
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
 from headstart.tables.intervals import wilson_interval
+from headstart.tables.names import TRACKS
 from headstart.tables.robustness import Robustness, read_robustness, write_robustness
 from headstart.tables.split import SplitRow
 from stages.robustness import check as checking
@@ -26,6 +33,7 @@ from stages.robustness.sample import draw_images
 from stages.robustness.shifts import SHIFTS, Function, Shift, add_noise, blur, expose, random_of, reduce_to
 from tests.conftest import COLOURS, extract_params, index_of
 from tests.support.bundles import make_bundle
+from tests.support.source import ROOT
 
 DIGEST, OTHER = "1" * 64, "2" * 64
 
@@ -152,28 +160,57 @@ def test_tables_that_do_not_fit_are_refused(photos: Path, part: str) -> None:
 
 
 class Stub:
-    """A model that needs no network. The head always says the first class, the other track the photo's colour."""
+    """A model whose embeddings begin with the mean of the blue, the green and the red pixels, the order of COLOURS."""
 
-    classes = sorted(COLOURS)
+    def __init__(self, folder: Path) -> None:
+        self.track, self._dim, self.num_pictures = folder.name, sum(read_config(folder)["dims"]), 0
 
-    def __init__(self, track: str, spec: dict[str, Any]) -> None:
-        self._track, self.bundle = track, SimpleNamespace(spec=spec)
-        self.num_pictures = 0
-
-    def logits(self, images: Iterable[Image.Image]) -> NDArray[np.float64]:
-        """Return logits (N, C)."""
-        means = np.array([np.asarray(image).mean(axis=(0, 1))[::-1] for image in images])  # blue, green, red
+    def embed(self, images: Iterable[Image.Image]) -> Rows:
+        """Return embeddings, float32 (N, 1, dim)."""
+        means = np.array([np.asarray(image).mean(axis=(0, 1))[::-1] for image in images], dtype=np.float32)
         self.num_pictures += len(means)
-        return means if self._track == "finetune" else np.tile([1.0, 0.0, 0.0], (len(means), 1))
+        return np.pad(means, [(0, 0), (0, self._dim - 3)])[:, None]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder of the kept embeddings, below the test's own."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path / ".cache" / "robustness"
 
 
 @pytest.fixture
-def stubs(monkeypatch: pytest.MonkeyPatch, tiny_backbone: BackboneParams) -> list[Stub]:
-    """Stubs in place of the bundles; the list has those that were loaded."""
-    spec, loaded = dict(make_bundle(tiny_backbone).spec), []
+def models(tmp_path: Path, tiny_backbone: BackboneParams) -> Path:
+    """Bundles whose head always says `blue`, while the other track says the largest of the first three numbers."""
+    folder = tmp_path / "models"
+    write_head(folder, tiny_backbone, says="blue")
+    write_bundle(folder / "finetune", colour_bundle(tiny_backbone, track="finetune"))
+    return folder
+
+
+def colour_bundle(backbone: BackboneParams, **changes: Any) -> Bundle:
+    """Return a bundle of the classes COLOURS whose logits are the first three numbers of the embedding."""
+    values: dict[str, Any] = {
+        "weight": np.eye(3, 96, dtype=np.float32),
+        "bias": np.zeros(3, dtype=np.float32),
+        "views": 1,
+    }
+    return make_bundle(backbone, classes=sorted(COLOURS), **values | changes)
+
+
+def write_head(models: Path, backbone: BackboneParams, *, says: str) -> None:
+    """Write a head that says one class of every picture."""
+    bias = np.array([name == says for name in sorted(COLOURS)], dtype=np.float32)
+    write_bundle(models / "head", colour_bundle(backbone, weight=np.zeros((3, 96), dtype=np.float32), bias=bias))
+
+
+@pytest.fixture
+def stubs(monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
+    """Stubs in place of the networks; the list has those that were loaded."""
+    loaded: list[Stub] = []
 
     def load(folder: Path, **_: object) -> Stub:
-        loaded.append(Stub(folder.name, spec))
+        loaded.append(Stub(folder))
         return loaded[-1]
 
     monkeypatch.setattr(checking, "load", load)
@@ -181,12 +218,12 @@ def stubs(monkeypatch: pytest.MonkeyPatch, tiny_backbone: BackboneParams) -> lis
 
 
 def test_the_numbers_are_those_of_a_hand_computation(
-    photos: Path, tmp_path: Path, tiny_backbone: BackboneParams, stubs: list[Stub]
+    photos: Path, tmp_path: Path, models: Path, tiny_backbone: BackboneParams, stubs: list[Stub]
 ) -> None:
     """A head that says `blue` is right for 4 of 12 photos under each shift; a track that sees colours, for all."""
     index = index_of(photos)
     params = robustness_params(photos, tiny_backbone)
-    write_robustness(tmp_path / "robustness.json", check(index, split_of(index), tmp_path, params))
+    write_robustness(tmp_path / "robustness.json", check(index, split_of(index), models, params))
     content = json.loads((tmp_path / "robustness.json").read_text())
     low, high = wilson_interval(4 / 12, 12)
 
@@ -209,17 +246,18 @@ def test_a_shift_that_hurts_is_seen(photos: Path, tmp_path: Path, tiny_backbone:
     seen: list[int] = []
 
     class Dark(Stub):
-        def logits(self, images: Iterable[Image.Image]) -> NDArray[np.float64]:
+        def embed(self, images: Iterable[Image.Image]) -> Rows:
             pictures = list(images)
-            found = super().logits(pictures)
+            found = super().embed(pictures)
             is_dark = np.array([np.asarray(image).max() < 140 for image in pictures])
             seen.append(int(is_dark.sum()))
             found[is_dark] = -found[is_dark]
             return found
 
-    spec = dict(make_bundle(tiny_backbone).spec)
+    for track in TRACKS:
+        write_bundle(tmp_path / track, colour_bundle(tiny_backbone, track=track))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checking, "load", lambda *_, **__: Dark("finetune", spec))
+        patch.setattr(checking, "load", lambda folder, **_: Dark(folder))
         found = check(index, split_of(index), tmp_path, robustness_params(photos, tiny_backbone))
 
     assert seen == [12, 12]
@@ -229,10 +267,155 @@ def test_a_shift_that_hurts_is_seen(photos: Path, tmp_path: Path, tiny_backbone:
     assert "darker 0.000 and 0.000" in describe(found)
 
 
-def test_without_photos_nothing_is_checked(tmp_path: Path, photos: Path, tiny_backbone: BackboneParams) -> None:
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_second_run_needs_neither_photos_nor_networks(
+    photos: Path,
+    tmp_path: Path,
+    tiny_backbone: BackboneParams,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    """From the kept embeddings of real networks come the same bytes, also after the photos are gone."""
+    index, params = index_of(photos), robustness_params(photos, tiny_backbone)
+    for track in TRACKS:
+        bundle = make_bundle(tiny_backbone, track=track, layers=("layer3", "last"), classes=sorted(COLOURS))
+        write_bundle(tmp_path / track, replace(bundle, spec={**bundle.spec, "precision": precision}))
+    write_robustness(tmp_path / "first.json", check(index, split_of(index), tmp_path, params))
+    shutil.rmtree(photos)
+    monkeypatch.delattr(checking, "load")
+    write_robustness(tmp_path / "second.json", check(index, split_of(index), tmp_path, params))
+
+    assert (tmp_path / "second.json").read_bytes() == (tmp_path / "first.json").read_bytes()
+    assert read_robustness(tmp_path / "second.json").num_images == 12
+
+
+def test_without_a_network_no_torch_is_loaded() -> None:
+    """After an edit of the head the stage takes a second, so its modules do not import torch."""
+    code = "import sys, stages.robustness.check; assert 'torch' not in sys.modules, 'torch'"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_head_takes_the_kept_embeddings(
+    photos: Path, models: Path, tiny_backbone: BackboneParams, stubs: list[Stub]
+) -> None:
+    """New weights of the head change its accuracy, but no picture goes through a network again."""
+    index, params = index_of(photos)[:-1], robustness_params(photos, tiny_backbone)  # four blue, four green, three red
+    first = check(index, split_of(index), models, params)
+    write_head(models, tiny_backbone, says="red")
+    second = check(index, split_of(index), models, params)
+
+    assert [stub.track for stub in stubs] == ["head", "finetune"]
+    assert (first.mean_head, second.mean_head) == (4 / 11, 3 / 11)
+    assert first.mean_finetune == second.mean_finetune == 1
+
+
+def change_network(backbone: BackboneParams, models: Path) -> None:
+    """Write a fine-tuned bundle whose network differs in one tensor."""
+    bundle = colour_bundle(backbone, track="finetune")
+    name, tensor = next((name, tensor) for name, tensor in bundle.backbone.items() if tensor.ndim == 4)
+    write_bundle(models / "finetune", replace(bundle, backbone={**bundle.backbone, name: tensor + 1}))
+
+
+def change_layers(backbone: BackboneParams, models: Path) -> None:
+    """Write a head that reads another layer."""
+    write_bundle(models / "head", colour_bundle(backbone, layers=("layer3",), weight=np.eye(3, 192, dtype=np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("change", "seed", "embedded"),
+    [(change_network, 0, ["finetune"]), (change_layers, 0, ["head"]), (None, 1, ["head", "finetune"])],
+    ids=["network", "layers", "seed"],
+)
+def test_other_networks_and_pictures_are_embedded_anew(
+    photos: Path,
+    models: Path,
+    tiny_backbone: BackboneParams,
+    stubs: list[Stub],
+    private_cache: Path,
+    change: Callable[[BackboneParams, Path], None] | None,
+    seed: int,
+    embedded: list[str],
+) -> None:
+    """Another network, other layers or another seed: only what they change is embedded, and replaces the old file."""
+    index, params = index_of(photos), robustness_params(photos, tiny_backbone)
+    check(index, split_of(index), models, params)
+    stubs.clear()
+    if change:
+        change(tiny_backbone, models)
+    params = params.model_copy(update={"robustness": RobustnessParams(num_images=100, seed=seed)})
+    for _ in range(2):
+        check(index, split_of(index), models, params)
+
+    assert [stub.track for stub in stubs] == embedded
+    assert {path.name for path in private_cache.iterdir()} == {"finetune.safetensors", "head.safetensors"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "pixel", "foreign"])
+def test_a_damaged_file_is_told_and_made_anew(
+    photos: Path,
+    models: Path,
+    tiny_backbone: BackboneParams,
+    stubs: list[Stub],
+    private_cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    """A file that is cut, has another number or is somebody else's is named, and the same bytes are written again."""
+    index, params = index_of(photos), robustness_params(photos, tiny_backbone)
+    first = check(index, split_of(index), models, params)
+    path = private_cache / "finetune.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({
+        "cut": whole[:-1],
+        "pixel": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "foreign": save({"embeddings": np.ones((72, 1, 96), np.float32)}),
+    }[damage])  # fmt: skip
+    stubs.clear()
+    second = check(index, split_of(index), models, params)
+
+    assert f"WARNING: {path} is damaged" in capsys.readouterr().out
+    assert [stub.track for stub in stubs] == ["finetune"]
+    assert second == first
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    photos: Path,
+    models: Path,
+    tiny_backbone: BackboneParams,
+    private_cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without kept embeddings the result is the same; a line says that the next run takes longer."""
+    private_cache.parent.mkdir()
+    private_cache.touch()  # a file in place of the folder
+    index = index_of(photos)
+    found = check(index, split_of(index), models, robustness_params(photos, tiny_backbone))
+
+    assert found.num_images == 12
+    assert "cannot be written" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("stubs")
+def test_without_photos_one_kept_track_is_not_enough(photos: Path, models: Path, tiny_backbone: BackboneParams) -> None:
+    """If one track must be embedded and the photos are gone, nothing is checked: the tracks are compared in pairs."""
+    index, params = index_of(photos), robustness_params(photos, tiny_backbone)
+    check(index, split_of(index), models, params)
+    change_layers(tiny_backbone, models)
+    shutil.rmtree(photos)
+
+    assert check(index, split_of(index), models, params) == Robustness(0, [], None, None)
+
+
+def test_without_photos_nothing_is_checked(
+    tmp_path: Path, photos: Path, models: Path, tiny_backbone: BackboneParams
+) -> None:
     """A machine that has only the embeddings can still train a head: the check says what to do, and stops nothing."""
     index = index_of(photos)
-    found = check(index, split_of(index), tmp_path, robustness_params(tmp_path / "gone", tiny_backbone))
+    found = check(index, split_of(index), models, robustness_params(tmp_path / "gone", tiny_backbone))
 
     assert found == Robustness(0, [], None, None)
     assert "the photos are missing" in describe(found)
@@ -241,7 +424,7 @@ def test_without_photos_nothing_is_checked(tmp_path: Path, photos: Path, tiny_ba
 @pytest.mark.usefixtures("stubs")
 @pytest.mark.parametrize("damage", ["delete", "change"])
 def test_photos_that_went_or_changed_stop_the_stage(
-    tmp_path: Path, photos: Path, tiny_backbone: BackboneParams, damage: str
+    photos: Path, models: Path, tiny_backbone: BackboneParams, damage: str
 ) -> None:
     """Accuracies of other photos than the indexed ones would be wrong; the message names the photo."""
     index = index_of(photos)
@@ -251,7 +434,7 @@ def test_photos_that_went_or_changed_stop_the_stage(
     else:
         path.write_bytes((photos / index[6].path).read_bytes())
     with pytest.raises(DataError, match=index[5].path):
-        check(index, split_of(index), tmp_path, robustness_params(photos, tiny_backbone))
+        check(index, split_of(index), models, robustness_params(photos, tiny_backbone))
 
 
 def test_the_file_can_be_read_again_and_damage_is_told(tmp_path: Path) -> None:
