@@ -121,11 +121,8 @@ def tables(runs: Sequence[Run]) -> str:
     """Return Markdown tables of accuracies, of the other scores and of seconds, and a line that counts the verdicts."""
     names = list(dict.fromkeys(run.contestant for run in runs))
     rows = list(dict.fromkeys((run.data_set, run.size) for run in runs))
-    cells = {
-        (*row, name): pool([run for run in runs if (run.data_set, run.size, run.contestant) == (*row, name)])
-        for row in rows
-        for name in names
-    }
+    keys = dict.fromkeys((run.data_set, run.size, run.contestant) for run in runs)
+    cells = {key: pool([run for run in runs if (run.data_set, run.size, run.contestant) == key]) for key in keys}
     others = [name for name in names if name != OURS]
     lines = [
         "Accuracy of the head with its 95 % interval. For each rival: its accuracy; the head's minus it, with the "
@@ -138,10 +135,10 @@ def tables(runs: Sequence[Run]) -> str:
         "",
     ]
     for name in others:
-        verdicts = [cells[*row, name].verdict for row in rows]
+        verdicts = [cell.verdict for key, cell in cells.items() if key[2] == name]
         lines.append(
-            f"Against {name}, the head is significantly better in {verdicts.count('better')} of {len(rows)} cells and "
-            f"worse in {verdicts.count('worse')}."
+            f"Against {name}, the head is significantly better in {verdicts.count('better')} of {len(verdicts)} cells "
+            f"and worse in {verdicts.count('worse')}."
         )
     return "\n".join(lines)
 
@@ -152,7 +149,10 @@ def _table(
     columns: Mapping[str, Callable[[Cell], str]],
 ) -> list[str]:
     """Return a table with a row for each data set and size, and a column for each contestant."""
-    body = [[*row, *(show(cells[*row, name]) for name, show in columns.items())] for row in rows]
+    body = [
+        [*row, *(show(cells[*row, name]) if (*row, name) in cells else "" for name, show in columns.items())]
+        for row in rows
+    ]
     return markdown(["data", "images per class", *columns], body)
 
 
