@@ -171,7 +171,12 @@ class LayerChooser:
                 self._try(ridge, candidates, self._near(self._grow(ridge, candidates)))
             progress.advance(1)
         allowed = [trial for trial in self._trials.values() if included is None or included in trial.layers]
-        trials = sorted(allowed, key=lambda trial: trial.num_columns)
+        depth = {layer: place for place, layer in enumerate(known)}
+        trials = sorted(
+            allowed,
+            # Of single layers that are as good the deepest is taken, of sets the one with the fewest columns.
+            key=lambda trial: (1, trial.num_columns) if len(trial.layers) > 1 else (0, -depth[trial.layers[0]]),
+        )
         losses = np.stack([trial.fold_losses for trial in trials], axis=1)
         chosen = trials[one_standard_error_choice(losses)].layers
         if not set(chosen) <= set(candidates):
