@@ -20,6 +20,8 @@ from headstart.linear.sufficient_statistics import SufficientStatistics
 from headstart.linear.targets import Targets
 
 LayerSet = tuple[str, ...]
+# The normal equations of each fold are kept if they have at most so many columns: 42 MB for 5 folds.
+_MAX_KEPT_COLUMNS = 1024
 
 
 class FoldFits(NamedTuple):
@@ -105,6 +107,7 @@ class _ByStatistics:
 
     def __init__(self, problem: Problem, layers: Sequence[str]) -> None:
         self._problem = problem
+        self._kept: dict[int, NormalEquations] = {}
         rows = self._rows = problem.rows.select(layers)
         self._fold_statistics = statistics_of_folds(rows, problem.targets, problem.num_folds, problem.resources)
         variance = SufficientStatistics.total(self._fold_statistics).variance()
@@ -122,8 +125,7 @@ class _ByStatistics:
 
     def fit(self, sets: Sequence[LayerSet], c_grid: Sequence[float]) -> list[FoldFits]:
         def fit_without(fold: int) -> list[tuple[list[float], list[LinearModel]]]:
-            others = [statistics for other, statistics in enumerate(self._fold_statistics) if other != fold]
-            equations = NormalEquations.from_statistics(SufficientStatistics.total(others), self._scale)
+            equations = self._equations_without(fold)
             return [self._fit_set(equations, self._fold_statistics[fold], layers, c_grid) for layers in sets]
 
         folds = range(self._problem.num_folds)
@@ -135,6 +137,16 @@ class _ByStatistics:
             )
             for number, layers in enumerate(sets)
         ]
+
+    def _equations_without(self, fold: int) -> NormalEquations:
+        """Return the normal equations of the rows of all other folds, for all columns."""
+        if fold in self._kept:
+            return self._kept[fold]
+        others = [statistics for other, statistics in enumerate(self._fold_statistics) if other != fold]
+        equations = NormalEquations.from_statistics(SufficientStatistics.total(others), self._scale)
+        if self._rows.dim <= _MAX_KEPT_COLUMNS:
+            self._kept[fold] = equations
+        return equations
 
     def _fit_set(
         self, equations: NormalEquations, held_out: SufficientStatistics, layers: LayerSet, c_grid: Sequence[float]
