@@ -82,7 +82,8 @@ def write_results(
             "classes": list(classes),
             "model_sha256": "1" * 64,
             "references_sha256": "2" * 64,
-            "layer": "last",
+            "layers": ["last"],
+            "dims": [1280],
             "spec": {
                 "backbone": layer,
                 "weights_sha256": "0" * 64,

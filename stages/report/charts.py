@@ -44,6 +44,7 @@ class Axis:
     Attributes:
         label: Name of the quantity, with its unit if there is one.
         names: Names of the positions 1, 2, ...; empty if the axis shows numbers.
+        short_names: What stands below the axis instead of the names; empty for the names.
         is_log: Whether the scale is logarithmic.
         is_whole: Whether only whole numbers get a tick.
         low: Start of the axis; None for the smallest value.
@@ -52,6 +53,7 @@ class Axis:
 
     label: str
     names: Sequence[str] = ()
+    short_names: Sequence[str] = ()
     is_log: bool = False
     is_whole: bool = False
     low: float | None = None
@@ -173,8 +175,9 @@ def _draw_axes(root: ET.Element, x_axis: Axis, y_axis: Axis, x_scale: _Scale, y_
         y = f"{y_scale.place(value):.1f}"
         ET.SubElement(group, "line", {"x1": f"{_LEFT}", "x2": f"{right}", "y1": y, "y2": y})
         _write(group, f"{value:.4g}", _LEFT - 6, y_scale.place(value) + 4, "end")
-    named = [(float(number), name) for number, name in enumerate(x_axis.names, start=1)]
-    is_crowded = sum(map(len, x_axis.names)) > _MOST_LETTERS
+    names = x_axis.short_names or x_axis.names
+    named = [(float(number), name) for number, name in enumerate(names, start=1)]
+    is_crowded = sum(map(len, names)) > _MOST_LETTERS
     for value, name in named or [(value, f"{value:.4g}") for value in x_scale.ticks()]:
         x = x_scale.place(value)
         most = int(x / _LETTER) if is_crowded else len(name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.tables.classes import class_numbers
+from headstart.tables.head import LayerScore
 from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions
 from headstart.tables.robustness import Robustness
@@ -39,8 +40,12 @@ def charts(content: Content) -> list[Chart]:
     start = _line("start", content.epochs, "epoch", "start_accuracy", role="ideal", has_marks=False)
     return [
         line_chart(
-            "Cross-validated accuracy by layer",
-            Axis("layers", names=[one.layers for one in content.layers]),
+            "Cross-validated accuracy by layer and by set of layers",
+            Axis(
+                "layers",
+                names=[one.layers for one in content.layers],
+                short_names=[_short_name(one) for one in content.layers],
+            ),
             accuracy,
             [_line("head", content.layers, "place", "accuracy", has_band=True)],
         ),
@@ -102,6 +107,11 @@ def robustness_chart(robustness: Robustness) -> Chart:
 
 def _fraction(label: str) -> Axis:
     return Axis(label, low=0.0, high=1.0)
+
+
+def _short_name(score: LayerScore) -> str:
+    """Return the name of a layer, or the number of several: their names would not fit below the axis."""
+    return score.layers if score.num_layers == 1 else f"{score.num_layers} layers"
 
 
 def _line(

@@ -208,7 +208,7 @@ def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> No
     """Every line has the numbers and as many points as its file, in the colour of its track."""
     plots = workspace / "plots"
     lines = {
-        "Cross-validated accuracy by layer": [("head", "head_training/layers", "layer", "accuracy", True)],
+        "Cross-validated accuracy by layer": [("head", "head_training/layers", "layers", "accuracy", True)],
         "Cross-validated accuracy by number": [("head", "head_training/learning", "num_images", "accuracy", True)],
         "Accuracy of the inner validation": [
             ("finetune", "finetune_training/curve", "epoch", "accuracy", False),
@@ -225,7 +225,7 @@ def test_charts_show_the_numbers_of_the_files(page: Page, workspace: Path) -> No
     for title, expected in lines.items():
         rows = [row for row in cells(page, f'figure:has(figcaption:text("{title}")) table') if row[0] != "ideal"]
         wanted = [
-            [name, row[x] if x == "layer" else f"{float(row[x]):.4g}", f"{float(row[y]):.4g}"]
+            [name, row[x] if x == "layers" else f"{float(row[x]):.4g}", f"{float(row[y]):.4g}"]
             + ([f"{float(row[f'{y}_{end}']):.4g}" for end in ("low", "high")] if has_band else ["", ""])
             for name, file, x, y, has_band in expected
             for row in rows_of(plots / f"{file}.csv")
@@ -499,7 +499,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("diagnostics/advice.json", lambda text: text.replace('"rule"', '"role"'), "diagnostics/advice.json: rule"),
         ("metrics/finetune_minus_head.json", lambda text: text.replace('"ship"', '"shop"'), "has no ship"),
         ("metrics/finetune_minus_head.json", lambda text: re.sub('"ship": ".*"', '"ship": "x"', text), "ship is 'x'"),
-        ("models/head/config.json", lambda text: text.replace('"layer"', '"tip"'), "config.json: layer: missing"),
+        ("models/head/config.json", lambda text: text.replace('"layers"', '"tips"'), "config.json: layers: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
         ("diagnostics/robustness.json", lambda text: text.replace('"p_value"', '"p"'), "robustness.json: conditions.0"),
