@@ -59,7 +59,7 @@ def test_ants_and_bees_by_the_default(project: Project, ants_bees: Path) -> None
         unshifted = shifted["conditions"][0][track]["accuracy"]
         assert abs(unshifted - numbers(project, f"metrics/{track}")["accuracy"]) < 0.02
         assert 0.5 < shifted[f"mean_{track}"] < unshifted
-    assert numbers(project, "diagnostics/head_training")["layer"] == "last"
+    assert numbers(project, "diagnostics/head_training")["layers"] == "last"
 
 
 def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
