@@ -49,6 +49,13 @@ class Task:
         views = self.features.read(LAST_LAYER, [row.digest for row in self.part(name)])
         return views.mean(axis=1, dtype=np.float32)
 
+    def predictions(self, logits: NDArray[np.float64]) -> Predictions:
+        """Return logits (M, C) of the rows to classify as predictions."""
+        digests, paths, labels = (
+            [getattr(row, key) for row in self.part("test")] for key in ("digest", "path", "label")
+        )
+        return Predictions(digests, paths, labels, self.classes, logits)
+
 
 Contestant = Callable[[Task], tuple[Predictions, float]]
 
@@ -93,11 +100,7 @@ def on_last_layer(
         with threadpool_limits(limits=1, user_api="blas"):
             probabilities = classify(task, x, test)
         seconds = time.perf_counter() - start
-        logits = np.log(np.maximum(probabilities, _LEAST_PROBABILITY))
-        digests, paths, labels = (
-            [getattr(row, key) for row in task.part("test")] for key in ("digest", "path", "label")
-        )
-        return Predictions(digests, paths, labels, task.classes, logits), seconds
+        return task.predictions(np.log(np.maximum(probabilities, _LEAST_PROBABILITY))), seconds
 
     return run
 

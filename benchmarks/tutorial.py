@@ -36,12 +36,11 @@ def tutorial(folder: Path, num_epochs: int) -> Contestant:
         for _ in range(num_epochs):
             seconds += seconds_of(trained.train_epoch)
             schedule.step()
-        test = task.part("test")
-        loader = DataLoader(Photos(folder, test, task.classes, VALIDATE), batch_size=32, num_workers=2)
+        photos = Photos(folder, task.part("test"), task.classes, VALIDATE)
+        loader = DataLoader(photos, batch_size=32, num_workers=2)
         trained.network.eval()
         with torch.inference_mode():
             logits = np.concatenate([trained.network(inputs).double().numpy() for inputs, _ in loader])
-        digests, paths, labels = ([getattr(row, key) for row in test] for key in ("digest", "path", "label"))
-        return Predictions(digests, paths, labels, task.classes, logits), seconds
+        return task.predictions(logits), seconds
 
     return run

@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from headstart.base.errors import TableError
 from headstart.base.files import write_json
+from headstart.tables.documents import read_document
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -80,15 +80,7 @@ def read_robustness(path: Path) -> Robustness:
     Raises:
         TableError: The file is missing, or its content is not a `Robustness`.
     """
-    remedy = "Run: dvc repro robustness"
-    try:
-        return TypeAdapter(Robustness).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: is missing. {remedy}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(key) for key in first["loc"]) or "the file"
-        raise TableError(f"{path}: {place}: {first['msg']}. {remedy}") from error
+    return read_document(path, Robustness, "robustness")
 
 
 def _rounded(value: object) -> object:

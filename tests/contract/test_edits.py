@@ -31,6 +31,7 @@ def lists(places: tuple[str, ...] | list[str], file: str) -> bool:
         ("headstart/tables/evaluate.py", {"evaluate", "compare", "report"}),
         ("headstart/tables/projection.py", {"projection", "report"}),
         ("headstart/tables/compare.py", {"compare", "report"}),
+        ("headstart/tables/documents.py", {"compare", "robustness", "report"}),
         ("headstart/tables/paired.py", {"compare", "robustness"}),
         ("headstart/tables/robustness.py", {"robustness", "report"}),
         ("headstart/predict/outputs.py", {"robustness"}),
