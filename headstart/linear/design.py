@@ -94,9 +94,6 @@ class DesignMatrices:
         num_folds: Number of folds, F.
         resources: What the computations may use, here and in all functions that take the design matrices.
         fold_statistics: Statistics of every fold, if they are known: those of `statistics_of_folds`.
-
-    Attributes:
-        dtype: Precision of the products of rows: float32 if the problem is large (`is_large`), otherwise float64.
     """
 
     def __init__(
@@ -173,10 +170,8 @@ class DesignMatrices:
         return DesignMatrix(equations, lambda: self._float32_blocks(mask), self.rows.shift, divisor, None)
 
     def _float32_blocks(self, mask: Mask) -> Iterator[RowBlock]:
-        is_shifted = self.rows.shift.any()
         for block in self.rows.blocks(mask):
-            x = shifted(self.rows, self.targets, block).astype(np.float32, copy=False) if is_shifted else block.x
-            yield RowBlock(block.positions, x)
+            yield RowBlock(block.positions, _shifted(self.rows, block, np.dtype(np.float32)))
 
     def _standardised_rows(self, mask: Mask) -> tuple[RowBlock, Float64Array, Float64Array, Float64Array]:
         """Return the rows in the mask, mean and scale of their columns, and the standardised rows, float64 (B, dim)."""
@@ -202,7 +197,10 @@ class DesignMatrices:
 def statistics_of_folds(
     rows: LayerRows, targets: Targets, num_folds: int, resources: Resources
 ) -> list[SufficientStatistics]:
-    """Return the statistics of every fold, by one pass through the rows. The columns are those of `shifted`."""
+    """Return the statistics of every fold, by one pass through the rows, less their shift and divided by their divisor.
+
+    Products are computed in float32 if the problem is large (`is_large`), otherwise in float64.
+    """
 
     def fold_and_statistics(block: RowBlock) -> tuple[int, BlockStatistics]:
         return int(rows.folds[block.positions[0]]), _statistics_of_block(rows, targets, block)
@@ -213,9 +211,8 @@ def statistics_of_folds(
     return [accumulator.statistics() for accumulator in accumulators]
 
 
-def shifted(rows: LayerRows, targets: Targets, block: RowBlock) -> NDArray[np.floating[Any]]:
-    """Return the rows of a block near zero, float32 (B, dim) if the problem is large, otherwise float64."""
-    dtype = np.float32 if is_large(rows, targets) else np.float64
+def _shifted(rows: LayerRows, block: RowBlock, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the rows of a block near zero, (B, dim): less the shift, divided by the divisor."""
     if not rows.shift.any():
         return block.x.astype(dtype, copy=False)
     return ((block.x - rows.shift) / rows.divisor).astype(dtype)
@@ -259,7 +256,8 @@ def regularised_scale(variance: Float64Array) -> Float64Array:
 
 
 def _statistics_of_block(rows: LayerRows, targets: Targets, block: RowBlock) -> BlockStatistics:
-    return _block_statistics(shifted(rows, targets, block), targets, block.positions)
+    dtype: np.dtype[Any] = np.dtype(np.float32 if is_large(rows, targets) else np.float64)
+    return _block_statistics(_shifted(rows, block, dtype), targets, block.positions)
 
 
 def _block_statistics(x: NDArray[np.floating[Any]], targets: Targets, positions: NDArray[np.intp]) -> BlockStatistics:

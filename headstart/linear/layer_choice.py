@@ -112,7 +112,8 @@ class LayerChooser:
 
         With `auto`, ridge regression scores each layer alone, then sets that grow from the best layer by the layer that
         lowers the squared error most, and all layers together. Of the sets whose calibrated log loss is not clearly
-        above the lowest, the one with the fewest columns is taken (`one_standard_error_choice`).
+        above the lowest (`one_standard_error_choice`), the deepest single layer is taken; if there is none, the set
+        with the fewest columns.
 
         Args:
             layers: `auto`, `all`, or the names of the layers to read.
