@@ -51,19 +51,17 @@ class Checkpoint:
 
     Args:
         key: Key of the run.
+        part: Name of a further training of the run, whose folder lies below that of the first; empty for the first.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, part: str = "") -> None:
         self._key = key
-        self.folder = cache_folder() / "finetune" / key
+        self.folder = cache_folder() / "finetune" / key / part
         self._path = self.folder / _NAME
 
     def part(self, name: str) -> "Checkpoint":
         """Return the checkpoint of another training of the same run, in a folder below this one."""
-        part = Checkpoint(self._key)
-        part.folder = self.folder / name
-        part._path = part.folder / _NAME
-        return part
+        return Checkpoint(self._key, name)
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that was saved last. None: there is no state, or it is damaged or belongs to another run."""

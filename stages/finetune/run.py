@@ -166,15 +166,19 @@ class FinetuneRun:
             if self._params.finetune.refit == "all":
                 if predict:
                     # The second training knows the images of the inner validation, so the first one scores them.
-                    held_out = self._trained(classifier, setting).held_out(kept.temperature, subsets)
+                    first = self._trained(classifier, setting)
+                    known = first.embed_known(subsets.training)
+                    held_out = first.held_out(kept.temperature, subsets.validation, known)
                 classifier = self._refit(setting, kept, trainer.timings, ranks)
         if not predict:
             return None
         trained = self._trained(classifier, setting)
         bundle = trained.bundle(self._spec, self._classes, kept.temperature, self._trained_on(kept))
+        learnt_from = self._learnt_from.training
+        known = trained.embed_known(learnt_from)
         if held_out is None:
-            held_out = trained.held_out(kept.temperature, subsets)
-        bundle = replace(bundle, references=trained.references(self._learnt_from.training, held_out))
+            held_out = trained.held_out(kept.temperature, subsets.validation, known)
+        bundle = replace(bundle, references=trained.references(learnt_from, known, held_out))
         start = time.monotonic()
         predictions = trained.predict(bundle, subsets.test)
         trainer.timings.prediction_seconds = time.monotonic() - start

@@ -20,7 +20,7 @@ from headstart.tables.predictions import Predictions
 from stages.finetune.classifier import Classifier
 from stages.finetune.inputs import views_of
 from stages.finetune.loader import Loader, even_batches
-from stages.finetune.subsets import LabelledImage, Subsets
+from stages.finetune.subsets import LabelledImage
 
 
 class TrainedClassifier:
@@ -51,8 +51,7 @@ class TrainedClassifier:
             temperature: Number that logits are divided by.
             trained_on: Digests and numbers that say what the classifier was trained on, by name.
         """
-        model, reader = self._classifier.linear_model(), self._classifier.reader
-        dims = [reader.dims[layer] for layer in reader.layers]
+        model, reader, dims = self._classifier.linear_model(), self._classifier.reader, self._dims
         backbone = {name: tensor.cpu().numpy() for name, tensor in self._classifier.backbone.state_dict().items()}
         return Bundle(
             track="finetune",
@@ -79,39 +78,57 @@ class TrainedClassifier:
         digests, paths = tuple(image.row.digest for image in images), tuple(image.row.path for image in images)
         return Predictions(digests, paths, tuple(image.label for image in images), bundle.classes, logits)
 
-    def held_out(self, temperature: float, subsets: Subsets) -> NDArray[np.float32]:
+    def embed_known(self, training: Sequence[LabelledImage]) -> NDArray[np.float32]:
+        """Return the embeddings of the training images that can be references, float32 (M, dim), means over the views.
+
+        Args:
+            training: Training images, by digest.
+        """
+        return np.concatenate([views.mean(axis=1) for views in self._embeddings(training[:MOST_REFERENCES])])
+
+    def held_out(
+        self, temperature: float, validation: Sequence[LabelledImage], known: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """Return confidence and similarity of images that were not trained on, float32 (Q, 2), as in `References`.
 
         The images are those of the inner validation. They chose the epoch, so their confidences are slightly too high.
 
         Args:
             temperature: Temperature that calibrates the logits.
-            subsets: The images that this classifier was trained on, and the inner validation.
+            validation: Images of the inner validation.
+            known: Embeddings of the images that this classifier was trained on, as `embed_known` returns them.
         """
-        model, reader = self._classifier.linear_model(), self._classifier.reader
-        dims = [reader.dims[layer] for layer in reader.layers]
-        known = np.concatenate([views.mean(axis=1) for views in self._embeddings(subsets.training[:MOST_REFERENCES])])
-        held_out = np.concatenate(list(self._embeddings(subsets.validation[:MOST_HELD_OUT]))).mean(axis=1)
+        model = self._classifier.linear_model()
+        held_out = np.concatenate(list(self._embeddings(validation[:MOST_HELD_OUT]))).mean(axis=1)
         confidence = softmax(model.logits(held_out.astype(np.float64)) / temperature, axis=1).max(axis=1)
-        similarity = nearest_similarity(held_out, known, dims)
+        similarity = nearest_similarity(held_out, known, self._dims)
         return np.stack([confidence, similarity], axis=1).astype(np.float32)
 
-    def references(self, training: Sequence[LabelledImage], held_out: NDArray[np.float32]) -> References:
+    def references(
+        self, training: Sequence[LabelledImage], known: NDArray[np.float32], held_out: NDArray[np.float32]
+    ) -> References:
         """Return training images as references.
 
         Args:
             training: Training images, by digest.
+            known: Their embeddings, as `embed_known` returns them.
             held_out: As `held_out` returns it.
         """
-        known, reader = training[:MOST_REFERENCES], self._classifier.reader
+        images = training[: len(known)]
         return make_references(
-            [image.row.digest for image in known],
-            [image.row.path for image in known],
-            [image.label for image in known],
-            np.concatenate([views.mean(axis=1) for views in self._embeddings(known)]),
+            [image.row.digest for image in images],
+            [image.row.path for image in images],
+            [image.label for image in images],
+            known,
             held_out,
-            dims=[reader.dims[layer] for layer in reader.layers],
+            dims=self._dims,
         )
+
+    @property
+    def _dims(self) -> list[int]:
+        """Number of values of each layer's embedding, by depth."""
+        reader = self._classifier.reader
+        return [reader.dims[layer] for layer in reader.layers]
 
     def _embeddings(self, images: Sequence[LabelledImage]) -> Iterator[NDArray[np.float32]]:
         """Give the embeddings that the head reads, float32 (B, views, dim), a batch at a time."""
