@@ -101,7 +101,7 @@ bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutoria
 # PHOTOS=<folder of ants & bees>, SETS="path path" for folders of more data sets, HEAD="key=value" for another head,
 # FINETUNING=<epochs> for the tutorial's fine-tuning (hours), SEEDS=<number of draws>.
 bench-data: env data/digits  ## accuracy over the data sets at hand, against rivals on the same embeddings; a quarter of an hour
-	python -W ignore -m benchmarks.data $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SETS),--sets $(SETS)) $(if $(HEAD),--head $(HEAD)) $(if $(FINETUNING),--finetuning $(FINETUNING)) $(if $(SEEDS),--num-seeds $(SEEDS))
+	python -W ignore -m benchmarks.data $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SETS),--sets $(SETS)) $(if $(HEAD),--head $(HEAD)) $(if $(FINETUNING),--finetuning $(FINETUNING)) $(if $(SEEDS),--num-seeds $(SEEDS)) $(if $(BACKBONES),--backbones $(BACKBONES))
 
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
 	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))

@@ -97,8 +97,16 @@ def measure_set(
 
 
 def measure_backbone(image_set: ImageSet, backbone: str, params: Params, num_seeds: int) -> dict[str, object]:
-    """Train the head on all training images, and return its scores: means over the seeds."""
-    project = embed(image_set, backbone)
+    """Train the head on all training images, and return its scores: means over the seeds.
+
+    Args:
+        image_set: The data set.
+        backbone: Name of the backbone, or its name and the file of its weights as NAME=FILE.
+        params: Params of the head.
+        num_seeds: Number of draws.
+    """
+    backbone, _, file = backbone.partition("=")
+    project = embed(image_set, backbone, Path(file) if file else None)
     rows = read_rows(project / "data/split.csv", SplitRow)
     classes = sorted({row.label for row in rows})
     found = []
@@ -155,7 +163,7 @@ def main() -> None:
     parser.add_argument("--head", type=_option, nargs="+", action="append", default=[], metavar="KEY=VALUE", help=text)
     parser.add_argument("--num-seeds", type=int, default=5, help=f"draws of each size {default}")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help=f"training images of each class {default}")
-    text = f"backbones of the second table {default}"
+    text = f"backbones of the second table, each NAME or NAME=FILE with its weights {default}"
     parser.add_argument("--backbones", nargs="*", default=packaged_backbones(), help=text)
     text = f"epochs of the tutorial's fine-tuning on one draw of {' and '.join(FINE_TUNED)}, 0 for none {default}"
     parser.add_argument("--finetuning", type=int, default=0, metavar="EPOCHS", help=text)

@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.workspace import ROOT, run_main, write_params
 from headstart.backbone.packaged import PACKAGED
 from headstart.base.errors import DataError
-from headstart.base.files import atomic_folder
+from headstart.base.files import atomic_folder, sha256_file
 
 CACHE = ROOT / ".cache" / "bench_data"
 DIGITS, ANTS_BEES = ROOT / "data/digits", ROOT / "data/ants_bees"
@@ -77,14 +77,23 @@ def packaged_backbones() -> list[str]:
     return [name for name, weights in PACKAGED.items() if importlib.util.find_spec(weights.module) is not None]
 
 
-def embed(image_set: ImageSet, backbone: str) -> Path:
-    """Index, split and embed a data set in a project of its own, and return the folder of this project."""
+def embed(image_set: ImageSet, backbone: str, weights: Path | None = None) -> Path:
+    """Index, split and embed a data set in a project of its own, and return the folder of this project.
+
+    Args:
+        image_set: The data set.
+        backbone: Name of the backbone.
+        weights: File of its weights; None for those that are installed or published.
+    """
     project = CACHE / "projects" / f"{image_set.name}, {backbone.replace('/', '_')}"
     for name in ("data", "features", "diagnostics"):
         (project / name).mkdir(parents=True, exist_ok=True)
     (project / "data/label_fixes.csv").write_text("image,label,who,why\n", encoding="utf-8")
     # Clip art has copies with two labels: neither is used.
-    changes = {"split": {"conflicts": "drop"}, "backbone": {"name": backbone}}
+    network = {"name": backbone}
+    if weights is not None:
+        network |= {"weights": str(weights.resolve()), "weights_sha256": sha256_file(weights)}
+    changes = {"split": {"conflicts": "drop"}, "backbone": network}
     write_params(project, str(image_set.folder.resolve()), **changes)
     os.environ["DVC_ROOT"] = str(CACHE)  # embeddings, exported networks and records of files are kept there
     for stage in ("index", "split", "extract"):
