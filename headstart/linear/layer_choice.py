@@ -20,6 +20,9 @@ from headstart.linear.targets import Targets
 # Layers are put side by side up to this many columns. The matrices of 3,072 columns and 5 folds take 0.5 GiB. Of more
 # columns, the layers with the lowest log loss are put together as far as they fit.
 MAX_COLUMNS = 3072
+# Sets of layers count as equally good within 1 + _FEW_ROWS / N standard errors, for N rows. With 10 rows, one standard
+# error cost 4 points of accuracy (docs/explanation/decisions.md); from a few hundred on, it is as good as any.
+_FEW_ROWS = 20
 
 Layers = Sequence[str] | Literal["auto", "all"]
 
@@ -56,7 +59,7 @@ class _Trial:
         num_columns: Number of their columns.
         score: Score of the best c.
         errors: float64 (F, S), the mean squared error on each fold at each c.
-        fold_losses: float64 (F,), the mean log loss on each fold, after calibration.
+        losses: float32 (N,), the log loss of each row, after calibration.
         c_grid: (S,) values of c that were tried.
     """
 
@@ -64,7 +67,7 @@ class _Trial:
     num_columns: int
     score: CrossValidationScore
     errors: Float64Array
-    fold_losses: Float64Array
+    losses: NDArray[np.float32]
     c_grid: Sequence[float]
 
     @property
@@ -112,8 +115,8 @@ class LayerChooser:
 
         With `auto`, ridge regression scores each layer alone, then sets that grow from the best layer by the layer that
         lowers the squared error most, and all layers together. Of the sets whose calibrated log loss is not clearly
-        above the lowest (`one_standard_error_choice`), the deepest single layer is taken; if there is none, the set
-        with the fewest columns.
+        above the lowest (`one_standard_error_choice`, on the losses of the rows), the deepest single layer is taken; if
+        there is none, the set with the fewest columns.
 
         Args:
             layers: `auto`, `all`, or the names of the layers to read.
@@ -178,8 +181,9 @@ class LayerChooser:
             # Of single layers that are as good the deepest is taken, of sets the one with the fewest columns.
             key=lambda trial: (1, trial.num_columns) if len(trial.layers) > 1 else (0, -depth[trial.layers[0]]),
         )
-        losses = np.stack([trial.fold_losses for trial in trials], axis=1)
-        chosen = trials[one_standard_error_choice(losses)].layers
+        # With few rows, the best of many sets is best by luck.
+        num_errors = 1 + _FEW_ROWS / len(self._digests)
+        chosen = trials[one_standard_error_choice([trial.losses for trial in trials], num_errors)].layers
         if not set(chosen) <= set(candidates):
             problem = self._problem(chosen)
             ridge = FoldRidge(problem)
@@ -218,10 +222,10 @@ class LayerChooser:
     def _try(self, ridge: FoldRidge, layers: LayerSet, c_grid: Sequence[float]) -> _Trial:
         if layers not in self._trials:
             (fits,) = ridge.fit([layers], c_grid)
-            place = one_standard_error_choice(fits.errors)
+            place = one_standard_error_choice(list(fits.errors.T))
             score, losses = score_logits(fits.logits(place), self._targets.classes, c_grid[place])
-            fold_losses = np.array([losses[self._folds == fold].mean() for fold in range(self._num_folds)])
-            self._trials[layers] = _Trial(layers, self._num_columns(layers), score, fits.errors, fold_losses, c_grid)
+            num_columns, row_losses = self._num_columns(layers), losses.astype(np.float32)
+            self._trials[layers] = _Trial(layers, num_columns, score, fits.errors, row_losses, c_grid)
         return self._trials[layers]
 
     def _choice(self, problem: Problem, ridge: FoldRidge, layers: LayerSet) -> LayerChoice:

@@ -87,17 +87,9 @@ class NormalEquations:
         Raises:
             TrainingError: The penalised matrix is not positive definite in this precision.
         """
-        penalised = self.gram.copy().T  # the matrix is symmetric; this is the memory order that LAPACK needs
+        penalised = self.gram.copy()
         penalised[np.diag_indices_from(penalised)] += 1 / c
-        try:
-            factor = cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError as error:
-            raise TrainingError(
-                f"ridge regression with c = {c:g} has no solution in this precision: columns of the embeddings are "
-                "too similar to each other, or too far from zero, for so little regularisation. Expected a smaller c "
-                "(head.c, head.c_grid, finetune.probe_c_grid)"
-            ) from error
-        weight = (cho_solve(factor, self.cross, check_finite=False) / self.scale[:, None]).T
+        weight = (_solve(penalised, self.cross, c) / self.scale[:, None]).T
         return LinearModel(weight, self.target_mean - weight @ self.mean)
 
 
@@ -120,10 +112,28 @@ def kernel_ridge(
 
     Returns:
         a, float64 (N, C), and b, float64 (C,).
+
+    Raises:
+        TrainingError: The penalised kernel is not positive definite in this precision.
     """
     penalised = kernel.copy()
     penalised[np.diag_indices_from(penalised)] += 1 / (c * sample_weights)
-    solution = np.linalg.solve(penalised, np.column_stack([targets, np.ones(len(targets))])).astype(np.float64)
+    solution = _solve(penalised, np.column_stack([targets, np.ones(len(targets))]), c)
     dual, of_ones = solution[:, :-1], solution[:, -1]
     bias: Float64Array = dual.sum(axis=0) / of_ones.sum()
     return dual - np.outer(of_ones, bias), bias
+
+
+def _solve(penalised: Float64Array, right: Float64Array, c: float) -> Float64Array:
+    """Solve penalised @ x = right for a symmetric matrix, which is overwritten. c is for the message."""
+    try:
+        # The matrix is symmetric, and its transpose has the memory order that LAPACK needs.
+        factor = cho_factor(penalised.T, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError as error:
+        raise TrainingError(
+            f"ridge regression with c = {c:g} has no solution in this precision: columns of the embeddings are "
+            "too similar to each other, or too far from zero, for so little regularisation. Expected a smaller c "
+            "(head.c, head.c_grid, finetune.probe_c_grid)"
+        ) from error
+    solution: Float64Array = cho_solve(factor, right, check_finite=False)
+    return solution

@@ -1,7 +1,8 @@
-"""Model selection: cross-validation on the training rows scores models and chooses the regularisation strength."""
+"""Model selection: cross-validation on the training rows scores models and chooses the method and its strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,26 +42,72 @@ class CrossValidationScore:
     accuracy: float
 
 
-def one_standard_error_choice(losses_FS: Float64Array) -> int:
+@dataclass(frozen=True)
+class CrossValidated:
+    """A method, with the models that it fitted without each fold and their scores on the folds.
+
+    Attributes:
+        kind: Name of the method: `logistic`, `ridge` or `sgd`.
+        score: The c and the scores.
+        models: (F,) models on embeddings.
+    """
+
+    kind: str
+    score: CrossValidationScore
+    models: Sequence[LinearModel]
+
+
+def one_standard_error_choice(losses: Sequence[NDArray[np.floating[Any]]], num_errors: float = 1.0) -> int:
     """Return the position of the simplest choice that is not clearly worse than the best one.
 
-    "Not clearly worse" means: its mean loss over the folds exceeds that of the best choice by at most one standard
-    error of the difference. This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3; ESL, section
-    7.10.1), on paired differences between the losses of the same fold.
+    "Not clearly worse" means: its mean loss exceeds that of the best choice by at most one standard error of the
+    difference. This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3; ESL, section 7.10.1), on
+    paired differences between losses of the same fold, or of the same row.
 
     Args:
-        losses_FS: float64 (F, S), the loss of each fold with each choice, the simplest choice first: the smallest c
+        losses: For each choice its losses, (R,) by fold or by row. The simplest choice comes first: the smallest c
             (most regularised), or the fewest columns.
+        num_errors: Number of standard errors, for rules that are stricter than one.
     """
-    best = int(losses_FS.mean(axis=0).argmin())
-    excess_FS = losses_FS - losses_FS[:, [best]]
-    error_S = excess_FS.std(axis=0, ddof=1) / np.sqrt(len(excess_FS))
-    return int(np.argmax(excess_FS.mean(axis=0) <= error_S))
+    best = min(range(len(losses)), key=lambda place: losses[place].mean(dtype=np.float64))
+    for place, of_choice in enumerate(losses):
+        excess = of_choice.astype(np.float64) - losses[best]
+        if excess.mean() <= num_errors * excess.std(ddof=1) / np.sqrt(len(excess)):
+            return place
+    return best
+
+
+def choose_kind(designs: DesignMatrices, ridge_c: float, max_iter: int, tol: float) -> CrossValidated:
+    """Cross-validate logistic and ridge regression, and return the one with the lower log loss.
+
+    Logistic regression looks at the rows near the boundary between classes, ridge regression at all. Where the classes
+    are round and compact, as digits are, ridge regression needs fewer images (docs/explanation/decisions.md).
+
+    Args:
+        designs: Design matrices of the layers.
+        ridge_c: Inverse regularisation strength of ridge regression.
+        max_iter: Largest number of iterations of one fit of logistic regression.
+        tol: As in `cross_validate_logistic`.
+    """
+    ridge = cross_validate_ridge(designs, ridge_c)
+    logistic = cross_validate_logistic(designs, LOGISTIC_C_FACTOR * ridge_c, ridge.models, max_iter, tol)
+    return min(logistic, ridge, key=lambda validated: validated.score.log_loss)
+
+
+def cross_validate_ridge(designs: DesignMatrices, c: float) -> CrossValidated:
+    """Score ridge regression with a given c.
+
+    Args:
+        designs: Design matrices of the layers.
+        c: Inverse regularisation strength.
+    """
+    models = ridge_fold_models(designs, c)
+    return CrossValidated("ridge", score_folds(designs, c, models), models)
 
 
 def cross_validate_logistic(
     designs: DesignMatrices, c: float, starts: Sequence[LinearModel], max_iter: int, tol: float
-) -> tuple[CrossValidationScore, list[LinearModel]]:
+) -> CrossValidated:
     """Score logistic regression with a given c.
 
     Args:
@@ -70,9 +117,6 @@ def cross_validate_logistic(
             without the same fold.
         max_iter: Largest number of iterations of one fit.
         tol: Tolerance of the fit to all rows, as in `fit_logistic`. The fits without a fold end a little earlier.
-
-    Returns:
-        The scores, and the models on embeddings, (F,): each was fitted without its fold.
     """
     tol = max(tol, _FOLD_TOL)
 
@@ -85,26 +129,27 @@ def cross_validate_logistic(
     # A large fit uses all threads and much memory, so its folds follow each other.
     is_small = designs.rows.num_rows * designs.rows.dim * designs.targets.num_classes < SMALL
     models = designs.map_folds(fit) if is_small else [fit(fold) for fold in range(designs.num_folds)]
-    return score_folds(designs, c, models), models
+    return CrossValidated("logistic", score_folds(designs, c, models), models)
 
 
-def refit_logistic(
-    designs: DesignMatrices, c: float, fold_models: Sequence[LinearModel], max_iter: int, tol: float
-) -> tuple[LinearModel, bool]:
-    """Fit logistic regression to all rows.
+def refit(designs: DesignMatrices, validated: CrossValidated, max_iter: int, tol: float) -> tuple[LinearModel, bool]:
+    """Fit the method that was cross-validated, ridge or logistic regression, to all rows.
 
     Args:
         designs: Design matrices of the layers.
-        c: Inverse regularisation strength.
-        fold_models: (F,) models on embeddings, fitted without each fold. The fit starts from their mean.
-        max_iter: Largest number of iterations.
-        tol: Tolerance, as in `fit_logistic`.
+        validated: The method and its c. Logistic regression starts from the mean of its models.
+        max_iter: Largest number of iterations of logistic regression.
+        tol: Tolerance of logistic regression, as in `fit_logistic`.
 
     Returns:
         The model on embeddings, and whether the fit converged.
     """
+    c = validated.score.c
+    assert c is not None, "both methods have a c"
+    if validated.kind == "ridge":
+        return designs.ridge(designs.all_rows(), c), True
     design = designs.design(designs.all_rows())
-    mean = LinearModel(*(np.mean(parts, axis=0) for parts in zip(*fold_models, strict=True)))
+    mean = LinearModel(*(np.mean(parts, axis=0) for parts in zip(*validated.models, strict=True)))
     start = design.to_design_columns(mean)
     done = fit_logistic(design, designs.targets, c, start, max_iter, tol=tol, resources=designs.resources)
     return design.to_embedding_columns(done.model), done.converged

@@ -16,7 +16,7 @@ from headstart.linear.folds import make_folds
 from headstart.linear.layer_choice import LayerChooser
 from headstart.linear.layer_rows import MEMORY_DIVISOR
 from headstart.linear.model import Float64Array, LinearModel
-from headstart.linear.selection import LOGISTIC_C_FACTOR, default_tolerance, refit_logistic, ridge_fold_models
+from headstart.linear.selection import choose_kind, default_tolerance, refit
 from headstart.linear.targets import make_targets
 from headstart.tables.names import LAST_LAYER
 from stages.finetune.params import Params
@@ -31,7 +31,7 @@ class Probe:
 
     Attributes:
         layers: Names of the layers, by depth. The last one is `last`.
-        model: Logistic regression on their embeddings: weight float64 (C, dim), bias float64 (C,).
+        model: Classifier on their embeddings, whose logits are calibrated: weight float64 (C, dim), bias float64 (C,).
         mean: float64 (dim,), mean of each column over the training images.
         scale: float64 (dim,), scale of each column, as in `column_scale`.
     """
@@ -43,7 +43,7 @@ class Probe:
 
 
 def fit_probe(features: Features, training: Sequence[LabelledImage], classes: Sequence[str], params: Params) -> Probe:
-    """Fit logistic regression to the training images. Cross-validation chooses layers and c, as in the head.
+    """Fit a linear classifier to the training images. Cross-validation chooses layers, kind and c, as in the head.
 
     The layers always include the last one, so that every layer of the network can learn.
 
@@ -80,11 +80,12 @@ def fit_probe(features: Features, training: Sequence[LabelledImage], classes: Se
         choice = chooser.choose_with(LAST_LAYER)
         designs, ridge_c = choice.designs, choice.score.c
         assert ridge_c is not None, "ridge regression has a c"
-        fold_models = ridge_fold_models(designs, ridge_c)
-        c, tol = LOGISTIC_C_FACTOR * ridge_c, default_tolerance(designs)
-        model, _ = refit_logistic(designs, c, fold_models, _MAX_ITER, tol)
+        tol = default_tolerance(designs)
+        validated = choose_kind(designs, ridge_c, _MAX_ITER, tol)
+        (weight, bias), _ = refit(designs, validated, _MAX_ITER, tol)
+        temperature = validated.score.temperature
         mean, scale = designs.standardisation(designs.all_rows())
-    return Probe(choice.layers, model, mean, scale)
+    return Probe(choice.layers, LinearModel(weight / temperature, bias / temperature), mean, scale)
 
 
 def _most_groups_of_a_class(labels: Sequence[str], groups: Sequence[str]) -> int:

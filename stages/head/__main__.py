@@ -41,7 +41,7 @@ def main() -> None:
     write_rows(Path("diagnostics/head/near_duplicates.csv"), pairs, NearDuplicate)
     write_metrics(Path("diagnostics/head_training.json"), results.numbers(trained))
     write_metrics(cache_folder() / "timings" / "head.json", {"training_seconds": trained.training_seconds})
-    print(f"head: {results.summary(trained, params.head.kind)}")
+    print(f"head: {results.summary(trained)}")
     alike = len({pair.digest for pair in pairs})
     print(f"head: {len(suspects)} labels to check, {alike} test images look like training images (diagnostics/head)")
     if not trained.fitted.converged:

@@ -11,7 +11,7 @@ from headstart.linear.folds import make_folds
 from headstart.linear.layer_choice import LayerChooser
 from headstart.linear.layer_rows import MEMORY_DIVISOR, LayerRows
 from headstart.linear.model import LinearModel
-from headstart.linear.selection import CrossValidationScore, ridge_fold_models
+from headstart.linear.selection import CrossValidationScore
 from headstart.linear.targets import Targets, make_targets
 from headstart.tables.split import SplitRow
 from stages.head.kinds import KINDS
@@ -23,6 +23,7 @@ class FittedHead:
     """A head and how it was chosen. All models are on embeddings: weight float64 (C, dim), bias float64 (C,).
 
     Attributes:
+        kind: Name of the method that fitted the head: `logistic`, `ridge` or `sgd`.
         layers: Names of the layers that the head reads, by depth. Their embeddings lie side by side.
         model: The head, fitted to all training rows.
         converged: Whether the fit ended before `head.max_iter` iterations.
@@ -33,6 +34,7 @@ class FittedHead:
         designs: Design matrices of the chosen layers.
     """
 
+    kind: str
     layers: LayerSet
     model: LinearModel
     converged: bool
@@ -44,7 +46,7 @@ class FittedHead:
 
 
 def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> FittedHead:
-    """Choose the layers by ridge regression, let the kind of head choose its c, and fit all training rows.
+    """Choose the layers by ridge regression, let the kind of head choose the rest, and fit all training rows.
 
     Args:
         features: Open features file.
@@ -79,8 +81,16 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
     choice = chooser.choose(head.layers, "head.layers")
     ridge_c = choice.score.c
     assert ridge_c is not None, "ridge regression has a c"
-    score, fold_models = kind.cross_validate(
-        choice.designs, choice.score, ridge_fold_models(choice.designs, ridge_c), head
+    validated = kind.cross_validate(choice.designs, ridge_c, head)
+    model, converged = kind.fit(choice.designs, validated, head)
+    return FittedHead(
+        kind=validated.kind,
+        layers=choice.layers,
+        model=model,
+        converged=converged,
+        score=validated.score,
+        fold_models=validated.models,
+        layer_scores=choice.scores,
+        ridge_c=ridge_c,
+        designs=choice.designs,
     )
-    model, converged = kind.fit(choice.designs, score, fold_models, head)
-    return FittedHead(choice.layers, model, converged, score, fold_models, choice.scores, ridge_c, choice.designs)

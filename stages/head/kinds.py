@@ -1,19 +1,21 @@
 """Kinds of head: ways to train the linear classifier on the layers that ridge regression chose.
 
-To add a kind, write a class like `RidgeHead`, give it an entry in `KINDS`, and add its name to `HeadParams.kind`.
+To add a kind, write a class like `SgdHead`, give it an entry in `KINDS`, and add its name to `HeadParams.kind`.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from headstart.linear.design import DesignMatrices
 from headstart.linear.model import LinearModel
 from headstart.linear.selection import (
     LOGISTIC_C_FACTOR,
-    CrossValidationScore,
+    CrossValidated,
+    choose_kind,
     cross_validate_logistic,
+    cross_validate_ridge,
     default_tolerance,
-    refit_logistic,
+    refit,
+    ridge_fold_models,
     score_folds,
 )
 from stages.head.params import HeadParams
@@ -27,39 +29,22 @@ class HeadKind(Protocol):
         """Return the values of c, ascending, that ridge regression tries when it chooses the layers."""
         ...
 
-    def cross_validate(
-        self,
-        designs: DesignMatrices,
-        ridge_score: CrossValidationScore,
-        ridge_fold_models: Sequence[LinearModel],
-        head: HeadParams,
-    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+    def cross_validate(self, designs: DesignMatrices, ridge_c: float, head: HeadParams) -> CrossValidated:
         """Choose c, fit a model without each fold, and score it on the held-out fold.
 
         Args:
             designs: Design matrices of the chosen layers.
-            ridge_score: The c of ridge regression on these layers, with its scores.
-            ridge_fold_models: (F,) models of ridge regression, each fitted without its fold.
+            ridge_c: The c of ridge regression on these layers.
             head: The section `head` of params.yaml.
-
-        Returns:
-            The chosen c with its scores, and the models, (F,), each fitted without its fold.
         """
         ...
 
-    def fit(
-        self,
-        designs: DesignMatrices,
-        score: CrossValidationScore,
-        fold_models: Sequence[LinearModel],
-        head: HeadParams,
-    ) -> tuple[LinearModel, bool]:
+    def fit(self, designs: DesignMatrices, validated: CrossValidated, head: HeadParams) -> tuple[LinearModel, bool]:
         """Fit all training rows.
 
         Args:
             designs: Design matrices of the chosen layers.
-            score: The chosen c with its scores, as `cross_validate` returned them.
-            fold_models: (F,) models, as `cross_validate` returned them.
+            validated: What `cross_validate` returned.
             head: The section `head` of params.yaml.
 
         Returns:
@@ -75,29 +60,18 @@ class LogisticHead:
         """See `HeadKind`."""
         return sorted(head.c_grid)
 
-    def cross_validate(
-        self,
-        designs: DesignMatrices,
-        ridge_score: CrossValidationScore,
-        ridge_fold_models: Sequence[LinearModel],
-        head: HeadParams,
-    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+    def cross_validate(self, designs: DesignMatrices, ridge_c: float, head: HeadParams) -> CrossValidated:
         """See `HeadKind`. If `head.c` is auto, c is a fixed multiple of the c of ridge regression."""
-        c = LOGISTIC_C_FACTOR * _c_of(ridge_score) if head.c == "auto" else head.c
-        return cross_validate_logistic(designs, c, ridge_fold_models, head.max_iter, _tolerance(head, designs))
+        c = LOGISTIC_C_FACTOR * ridge_c if head.c == "auto" else head.c
+        starts = ridge_fold_models(designs, ridge_c)
+        return cross_validate_logistic(designs, c, starts, head.max_iter, _tolerance(head, designs))
 
-    def fit(
-        self,
-        designs: DesignMatrices,
-        score: CrossValidationScore,
-        fold_models: Sequence[LinearModel],
-        head: HeadParams,
-    ) -> tuple[LinearModel, bool]:
+    def fit(self, designs: DesignMatrices, validated: CrossValidated, head: HeadParams) -> tuple[LinearModel, bool]:
         """See `HeadKind`."""
-        return refit_logistic(designs, _c_of(score), fold_models, head.max_iter, _tolerance(head, designs))
+        return refit(designs, validated, head.max_iter, _tolerance(head, designs))
 
 
-class RidgeHead:
+class RidgeHead(LogisticHead):
     """Ridge regression: least squares on targets of 0 and 1."""
 
     def ridge_c_grid(self, head: HeadParams) -> list[float]:
@@ -107,22 +81,21 @@ class RidgeHead:
     def cross_validate(
         self,
         designs: DesignMatrices,
-        ridge_score: CrossValidationScore,
-        ridge_fold_models: Sequence[LinearModel],
+        ridge_c: float,
         head: HeadParams,  # noqa: ARG002 - part of the protocol
-    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+    ) -> CrossValidated:
         """See `HeadKind`. The choice of the layers has chosen c already."""
-        return score_folds(designs, ridge_score.c, ridge_fold_models), ridge_fold_models
+        return cross_validate_ridge(designs, ridge_c)
 
-    def fit(
-        self,
-        designs: DesignMatrices,
-        score: CrossValidationScore,
-        fold_models: Sequence[LinearModel],  # noqa: ARG002 - part of the protocol
-        head: HeadParams,  # noqa: ARG002
-    ) -> tuple[LinearModel, bool]:
-        """See `HeadKind`."""
-        return designs.ridge(designs.all_rows(), _c_of(score)), True
+
+class AutoHead(LogisticHead):
+    """Logistic or ridge regression, whichever has the lower cross-validated log loss."""
+
+    def cross_validate(self, designs: DesignMatrices, ridge_c: float, head: HeadParams) -> CrossValidated:
+        """See `HeadKind`. If `head.c` is a number, it is the c of logistic regression, which is then taken."""
+        if head.c != "auto":
+            return super().cross_validate(designs, ridge_c, head)
+        return choose_kind(designs, ridge_c, head.max_iter, _tolerance(head, designs))
 
 
 class SgdHead:
@@ -135,31 +108,24 @@ class SgdHead:
     def cross_validate(
         self,
         designs: DesignMatrices,
-        ridge_score: CrossValidationScore,  # noqa: ARG002 - part of the protocol
-        ridge_fold_models: Sequence[LinearModel],  # noqa: ARG002
+        ridge_c: float,  # noqa: ARG002 - part of the protocol
         head: HeadParams,
-    ) -> tuple[CrossValidationScore, Sequence[LinearModel]]:
+    ) -> CrossValidated:
         """See `HeadKind`."""
         models = designs.map_folds(lambda fold: fit_sgd(designs.rows, designs.targets, fold, head.sgd, head.seed))
-        return score_folds(designs, None, models), models
+        return CrossValidated("sgd", score_folds(designs, None, models), models)
 
     def fit(
         self,
         designs: DesignMatrices,
-        score: CrossValidationScore,  # noqa: ARG002 - part of the protocol
-        fold_models: Sequence[LinearModel],  # noqa: ARG002
+        validated: CrossValidated,  # noqa: ARG002 - part of the protocol
         head: HeadParams,
     ) -> tuple[LinearModel, bool]:
         """See `HeadKind`."""
         return fit_sgd(designs.rows, designs.targets, None, head.sgd, head.seed), True
 
 
-KINDS: dict[str, type[HeadKind]] = {"logistic": LogisticHead, "ridge": RidgeHead, "sgd": SgdHead}
-
-
-def _c_of(score: CrossValidationScore) -> float:
-    assert score.c is not None, "this kind of head has a c"
-    return score.c
+KINDS: dict[str, type[HeadKind]] = {"auto": AutoHead, "logistic": LogisticHead, "ridge": RidgeHead, "sgd": SgdHead}
 
 
 def _tolerance(head: HeadParams, designs: DesignMatrices) -> float:

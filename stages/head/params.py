@@ -25,7 +25,7 @@ class SgdParams(Section):
 class HeadParams(Section):
     """`head:` the linear classifier."""
 
-    kind: Literal["logistic", "ridge", "sgd"]
+    kind: Literal["auto", "logistic", "ridge", "sgd"]
     layers: Annotated[list[Name], Field(min_length=1)] | Literal["auto", "all"]
     c: InverseStrength | Literal["auto"]
     c_grid: Annotated[list[InverseStrength], Field(min_length=1)]

@@ -86,6 +86,7 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
     """Return the numbers of the training by name: what was chosen, and its cross-validation scores."""
     c = {} if trained.fitted.score.c is None else {"c": trained.fitted.score.c}
     return {
+        "kind": trained.fitted.kind,
         "layers": SEPARATOR.join(trained.bundle.layers),
         "num_columns": sum(trained.bundle.dims),
         **c,
@@ -99,10 +100,10 @@ def numbers(trained: TrainedHead) -> dict[str, float | int | str]:
     }
 
 
-def summary(trained: TrainedHead, kind: str) -> str:
+def summary(trained: TrainedHead) -> str:
     """Return one line that says what was chosen and how good it is."""
     c = "" if trained.fitted.score.c is None else f", c {trained.fitted.score.c:g}"
-    num_images, layers = len(trained.out_of_fold.labels), trained.fitted.layers
+    num_images, layers, kind = len(trained.out_of_fold.labels), trained.fitted.layers, trained.fitted.kind
     where = f"layer{'s' if len(layers) > 1 else ''} {SEPARATOR.join(layers)}"
     low, high = wilson_interval(trained.fitted.score.accuracy, num_images)
     return (

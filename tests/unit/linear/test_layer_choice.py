@@ -17,10 +17,16 @@ NUM = 240
 
 
 def choose(
-    folder: Path, layers: Mapping[str, NDArray[np.float64]], wanted: Layers = "auto", including: str | None = None
+    folder: Path,
+    layers: Mapping[str, NDArray[np.float64]],
+    wanted: Layers = "auto",
+    *,
+    including: str | None = None,
+    num: int = NUM,
 ) -> LayerChoice:
-    """Choose among layers whose rows belong to the four classes 0, 1, 2, 3, 0, 1, ..."""
-    digests, classes = digests_of(NUM), np.arange(NUM) % 4
+    """Choose among layers by their first rows, which belong to the four classes 0, 1, 2, 3, 0, 1, ..."""
+    digests, classes = digests_of(num), np.arange(num) % 4
+    layers = {name: rows[:num] for name, rows in layers.items()}
     write_features(folder / "f.h5", digests, {name: rows.astype(np.float32) for name, rows in layers.items()})
     with open_features(folder / "f.h5") as features:
         chooser = LayerChooser(
@@ -101,6 +107,16 @@ def test_wide_networks_stay_within_a_number_of_columns(tmp_path: Path, monkeypat
     assert choice.score.accuracy > 0.8
     with pytest.raises(ParamsError, match=r"head\.layers: found layers with 30 columns together; expected at most 17"):
         choose(tmp_path, halves(), "all")
+
+
+def test_few_rows_must_show_more_clearly_that_layers_help_each_other(tmp_path: Path) -> None:
+    """Of 20 rows one layer is taken where two seem clearly better by one standard error; of 240 rows both are."""
+    random = np.random.default_rng(3)
+    knows = np.eye(4)[np.arange(NUM) % 4]
+    layers = {name: signal * knows + random.normal(size=(NUM, 4)) for name, signal in (("first", 3.2), ("last", 2.4))}
+
+    assert len(choose(tmp_path, layers, num=20).layers) == 1
+    assert choose(tmp_path, layers).layers == ("first", "last")
 
 
 def test_labels_of_chance_choose_nothing_wide(tmp_path: Path) -> None:

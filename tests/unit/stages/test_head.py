@@ -1,6 +1,6 @@
 """Training the head: what it chooses, that the test rows and the order of rows play no part, and its diagnostics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,16 @@ def bundle_bytes(folder: Path, trained: TrainedHead) -> list[bytes]:
     return [(folder / "bundle" / name).read_bytes() for name in ("config.json", "model.safetensors")]
 
 
-@pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
+def heavy_tails() -> tuple[Layers, list[str]]:
+    """Return rows like those of `blobs` of which one class has a few rows that lie far out."""
+    layers, labels = blobs()
+    random, mine = np.random.default_rng(1), np.array([label == "class 0" for label in labels])
+    far = random.exponential(size=(mine.sum(), 1)) * [30, 30, -30, 30, -30, 30, -30, 30]
+    layers["middle"][mine] += far.astype(np.float32)
+    return layers, labels
+
+
+@pytest.mark.parametrize("kind", ["auto", "logistic", "ridge", "sgd"])
 def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: str) -> None:
     """The layer that tells the classes apart is chosen, and its bundle predicts the test rows well."""
     layers, labels = blobs()
@@ -91,7 +100,33 @@ def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: s
     assert trained.bundle.trained_on["num_images"] == NUM_TRAINING
 
 
-@pytest.mark.parametrize("kind", ["logistic", "ridge", "sgd"])
+@pytest.mark.parametrize(("data", "best"), [(blobs, "ridge"), (heavy_tails, "logistic")])
+def test_auto_is_the_kind_with_the_lower_log_loss(
+    tmp_path: Path, data: Callable[[], tuple[Layers, list[str]]], best: str
+) -> None:
+    """Round classes get ridge regression, a class with heavy tails logistic regression: the head is that kind's."""
+    layers, labels = data()
+    kinds = {kind: train(tmp_path, layers, labels, kind=kind) for kind in ("auto", "logistic", "ridge")}
+    losses = {kind: kinds[kind].fitted.score.log_loss for kind in ("logistic", "ridge")}
+
+    assert kinds["auto"].fitted.kind == best == min(losses, key=lambda kind: losses[kind])
+    assert results.numbers(kinds["auto"])["kind"] == best
+    assert f"3 classes: {best} on layer middle" in results.summary(kinds["auto"])
+    assert np.array_equal(kinds["auto"].bundle.weight, kinds[best].bundle.weight)
+    assert kinds["auto"].bundle.temperature == kinds[best].bundle.temperature
+    assert np.array_equal(kinds["auto"].out_of_fold.logits, kinds[best].out_of_fold.logits)
+
+
+def test_a_strength_that_is_given_is_that_of_logistic_regression(tmp_path: Path) -> None:
+    """With a number for `c`, kind auto is logistic regression with this `c`."""
+    layers, labels = blobs()
+    auto, logistic = (train(tmp_path, layers, labels, kind=kind, c=0.3) for kind in ("auto", "logistic"))
+
+    assert (auto.fitted.kind, auto.fitted.score.c) == ("logistic", 0.3)
+    assert np.array_equal(auto.bundle.weight, logistic.bundle.weight)
+
+
+@pytest.mark.parametrize("kind", ["auto", "logistic", "ridge", "sgd"])
 def test_the_test_rows_reach_no_fit_and_no_choice(tmp_path: Path, kind: str) -> None:
     """If labels and features of the test rows are scrambled, the bundle stays the same, byte for byte."""
     layers, labels = blobs()
