@@ -44,7 +44,7 @@ def main() -> None:
         return
     write_bundle(Path("models/finetune"), tuned.bundle)
     write_predictions(Path("predictions/finetune.csv"), tuned.predictions)
-    results.write_curve(results.CURVE_PATH, tuned.history)
+    results.write_curve(results.CURVE_PATH, tuned.history, tuned.kept.epoch)
     results.write_numbers(tuned, params.finetune)
     tuned.checkpoint.remove()
     print(f"finetune: {results.summary(tuned, params.finetune.init, params.finetune.refit)}")

@@ -53,12 +53,13 @@ class Kept:
 
 
 def lowest_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the first epoch with the lowest calibrated log loss on the inner validation.
+    """Return the epoch after the start that has the lowest calibrated log loss on the inner validation.
 
     The log loss is finer than the accuracy, which changes in steps of one image. It is calibrated, because the
-    temperature of the bundle corrects an epoch that is too confident.
+    temperature of the bundle corrects an epoch that is too confident. The start itself is not meant, unless there is no
+    other epoch: a good start is not reached again before the learning rates have fallen.
     """
-    return min(history, key=lambda epoch: epoch.log_loss)
+    return min(history[1:] or history, key=lambda epoch: epoch.log_loss)
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:

@@ -19,14 +19,14 @@ def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
 
     def show(history: Sequence[Epoch]) -> None:
         print(f"finetune: {describe(history[-1], params.epochs, params.init)}", flush=True)
-        write_curve(CURVE_PATH, history)
+        write_curve(CURVE_PATH, history, best_epoch(history).epoch)
 
     return show
 
 
-def write_curve(path: Path, history: Sequence[Epoch]) -> None:
-    """Write one row for each epoch. The start is the first row."""
-    start, kept = history[0], best_epoch(history)
+def write_curve(path: Path, history: Sequence[Epoch], kept: int) -> None:
+    """Write one row for each epoch. The start is the first row, and `kept` is the number of the epoch to mark."""
+    start = history[0]
     rows = [
         EpochPoint(
             epoch=one.epoch,
@@ -36,7 +36,7 @@ def write_curve(path: Path, history: Sequence[Epoch]) -> None:
             start_log_loss=start.log_loss,
             training_loss=one.training_loss,
             rate_factor=one.rate_factor,
-            kept=int(one is kept),
+            kept=int(one.epoch == kept),
         )
         for one in history
     ]

@@ -145,12 +145,13 @@ class Trainer:
 
         A mean of the weights keeps more of what the pretrained network knew, at no cost when it predicts.
         """
-        best = best_epoch(self.history)
-        candidates = [Kept.of(best)]
-        for share in SHARES if best.epoch else ():
+        start, lowest = self.history[0], lowest_epoch(self.history)
+        candidates = [(lowest, 1.0)]
+        for share in SHARES if lowest.epoch else ():
             self._classifier.load_state_dict(_mean(self._start, self._lowest, share))
-            candidates.append(Kept.of(self._score(best.epoch, None, 0.0), share))
-        return min(candidates, key=lambda kept: kept.log_loss)
+            candidates.append((self._score(lowest.epoch, None, 0.0), share))
+        best, share = min(candidates, key=lambda candidate: candidate[0].log_loss)
+        return Kept.of(best, share) if best_epoch([start, best]) is best else Kept.of(start)
 
     def _train(self, number: int, num_images: int, progress: Progress) -> tuple[float, float]:
         """Train for one epoch, counted from 1, on so many images. Return its mean loss and its last rate factor."""

@@ -197,6 +197,20 @@ def test_the_start_is_kept_unless_an_epoch_is_clearly_better(log_loss: float, er
     assert best_epoch([start, later]).epoch == kept
 
 
+def test_patience_is_with_the_epochs_not_with_the_start(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that no epoch reaches again does not end the training while the epochs still get better."""
+    losses = [0.1, 0.5, 0.4, 0.45, 0.3, 0.35, 0.36, 0.2, 0.2]
+    monkeypatch.setattr(
+        trainer.Trainer,
+        "_score",
+        lambda _, number, loss, factor: Epoch(number, factor, loss, 0.9, losses[number], error=0.0, temperature=1.0),
+    )
+    tuned = tune(epochs=8, patience=2)
+
+    assert [one.log_loss for one in tuned.history] == losses[:7]
+    assert tuned.kept.epoch == 0
+
+
 @pytest.mark.usefixtures("keep_last")
 @pytest.mark.parametrize("unfreeze", ["all", "layer4", "head"])
 @pytest.mark.parametrize("batch_norm", ["train", "frozen"])
