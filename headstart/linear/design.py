@@ -16,6 +16,7 @@ from headstart.linear.sufficient_statistics import (
     StatisticsAccumulator,
     SufficientStatistics,
     block_statistics,
+    without_rounding,
 )
 from headstart.linear.targets import Targets
 
@@ -179,7 +180,8 @@ class DesignMatrices:
         x, sample_weights = block.x.astype(np.float64), self.targets.sample_weights[block.positions]
         mean = sample_weights @ x / sample_weights.sum()
         x -= mean
-        scale = column_scale(sample_weights @ x**2 / sample_weights.sum(), self.rows.columns)
+        variance = without_rounding(sample_weights @ x**2 / sample_weights.sum(), mean)
+        scale = column_scale(variance, self.rows.columns)
         return block, mean, scale, x / scale
 
     def _projected(self, mask: Mask) -> DesignMatrix:

@@ -1,7 +1,7 @@
 """Ridge regression without each fold, on any set of layers and at any strength, from one pass through the rows.
 
-It compares sets of layers. So the columns are standardised by all rows, held-out ones included, which uses no label:
-what every set and fold needs is then computed only once.
+It compares sets of layers. So the columns are standardised by all rows, held-out ones included: what every set and fold
+needs is then computed only once. This uses no label, unless classes have weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from headstart.linear.design import Resources, layer_factors, regularised_scale,
 from headstart.linear.layer_rows import LayerRows, RowBlock, concatenate
 from headstart.linear.model import Float64Array, LinearModel
 from headstart.linear.ridge import NormalEquations, kernel_ridge
-from headstart.linear.sufficient_statistics import SufficientStatistics
+from headstart.linear.sufficient_statistics import SufficientStatistics, without_rounding
 from headstart.linear.targets import Targets
 
 LayerSet = tuple[str, ...]
@@ -194,8 +194,10 @@ class _ByKernels:
         self._kernels: dict[str, Float64Array] = {}
         for layer, part in rows.columns.items():
             x = block.x[order, part].astype(np.float64)
-            x -= np.average(x, axis=0, weights=self._sample_weights)
-            x /= regularised_scale(np.average(x**2, axis=0, weights=self._sample_weights))
+            mean = np.average(x, axis=0, weights=self._sample_weights)
+            x -= mean
+            variance = np.average(x**2, axis=0, weights=self._sample_weights)
+            x /= regularised_scale(without_rounding(variance, mean))
             self._kernels[layer] = x @ x.T
 
     def fit(self, layers: LayerSet, c_grid: Sequence[float]) -> FoldFits:

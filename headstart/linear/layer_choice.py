@@ -146,7 +146,7 @@ class LayerChooser:
         return self._choice(problem, ridge, together)
 
     def choose_with(self, layer: str) -> LayerChoice:
-        """Choose layers as `choose` does with `auto`, among the sets that include a given layer.
+        """Choose layers as `choose` does with `auto`, among the sets that include a given layer and grow from it.
 
         Args:
             layer: Name of a layer of the features file.
@@ -164,7 +164,7 @@ class LayerChooser:
                 for single in singles:
                     self._try(FoldRidge(self._problem(single)), single, self._c_grid)
                     progress.advance(1)
-                candidates = self._that_fit(known)
+                candidates = self._that_fit(known, included)
             problem = self._problem(candidates)
             ridge = FoldRidge(problem)
             for single in singles:
@@ -172,7 +172,7 @@ class LayerChooser:
                     self._try(ridge, single, self._c_grid)
                     progress.advance(1)
             if len(candidates) > 1:
-                self._try(ridge, candidates, self._near(self._grow(ridge, candidates)))
+                self._try(ridge, candidates, self._near(self._grow(ridge, candidates, included)))
             progress.advance(1)
         allowed = [trial for trial in self._trials.values() if included is None or included in trial.layers]
         depth = {layer: place for place, layer in enumerate(known)}
@@ -189,9 +189,15 @@ class LayerChooser:
             ridge = FoldRidge(problem)
         return self._choice(problem, ridge, chosen)
 
-    def _grow(self, ridge: FoldRidge, candidates: LayerSet) -> _Trial:
-        """Try sets that grow from the best layer, until the squared error falls no more. Return the last one."""
-        alone = [trial for layers, trial in self._trials.items() if set(layers) <= set(candidates)]
+    def _grow(self, ridge: FoldRidge, candidates: LayerSet, included: str | None) -> _Trial:
+        """Try sets that grow from one layer, until the squared error falls no more. Return the last one.
+
+        Args:
+            ridge: Ridge regression on the candidates.
+            candidates: Layers that may be combined.
+            included: The layer to grow from; None: from the best one.
+        """
+        alone = [self._trials[layer,] for layer in candidates if included in (None, layer)]
         current = min(alone, key=lambda trial: trial.score.log_loss)
         helpful = [layer for layer in candidates if layer not in current.layers]
         while helpful:
@@ -211,10 +217,14 @@ class LayerChooser:
         place = self._c_grid.index(trial.best_c)
         return self._c_grid[max(place - 1, 0) : place + 2]
 
-    def _that_fit(self, known: Sequence[str]) -> LayerSet:
-        """Return the layers with the lowest log loss that have at most `MAX_COLUMNS` together; at least one."""
+    def _that_fit(self, known: Sequence[str], included: str | None) -> LayerSet:
+        """Return the layers with the lowest log loss that have at most `MAX_COLUMNS` together; at least one.
+
+        A layer that must be included comes first, whatever its log loss.
+        """
         taken: list[str] = []
-        for trial in sorted(self._trials.values(), key=lambda trial: trial.score.log_loss):
+        ordered = sorted(self._trials.values(), key=lambda trial: trial.score.log_loss)
+        for trial in sorted(ordered, key=lambda trial: included not in trial.layers):
             if not taken or self._num_columns([*taken, *trial.layers]) <= MAX_COLUMNS:
                 taken += trial.layers
         return tuple(layer for layer in known if layer in taken)

@@ -66,10 +66,8 @@ class SufficientStatistics:
 
     def variance(self) -> Float64Array:
         """Return the weighted variance of each column, float64 (dim,). It is exactly 0 for a constant column."""
-        mean_square = self.sum_wxx.diagonal() / self.sum_w
-        variance = mean_square - (self.sum_wx / self.sum_w) ** 2
-        # A variance this far below the mean square is a rounding error: the column is constant.
-        return np.where(variance > 1e-12 * mean_square, variance, 0.0)
+        mean = self.sum_wx / self.sum_w
+        return without_rounding(self.sum_wxx.diagonal() / self.sum_w - mean**2, mean)
 
     def squared_error(self, model: LinearModel) -> float:
         """Return the sum over the rows of w |y - W x - b|^2, where W and b are the model's weight and bias.
@@ -82,6 +80,11 @@ class SufficientStatistics:
         fitted = np.einsum("cd,cd->", model.weight @ self.sum_wxx, model.weight)
         fitted += 2 * model.bias @ (model.weight @ self.sum_wx) + self.sum_w * (model.bias @ model.bias)
         return float(self.sum_wyy - 2 * explained + fitted)
+
+
+def without_rounding(variance: Float64Array, mean: Float64Array) -> Float64Array:
+    """Return variances of columns, (dim,), with 0 for those that are only rounding errors of a constant column."""
+    return np.where(variance > 1e-12 * (variance + mean**2), variance, 0.0)
 
 
 class BlockStatistics(NamedTuple):

@@ -32,7 +32,9 @@ class Targets:
         Args:
             positions: (B,) positions of the rows.
         """
-        return np.eye(self.num_classes)[self.classes[positions]]
+        targets = np.zeros((len(positions), self.num_classes))
+        targets[np.arange(len(positions)), self.classes[positions]] = 1.0
+        return targets
 
 
 def make_targets(labels: Sequence[str], classes: Sequence[str], class_weights: ClassWeights, key: str) -> Targets:

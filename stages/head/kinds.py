@@ -113,7 +113,7 @@ class SgdHead:
     ) -> CrossValidated:
         """See `HeadKind`."""
         models = designs.map_folds(lambda fold: fit_sgd(designs.rows, designs.targets, fold, head.sgd, head.seed))
-        return CrossValidated("sgd", score_folds(designs, None, models), models)
+        return score_folds("sgd", designs, None, models)
 
     def fit(
         self,

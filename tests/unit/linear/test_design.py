@@ -80,6 +80,21 @@ def test_a_held_out_fold_does_not_change_the_models_without_it(designs_of: Desig
         assert np.allclose(one.weight, other.weight, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("num", [40, 200])
+def test_a_constant_column_is_as_good_as_none(designs_of: DesignsOf, num: int) -> None:
+    """Columns that are 0.1 everywhere give the model of columns that are 0, with weights, rows or columns the more."""
+    x, classes = clusters(num, 30, 3)
+    x = (x[:, 4:] - x[:, 4:].mean(axis=0)) / x[:, 4:].std(axis=0)
+    weights = np.random.default_rng(0).uniform(0.2, 5, size=num)
+    models = []
+    for constant in (0.0, 0.1):
+        padded = np.concatenate([x, np.full((num, 60), constant, dtype=np.float32)], axis=1)
+        designs = designs_of(padded, Targets(classes, weights, 3))
+        models.append(designs.ridge(designs.all_rows(), 1.0).weight[:, :26])
+
+    np.testing.assert_allclose(models[1], models[0], rtol=1e-3, atol=1e-6)
+
+
 def test_layers_of_any_width_weigh_the_same() -> None:
     """After scaling, the variances of each layer have nearly the same sum, and the sum over all columns is kept."""
     random = np.random.default_rng(0)

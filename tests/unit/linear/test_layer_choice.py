@@ -97,6 +97,23 @@ def test_a_layer_can_be_required(tmp_path: Path) -> None:
     assert "last" in choose(tmp_path, halves(), including="last").layers
 
 
+def test_a_required_layer_is_combined_with_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets grow from a layer that is required, also where not all layers fit together and it is the worst of them."""
+    monkeypatch.setattr("headstart.linear.layer_choice.MAX_COLUMNS", 17)
+    choice = choose(tmp_path, halves(), including="noise")
+
+    assert set(choice.layers) in ({"noise", "second"}, {"noise", "first"}, {"noise", "last"})
+    assert choice.score.log_loss < choice.scores["noise",].log_loss
+
+
+def test_of_single_layers_that_are_as_good_the_deepest_is_taken(tmp_path: Path) -> None:
+    """A narrower layer that is not as deep does not win a tie."""
+    random = np.random.default_rng(4)
+    layers = {name: random.normal(size=(NUM, dim)) for name, dim in (("narrow", 3), ("middle", 8), ("last", 12))}
+
+    assert choose(tmp_path, layers).layers == ("last",)
+
+
 def test_wide_networks_stay_within_a_number_of_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If all layers have too many columns together, the best ones are combined as far as they fit."""
     monkeypatch.setattr("headstart.linear.layer_choice.MAX_COLUMNS", 17)
