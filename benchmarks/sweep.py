@@ -50,6 +50,8 @@ def noted(project: Path) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a Markdown table, the lowest cross-validated log loss first, and a line that recommends this backbone."""
+    if not rows:
+        return 'No backbone was tried. Run: make sweep BACKBONES="efficientnet_lite0 resnet18"'
     ranked = sorted(rows, key=lambda row: row["cv_log_loss"])
     names = {"cv_log_loss": "cross-validated log loss", "cv_accuracy": "cross-validated accuracy"}
     names |= {"accuracy": "test accuracy", "log_loss": "test log loss"}

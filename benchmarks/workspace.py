@@ -146,7 +146,14 @@ def write_results(
     write_metrics(root / "diagnostics/extract.json", {"num_views": 1})
     gain = {"doubling_gain": 0.01, "doubling_gain_low": -0.01, "doubling_gain_high": 0.03}
     write_metrics(root / "diagnostics/head_training.json", gain)
-    tuned = {"best_epoch": 0, "num_epochs": 2, "num_training_images": 16, "backbone_rate": 1e-3, "layer_decay": 0.8}
+    tuned = {
+        "kept_epoch": 0,
+        "kept_share": 1.0,
+        "num_epochs": 2,
+        "num_training_images": 16,
+        "backbone_rate": 1e-3,
+        "layer_decay": 0.8,
+    }
     write_metrics(root / "diagnostics/finetune_training.json", tuned)
     accuracies = Accuracy(0.6, 0.5, 0.7), Accuracy(0.8, 0.7, 0.9)
     conditions = [Condition(name, f"{name} <b>", *accuracies, 0.2, 0.1, 0.3, 0.01) for name in ("unshifted", "blur")]

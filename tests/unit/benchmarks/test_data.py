@@ -1,10 +1,12 @@
 """The benchmark over data sets: draws, scores, contestants, tables; and the table of `make sweep`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from benchmarks import data_sets, sweep
 from benchmarks.cells import Run, pool, scores_of, tables
@@ -91,15 +93,41 @@ def test_contestants_classify_the_same_images(tmp_path: Path) -> None:
     assert "worse in" in tables(runs).splitlines()[-1]
 
 
-def test_a_clear_difference_is_significant() -> None:
-    """Of two seeds in which only the head got ten images right, and never the rival alone, the verdict is better."""
-    runs = [Run("set", "5", seed, "rival", 10, 100, 80, 0.5, 0.1, 1.0, 10, 0) for seed in range(2)]
-    cell = pool(runs)
+def _runs(pairs: Sequence[tuple[int, int]]) -> list[Run]:
+    """Return runs of a rival, by the numbers of images that only the head and only the rival got right."""
+    return [Run("set", "5", seed, "rival", 10, 100, 80, 0.5, 0.1, 1.0, *pair) for seed, pair in enumerate(pairs)]
 
-    assert cell.difference[0] == pytest.approx(0.1)
-    assert cell.p_value == pytest.approx(2 * 0.5**20)
-    assert cell.verdict == "better"
-    assert (cell.num_won, cell.num_runs) == (2, 2)
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict", "won"),
+    [
+        ([(10, 0), (9, 1), (10, 1)], "better", 3),
+        ([(0, 10), (1, 9), (1, 10)], "worse", 0),
+        ([(30, 0), (0, 12), (5, 5)], "", 1),  # all together would be significant; the draws differ
+        ([(12, 1)], "better", 1),
+        ([(1, 12)], "worse", 0),
+        ([(4, 1)], "", 1),
+        ([(0, 0), (0, 0)], "", 0),
+    ],
+)
+def test_a_difference_is_significant_over_the_draws(pairs: list[tuple[int, int]], verdict: str, won: int) -> None:
+    """The t interval over the draws decides, and for a single draw McNemar's test; both have the right sign."""
+    cell = pool(_runs(pairs))
+    mean, low, high = cell.difference
+
+    assert cell.verdict == verdict
+    assert (cell.num_won, cell.num_runs) == (won, len(pairs))
+    assert mean == pytest.approx(np.mean([(ours - theirs) / 100 for ours, theirs in pairs]))
+    assert low <= mean <= high
+    if verdict:
+        assert np.sign(low) == np.sign(high) == np.sign(mean)
+
+
+def test_the_interval_over_draws_is_that_of_scipy() -> None:
+    """The interval of a difference is SciPy's t interval of the differences of the draws."""
+    found = ttest_1samp([0.10, 0.08, 0.05], 0).confidence_interval(0.95)
+
+    assert pool(_runs([(10, 0), (9, 1), (6, 1)])).difference[1:] == pytest.approx((found.low, found.high))
 
 
 def test_missing_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,3 +162,4 @@ def test_the_sweep_ranks_by_cross_validation(tmp_path: Path) -> None:
     assert lines[2] == "| best | 0.1000 | 0.9000 | 0.9400 | 0.2000 |"
     assert lines[3].startswith("| lucky | 0.3000 |")
     assert lines[-1].startswith("Recommended: best,")
+    assert sweep.table([]) == 'No backbone was tried. Run: make sweep BACKBONES="efficientnet_lite0 resnet18"'
