@@ -159,18 +159,18 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
                 "", f"Collect more images. Twice as many would add about {_points(evidence.doubling_gain)} of accuracy."
             )
         )
-    if evidence.num_epochs and evidence.best_epoch == 0 and evidence.backbone_rate > _LOWEST_RATE:
+    if evidence.num_epochs and evidence.kept_epoch == 0 and evidence.backbone_rate > _LOWEST_RATE:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.optimizer.backbone_rate={evidence.backbone_rate / 3:.2g}",
-                "No epoch of fine-tuning was clearly better than the start. A lower rate changes the network less.",
+                "Fine-tuning was not clearly better than its start. A lower rate changes the network less.",
             )
         )
-    elif evidence.num_epochs and evidence.best_epoch == evidence.num_epochs:
+    elif evidence.kept_epoch and evidence.kept_share == 1:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.epochs={2 * evidence.num_epochs}",
-                f"Fine-tuning was best in its last epoch, {evidence.num_epochs}. More epochs may help.",
+                "Fine-tuning was better the further it went from its start. More epochs may help.",
             )
         )
     if similarity == "similar" and evidence.num_views == 1:

@@ -25,7 +25,8 @@ class Evidence:
         comparison: Comparison of both tracks.
         head_accuracy: Accuracy of the head on the test images.
         finetune_accuracy: Accuracy of the fine-tuned network on the test images.
-        best_epoch: Epoch that fine-tuning kept; 0 is the start.
+        kept_epoch: Epoch that fine-tuning kept; 0 is the start.
+        kept_share: Weight of this epoch in its mean with the start, above 0 and at most 1.
         num_epochs: Number of epochs that fine-tuning ran.
         backbone_rate: Learning rate of the backbone's last layers.
         layer_decay: Learning rate of a block divided by that of the block after it.
@@ -42,7 +43,8 @@ class Evidence:
     comparison: Comparison
     head_accuracy: float
     finetune_accuracy: float
-    best_epoch: int
+    kept_epoch: int
+    kept_share: float
     num_epochs: int
     backbone_rate: float
     layer_decay: float
@@ -65,7 +67,7 @@ def read_evidence(comparison: Comparison, head: Predictions, finetune: Predictio
     extracted = read_metrics(Path("diagnostics/extract.json"), "num_views")
     gains = ("doubling_gain", "doubling_gain_low", "doubling_gain_high")
     trained = read_metrics(Path("diagnostics/head_training.json"), *gains)
-    tuning = ("best_epoch", "num_epochs", "backbone_rate", "layer_decay")
+    tuning = ("kept_epoch", "kept_share", "num_epochs", "backbone_rate", "layer_decay")
     tuned = read_metrics(Path("diagnostics/finetune_training.json"), *tuning)
     return Evidence(
         num_training=data["num_train"] + data["num_val"],

@@ -1,6 +1,5 @@
 """The history of a training: the scores of its epochs, and which weights are kept."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -30,11 +29,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Kept:
-    """The weights that are kept: a mean of those of the start and of the best epoch.
+    """The weights that are kept: a mean of those of the start and of the last epoch.
 
     Attributes:
-        epoch: Number of the best epoch; 0 if the start is kept.
-        share: Weight of the best epoch in the mean, above 0 and at most 1.
+        epoch: Number of the last epoch; 0 if the start is kept.
+        share: Weight of the last epoch in the mean, above 0 and at most 1.
         accuracy: Accuracy of the kept weights on the inner validation.
         log_loss: Their calibrated log loss on the inner validation, in nats.
         temperature: Temperature that calibrates their logits.
@@ -52,22 +51,11 @@ class Kept:
         return cls(epoch.epoch, share, epoch.accuracy, epoch.log_loss, epoch.temperature)
 
 
-def lowest_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the epoch after the start that has the lowest calibrated log loss on the inner validation.
+def is_clearly_better(epoch: Epoch, start: Epoch) -> bool:
+    """Whether the calibrated log loss of an epoch is below that of the start by more than one standard error.
 
-    The log loss is finer than the accuracy, which changes in steps of one image. It is calibrated, because the
-    temperature of the bundle corrects an epoch that is too confident. The start itself is not meant, unless there is no
-    other epoch: a good start is not reached again before the learning rates have fallen.
+    The standard error is that of the paired difference. The inner validation of a small data set has only a few dozen
+    images, so a difference may be chance. The log loss is finer than the accuracy, which changes in steps of one image.
+    It is calibrated, because the temperature of the bundle corrects weights that are too confident.
     """
-    return min(history[1:] or history, key=lambda epoch: epoch.log_loss)
-
-
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the epoch to keep: the lowest one if it is clearly better than the start, else the start.
-
-    "Clearly better" means: its log loss is lower by more than one standard error of the paired difference. The lowest
-    of many epochs can be lower by chance alone, because the inner validation of a small data set has only a few dozen
-    images.
-    """
-    start, lowest = history[0], lowest_epoch(history)
-    return lowest if start.log_loss - lowest.log_loss > lowest.error else start
+    return start.log_loss - epoch.log_loss > epoch.error

@@ -53,7 +53,6 @@ class FinetuneParams(Section):
     unfreeze: Name
     batch_norm: Literal["train", "frozen"]
     epochs: Annotated[int, Field(ge=0, le=10_000)]
-    patience: Annotated[int, Field(ge=1)]
     refit: Literal["none", "all"]
     batch: Annotated[int, Field(ge=2, le=65_536)]
     accumulate: Annotated[int, Field(ge=1)]

@@ -7,7 +7,7 @@ from headstart.base.machine import cache_folder
 from headstart.tables.finetune import EpochPoint
 from headstart.tables.metrics import write_metrics
 from headstart.tables.rows import write_rows
-from stages.finetune.history import Epoch, best_epoch
+from stages.finetune.history import Epoch
 from stages.finetune.params import FinetuneParams
 from stages.finetune.run import FineTuned
 
@@ -19,13 +19,13 @@ def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
 
     def show(history: Sequence[Epoch]) -> None:
         print(f"finetune: {describe(history[-1], params.epochs, params.init)}", flush=True)
-        write_curve(CURVE_PATH, history, best_epoch(history).epoch)
+        write_curve(CURVE_PATH, history, None)
 
     return show
 
 
-def write_curve(path: Path, history: Sequence[Epoch], kept: int) -> None:
-    """Write one row for each epoch. The start is the first row, and `kept` is the number of the epoch to mark."""
+def write_curve(path: Path, history: Sequence[Epoch], kept: int | None) -> None:
+    """Write one row for each epoch. The start is the first row, and `kept` is the number of the epoch that is kept."""
     start = history[0]
     rows = [
         EpochPoint(
@@ -57,10 +57,10 @@ def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int |
         "layer_decay": params.optimizer.layer_decay,
         "start_accuracy": start.accuracy,
         "start_log_loss": start.log_loss,
-        "best_accuracy": kept.accuracy,
-        "best_log_loss": kept.log_loss,
-        "best_epoch": kept.epoch,
-        "best_share": kept.share,
+        "kept_accuracy": kept.accuracy,
+        "kept_log_loss": kept.log_loss,
+        "kept_epoch": kept.epoch,
+        "kept_share": kept.share,
         "num_epochs": tuned.history[-1].epoch,
         "temperature": kept.temperature,
         "num_training_images": len(tuned.subsets.training),
@@ -94,9 +94,9 @@ def summary(tuned: FineTuned, start: str, refit: str) -> str:
     subsets, first, kept = tuned.subsets, tuned.history[0], tuned.kept
     prefix = ", frozen layers ran once" if tuned.has_frozen_prefix else ""
     what = (
-        f"no epoch is clearly better than the start ({start}), which is kept"
+        f"training is not clearly better than its start ({start}), which is kept"
         if kept.epoch == 0
-        else f"epoch {kept.epoch} of {tuned.history[-1].epoch} is kept"
+        else f"epoch {kept.epoch} is kept"
         + ("" if kept.share == 1 else f", averaged with the start ({kept.share:g} to {1 - kept.share:g})")
     )
     if refit == "all":

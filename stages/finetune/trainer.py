@@ -15,7 +15,7 @@ from headstart.base.progress import Progress
 from headstart.linear.calibration import fit_temperature, log_losses
 from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.classifier import Classifier
-from stages.finetune.history import Epoch, Kept, best_epoch, lowest_epoch
+from stages.finetune.history import Epoch, Kept, is_clearly_better
 from stages.finetune.inputs import Inputs
 from stages.finetune.loader import even_batches
 from stages.finetune.optimizer import rate_factor
@@ -25,7 +25,7 @@ from stages.finetune.stepper import Stepper
 from stages.finetune.trainable_layers import TrainableLayers
 
 State = dict[str, torch.Tensor]
-# Weights of the best epoch in its mean with the start that are tried. On ImageNet, WiSE-FT's best ones lie between 0.4
+# Weights of the last epoch in its mean with the start that are tried. On ImageNet, WiSE-FT's best ones lie between 0.4
 # and 0.8 (Wortsman et al. 2022, figure 3).
 SHARES = (0.25, 0.5, 0.75)
 
@@ -83,16 +83,13 @@ class Trainer:
         self._inputs = inputs
         self._num_images, self._validation_classes = len(classes[0]), classes[1]
         self._params, self._ranks, self._checkpoint = params, ranks, checkpoint
-        self._start, self._lowest = _copy_state(classifier), _copy_state(classifier)
+        self._start = _copy_state(classifier)
         self._start_losses: NDArray[np.float64] | None = None
 
     @property
     def is_done(self) -> bool:
-        """Whether the last epoch is over, or the patience is used up."""
-        last = self.history[-1].epoch if self.history else -1
-        return bool(self.history) and (
-            last >= self._params.epochs or last - lowest_epoch(self.history).epoch >= self._params.patience
-        )
+        """Whether the last epoch is over."""
+        return len(self.history) > self._params.epochs
 
     def run(self, watch: Callable[[Sequence[Epoch]], None]) -> Kept:
         """Train until it is done. Then give the classifier the weights that are kept.
@@ -114,11 +111,12 @@ class Trainer:
                 self._end_epoch(number, loss, factor)
                 if self._ranks.is_first:
                     watch(self.history)
+        end = _copy_state(self._classifier)
         # Another number of processes would add the logits in another order, so a choice is made once and saved.
-        kept = self._choose() if saved.get("kept") is None else Kept(**saved["kept"])
+        kept = self._choose(end) if saved.get("kept") is None else Kept(**saved["kept"])
+        self._classifier.load_state_dict(end)
         self._save({"kept": asdict(kept)})
-        end = self._lowest if kept.epoch else self._start
-        self._classifier.load_state_dict(_mean(self._start, end, kept.share))
+        self._classifier.load_state_dict(_mean(self._start, end, kept.share) if kept.epoch else self._start)
         return kept
 
     def refit(self, kept: Kept, num_per_epoch: int) -> None:
@@ -140,18 +138,19 @@ class Trainer:
         if kept.epoch:
             self._classifier.load_state_dict(_mean(self._start, _copy_state(self._classifier), kept.share))
 
-    def _choose(self) -> Kept:
-        """Choose between the start, the best epoch and means of both (WiSE-FT: Wortsman et al. 2022, section 3).
+    def _choose(self, end: State) -> Kept:
+        """Choose between the start, the last epoch and means of both (WiSE-FT: Wortsman et al. 2022, section 3).
 
-        A mean of the weights keeps more of what the pretrained network knew, at no cost when it predicts.
+        A mean of the weights keeps more of what the pretrained network knew, at no cost when it predicts. Earlier
+        epochs are no candidates: the lowest log loss of many is low by luck, and their rates had not fallen yet.
         """
-        start, lowest = self.history[0], lowest_epoch(self.history)
-        candidates = [(lowest, 1.0)]
-        for share in SHARES if lowest.epoch else ():
-            self._classifier.load_state_dict(_mean(self._start, self._lowest, share))
-            candidates.append((self._score(lowest.epoch, None, 0.0), share))
+        start, last = self.history[0], self.history[-1]
+        candidates = [(last, 1.0)]
+        for share in SHARES if last.epoch else ():
+            self._classifier.load_state_dict(_mean(self._start, end, share))
+            candidates.append((self._score(last.epoch, None, 0.0), share))
         best, share = min(candidates, key=lambda candidate: candidate[0].log_loss)
-        return Kept.of(best, share) if best_epoch([start, best]) is best else Kept.of(start)
+        return Kept.of(best, share) if is_clearly_better(best, start) else Kept.of(start)
 
     def _train(self, number: int, num_images: int, progress: Progress) -> tuple[float, float]:
         """Train for one epoch, counted from 1, on so many images. Return its mean loss and its last rate factor."""
@@ -181,10 +180,7 @@ class Trainer:
 
     def _end_epoch(self, number: int, loss: float | None, factor: float) -> None:
         """Score an epoch and save the state."""
-        epoch = self._score(number, loss, factor)
-        self.history.append(epoch)
-        if lowest_epoch(self.history) is epoch:
-            self._lowest = _copy_state(self._classifier)
+        self.history.append(self._score(number, loss, factor))
         self._save({})
 
     def _score(self, number: int, loss: float | None, factor: float) -> Epoch:
@@ -220,7 +216,6 @@ class Trainer:
             {
                 "history": [asdict(one) for one in self.history],
                 "classifier": self._classifier.state_dict(),
-                "lowest": self._lowest,
                 "start_losses": start_losses,
                 "optimizer": self._stepper.optimizer.state_dict(),
                 "scaler": self._stepper.scaler.state_dict(),
@@ -247,7 +242,6 @@ class Trainer:
         if saved is None:
             return {}
         self.history = [Epoch(**one) for one in saved["history"]]
-        self._lowest = saved["lowest"]
         self._start_losses = None if saved["start_losses"] is None else saved["start_losses"].numpy()
         self._classifier.load_state_dict(saved["classifier"])
         self._stepper.optimizer.load_state_dict(saved["optimizer"])

@@ -89,7 +89,8 @@ EVIDENCE = Evidence(
     comparison=SAME,
     head_accuracy=1.0,
     finetune_accuracy=1.0,
-    best_epoch=0,
+    kept_epoch=0,
+    kept_share=1.0,
     num_epochs=8,
     backbone_rate=0.0003,
     layer_decay=0.8,
@@ -149,7 +150,7 @@ def test_what_to_try_next_follows_from_the_evidence() -> None:
         "dvc exp run -S extract.views=2",
     ]
     different = [layer(1, "middle", 0.98), layer(2, "last", 0.95)]
-    found = advice(num_suspects=3, doubling_gain_low=0.01, best_epoch=8, layers=different).suggestions
+    found = advice(num_suspects=3, doubling_gain_low=0.01, kept_epoch=8, layers=different).suggestions
     assert [one.command for one in found] == [
         "",
         "",
@@ -166,7 +167,7 @@ def test_nothing_is_suggested_that_was_done() -> None:
     assert [one.command for one in gentler] == ["dvc exp run -S finetune.optimizer.backbone_rate=0.001"]
     assert advice(backbone_rate=1e-5, num_views=2).suggestions == []
     different = [layer(1, "middle", 0.98), layer(2, "last", 0.95)]
-    assert advice(layers=different, layer_decay=1.0, best_epoch=7).suggestions == []
+    assert advice(layers=different, layer_decay=1.0, kept_epoch=8, kept_share=0.75).suggestions == []
 
 
 def test_layers_without_a_chosen_one_are_refused() -> None:
@@ -185,7 +186,7 @@ def test_a_significantly_worse_fine_tuning_is_told() -> None:
 def test_suggested_commands_are_valid(tmp_path: Path) -> None:
     """Every value that a suggestion sets is one that params.yaml takes."""
     different = [layer(1, "middle", 0.98), layer(2, "last", 0.95)]
-    several = [advice(), advice(best_epoch=8, layers=different), advice(layers=[layer(1, "last", 0.95)])]
+    several = [advice(), advice(kept_epoch=8, layers=different), advice(layers=[layer(1, "last", 0.95)])]
     commands = {one.command for each in several for one in each.suggestions if one.command}
     yaml, text = YAML(), (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert len(commands) == 5

@@ -16,7 +16,7 @@ from stages.finetune import trainer
 from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.history import Epoch
 from tests.conftest import extract_params, index_of
-from tests.unit.stages.test_finetune import Tune, differing, last_epoch, project, tensors_of, tune
+from tests.unit.stages.test_finetune import Tune, always, differing, project, tensors_of, tune
 
 __all__ = ["project", "tune"]  # fixtures
 LAYERS = ["layer2", "layer3", "last"]
@@ -34,8 +34,7 @@ def tune_layers(
     index = index_of(project / "photos")
     extract(index, extract_params(project / "photos", backbone), project / "features.h5", project / "store")
     monkeypatch.setattr(LayerChooser, "choose_with", lambda chooser, _: chooser.choose("all", "finetune.init"))
-    monkeypatch.setattr(trainer, "lowest_epoch", last_epoch)
-    monkeypatch.setattr(trainer, "best_epoch", last_epoch)
+    monkeypatch.setattr(trainer, "is_clearly_better", always)
     monkeypatch.setattr(trainer, "SHARES", ())
     return lambda *args, **changes: tune(*args, backbone=backbone, **changes)
 
@@ -106,8 +105,8 @@ def test_a_refit_learns_from_every_image(tune_layers: Tune) -> None:
 def test_a_refit_of_a_kept_start_is_the_probe_on_every_image(
     tune_layers: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If no epoch is better than the start, the network stays as it was, and the head is fitted to all images."""
-    monkeypatch.setattr(trainer, "best_epoch", lambda history: history[0])
+    """If training is not better than its start, the network stays as it was, and the head is fitted to all images."""
+    monkeypatch.setattr(trainer, "is_clearly_better", lambda *_: False)
     plain = tune_layers(epochs=1)
     plain.checkpoint.remove()
     refitted = tune_layers(epochs=1, refit="all")
