@@ -105,8 +105,7 @@ def summary(trained: TrainedHead) -> str:
     c = "" if trained.fitted.score.c is None else f", c {trained.fitted.score.c:g}"
     num_images, layers, kind = len(trained.out_of_fold.labels), trained.fitted.layers, trained.fitted.kind
     where = f"layer{'s' if len(layers) > 1 else ''} {SEPARATOR.join(layers)}"
-    low, high = wilson_interval(trained.fitted.score.accuracy, num_images)
     return (
         f"{num_images} training images, {len(trained.bundle.classes)} classes: {kind} on {where}{c}; "
-        f"cross-validated accuracy {trained.fitted.score.accuracy:.4f} ({low:.3f} to {high:.3f})"
+        f"cross-validated accuracy {trained.fitted.score.accuracy:.4f}"
     )
