@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from headstart.base.files import sha256_file
 from headstart.tables.index import IndexRow
 from headstart.tables.metrics import write_metrics
 from headstart.tables.robustness import Robustness, write_robustness
+from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from tests.support.source import ROOT
 
@@ -451,6 +453,30 @@ def test_missing_photos_are_named(workspace: Path, tmp_path: Path) -> None:
 
     assert "report: WARNING: 31 photos are missing or have changed" in printed
     assert "photo missing" in page
+
+
+def test_bursts_across_the_split_are_told(workspace: Path, tmp_path: Path) -> None:
+    """Look-alikes that one camera took within seconds bring the advice to keep bursts together; others do not."""
+    assert "exif-burst" not in (workspace / "reports/index.html").read_text(encoding="utf-8")
+    shutil.copytree(workspace, tmp_path / "copy")
+    pairs = rows_of(workspace / "diagnostics/head/near_duplicates.csv")
+    taken = {
+        pairs[0]["digest"]: ("A", "2024-05-01T12:00:00"),
+        pairs[0]["training_digest"]: ("A", "2024-05-01T11:59:50.500000"),
+        pairs[1]["digest"]: ("A", "2024-05-01T12:00:00"),
+        pairs[1]["training_digest"]: ("A", "2024-05-01T12:00:10"),
+        pairs[2]["digest"]: ("A", "2024-05-01T12:00:00"),
+        pairs[2]["training_digest"]: ("B", "2024-05-01T12:00:00"),
+    }
+    path = tmp_path / "copy/data/index.csv"
+    rows = [replace(row, camera=camera, taken=time) for row in read_rows(path, IndexRow)
+            for camera, time in [taken.get(row.digest, ("", ""))]]  # fmt: skip
+    write_rows(path, rows, IndexRow)
+    run_main(tmp_path / "copy", "report")
+    page = (tmp_path / "copy/reports/index.html").read_text(encoding="utf-8")
+
+    assert "1 of these pairs were taken by the same camera less than 10 seconds apart" in page
+    assert "<code>dvc exp run -S split.group=exif-burst</code>" in page
 
 
 def test_shifted_pictures_have_a_chart_and_a_table(workspace: Path, tmp_path: Path) -> None:
