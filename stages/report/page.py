@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.base.csv_files import csv_line
 from headstart.pages.template import environment
+from headstart.pages.thumbnail import file_url
 from headstart.tables.head import LabelSuspect
 from headstart.tables.index import count_states, seconds_between
 from stages.report import figures
@@ -51,6 +52,7 @@ def render(
         content=content,
         tracks=tracks,
         classes=classes,
+        strips=[file_url(one, "webp") for one in content.strips],
         charts=figures.charts(content),
         shift_chart=figures.robustness_chart(content.robustness) if content.robustness.num_images else None,
         confusions=[figures.confusion(track.predictions, _MOST_CLASSES) for track in tracks],

@@ -1,5 +1,6 @@
 """The report in a real browser: it opens, filters, and shows hostile names as text."""
 
+import base64
 import csv
 import html
 import json
@@ -246,7 +247,7 @@ def test_photos_are_those_of_their_names(page: Page) -> None:
     """Every thumbnail (gallery, suspects, pairs) has the colour of its photo and the size that params ask for."""
     colours = page.evaluate(
         """async () => {
-            const all = [...document.querySelectorAll("main img")].filter((one) => !one.closest("#map"));
+            const all = [...document.querySelectorAll("main img")].filter((one) => !one.closest("#map, #batch"));
             return Promise.all(all.map(async (image) => {
                 await image.decode();
                 const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
@@ -455,6 +456,25 @@ def test_missing_photos_are_named(workspace: Path, tmp_path: Path) -> None:
     assert "photo missing" in page
 
 
+@needs_browser
+def test_training_images_and_their_draws_are_shown(page: Page, workspace: Path) -> None:
+    """Each strip that fine-tuning wrote is shown whole, with its label and path, and the kind of augmentation above."""
+    rows = rows_of(workspace / "diagnostics/finetune_batch/images.csv")
+    texts = page.locator("#batch li").all_inner_texts()
+    addresses = page.eval_on_selector_all(
+        "#batch img", "all => Promise.all(all.map(async (one) => { await one.decode(); return one.src; }))"
+    )
+
+    assert len(texts) == len(rows) == 6
+    for row, text, address in zip(rows, texts, addresses, strict=True):
+        assert f"{row['label']}: {row['path']}, 160 \u00d7 20" in re.sub("[\u2066-\u2069]", "", text)
+        assert (
+            base64.b64decode(address.partition(",")[2])
+            == (workspace / "diagnostics/finetune_batch" / row["file"]).read_bytes()
+        )
+    assert "augmentation “crop”" in page.inner_text("#batch")
+
+
 def test_bursts_across_the_split_are_told(workspace: Path, tmp_path: Path) -> None:
     """Look-alikes that one camera took within seconds bring the advice to keep bursts together; others do not."""
     assert "exif-burst" not in (workspace / "reports/index.html").read_text(encoding="utf-8")
@@ -528,6 +548,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("models/head/config.json", lambda text: text.replace('"layers"', '"tips"'), "config.json: layers: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
+        ("diagnostics/finetune_batch/images.csv", lambda text: text.replace("1.web", "9.web"), "9.webp: cannot"),
         ("diagnostics/robustness.json", lambda text: text.replace('"p_value"', '"p"'), "robustness.json: conditions.0"),
         ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "does not fit predictions"),
     ],
