@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from ruamel.yaml import YAML
 
 from headstart.artifacts.bundle import SCHEMA
 from headstart.base.files import write_json
-from headstart.tables.finetune import EpochPoint
+from headstart.tables.finetune import EpochPoint, SampleRow
 from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.index import STATUSES, IndexRow
 from headstart.tables.metrics import write_metrics
@@ -149,12 +150,17 @@ def write_results(
     tuned = {
         "kept_epoch": 0,
         "kept_share": 1.0,
+        "augmentation": "crop",
         "num_epochs": 2,
         "num_training_images": 16,
         "backbone_rate": 1e-3,
         "layer_decay": 0.8,
     }
     write_metrics(root / "diagnostics/finetune_training.json", tuned)
+    samples = [SampleRow(f"{place}.webp", one.path, one.label, 160, 20) for place, one in enumerate(training[:6])]
+    write_rows(root / "diagnostics/finetune_batch/images.csv", samples, SampleRow)
+    for sample in samples:
+        Image.new("RGB", (7 * 134 - 6, 128)).save(root / "diagnostics/finetune_batch" / sample.file)
     accuracies = Accuracy(0.6, 0.5, 0.7), Accuracy(0.8, 0.7, 0.9)
     conditions = [Condition(name, f"{name} <b>", *accuracies, 0.2, 0.1, 0.3, 0.01) for name in ("unshifted", "blur")]
     write_robustness(root / "diagnostics/robustness.json", Robustness(len(test), conditions, 0.6, 0.8))

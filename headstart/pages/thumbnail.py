@@ -49,4 +49,9 @@ def data_url(image: Image.Image, file_format: str, quality: int | None = None) -
         image.save(file, file_format, lossless=True)  # PNG is always lossless and ignores this
     else:
         image.save(file, file_format, quality=quality)
-    return f"data:image/{file_format};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file_url(file.getvalue(), file_format)
+
+
+def file_url(data: bytes, file_format: str) -> str:
+    """Return an image file, `png` or `webp`, as a `data:` URL."""
+    return f"data:image/{file_format};base64,{base64.b64encode(data).decode()}"

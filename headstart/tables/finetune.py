@@ -1,4 +1,4 @@
-"""What `finetune` finds besides predictions: the scores of each epoch."""
+"""What `finetune` finds besides predictions: the scores of each epoch, and a sample of what it trains on."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,5 +31,26 @@ class EpochPoint(Row):
     training_loss: float | None
     rate_factor: float
     kept: int
+
+    repro: ClassVar[str] = "finetune"
+
+
+@dataclass(frozen=True)
+class SampleRow(Row):
+    """A training image whose augmented draws are shown.
+
+    Attributes:
+        file: Name of the picture in the same folder: the upright image, then its draws, in a row.
+        path: Path of the image, as in the index.
+        label: Name of its class.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+    """
+
+    file: str
+    path: str
+    label: str
+    width: int
+    height: int
 
     repro: ClassVar[str] = "finetune"

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from datetime import datetime
+from typing import ClassVar, Self
 
 from headstart.tables.rows import Row
 
@@ -24,6 +25,9 @@ class IndexRow(Row):
         status: One of `STATUSES`. Only `ok` and `repaired` files are used.
         reason: For `ok`, empty. Otherwise what was repaired, the file that has the same bytes, or why the file is not
             used.
+        camera: Make, model and serial number of the camera, from EXIF; empty if the file does not name one.
+        taken: When the photo was taken, by the camera's clock, in ISO 8601 without a time zone; empty if the file does
+            not say.
     """
 
     path: str
@@ -33,8 +37,20 @@ class IndexRow(Row):
     height: int
     status: str
     reason: str
+    camera: str = ""
+    taken: str = ""
 
     repro: ClassVar[str] = "index"
+
+    @classmethod
+    def problem(cls, rows: Sequence[Self]) -> str:
+        """Return what is wrong with the first row whose time cannot be compared with others."""
+        for number, row in enumerate(rows, start=1):
+            if row.taken and not _is_local_time(row.taken):
+                return (
+                    f"row {number}: taken is {row.taken!r}; expected a time in ISO 8601 without a time zone, or nothing"
+                )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,24 @@ class LabelRow(Row):
     group: str
 
     repro: ClassVar[str] = "index"
+
+
+def seconds_between(one: IndexRow, other: IndexRow) -> float | None:
+    """Return the seconds between two photos of the same camera; None for two cameras, or if a time is unknown.
+
+    Photos that name no camera count as those of one camera: to keep two photos together that need not be costs little,
+    and to test on the neighbour of a training image makes the scores too good.
+    """
+    if not one.taken or not other.taken or one.camera != other.camera:
+        return None
+    return abs((datetime.fromisoformat(one.taken) - datetime.fromisoformat(other.taken)).total_seconds())
+
+
+def _is_local_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        return False
 
 
 def count_states(rows: Sequence[IndexRow]) -> list[tuple[str, str, int]]:

@@ -39,6 +39,7 @@ def main() -> None:
             split_sha256=sha256_file(split_path),
             params=params,
             watch=results.watch(params.finetune),
+            show=results.show_sample,
         )
     if tuned is None:  # torchrun started this process
         return

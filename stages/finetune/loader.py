@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from headstart.base.threads import in_order
 from headstart.imaging.reader import Reader
@@ -57,6 +58,16 @@ class Loader:
         """
         rows = (images[position].row for batch in batches for position in batch)
         yield from _in_batches(batches, in_order(self._reader.pixels, rows, self._num_threads, _ahead(batches)))
+
+    def draws(self, image: LabelledImage, epochs: Sequence[int]) -> tuple[Image.Image, list[NDArray[np.uint8]]]:
+        """Return an upright image, and what `augmented` gives of it in several epochs, uint8 (px, px, 3) each.
+
+        Raises:
+            DataError: The content of the file differs from the index.
+        """
+        with self._reader.picture(image.row) as picture:
+            plans = [self._augmentation.plan(image.row, epoch) for epoch in epochs]
+            return picture, [self._augmentation.apply(picture, plan) for plan in plans]
 
     def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
         image, plan = planned

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from headstart.base.files import write_bytes
 from headstart.base.machine import cache_folder
-from headstart.tables.finetune import EpochPoint
+from headstart.tables.finetune import EpochPoint, SampleRow
 from headstart.tables.metrics import write_metrics
 from headstart.tables.rows import write_rows
 from stages.finetune.history import Epoch
 from stages.finetune.params import FinetuneParams
 from stages.finetune.run import FineTuned
+from stages.finetune.sample_batch import SampleImage
 
 CURVE_PATH = Path("plots/finetune_training/curve.csv")
+SAMPLE_FOLDER = Path("diagnostics/finetune_batch")
 
 
 def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
@@ -22,6 +25,19 @@ def watch(params: FinetuneParams) -> Callable[[Sequence[Epoch]], None]:
         write_curve(CURVE_PATH, history, None)
 
     return show
+
+
+def show_sample(samples: Sequence[SampleImage]) -> None:
+    """Write the pictures of a sample batch and their table in place of those of an earlier run, and print where."""
+    for path in SAMPLE_FOLDER.glob("*.webp"):
+        path.unlink()
+    rows = []
+    for number, sample in enumerate(samples, start=1):
+        row = sample.image.row
+        rows.append(SampleRow(f"{number}.webp", row.path, sample.image.label, row.width, row.height))
+        write_bytes(SAMPLE_FOLDER / rows[-1].file, sample.strip)
+    write_rows(SAMPLE_FOLDER / "images.csv", rows, SampleRow)
+    print(f"finetune: {SAMPLE_FOLDER} shows {len(rows)} training images as the network will see them", flush=True)
 
 
 def write_curve(path: Path, history: Sequence[Epoch], kept: int | None) -> None:
@@ -63,6 +79,7 @@ def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int |
         "kept_share": kept.share,
         "num_epochs": tuned.history[-1].epoch,
         "temperature": kept.temperature,
+        "augmentation": tuned.augmentation,
         "num_training_images": len(tuned.subsets.training),
         "num_validation_images": len(tuned.subsets.validation),
     }

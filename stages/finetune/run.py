@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -26,12 +27,14 @@ from stages.finetune.history import Epoch, Kept
 from stages.finetune.loader import Loader
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
+from stages.finetune.sample_batch import SampleImage, make_sample_batch
 from stages.finetune.subsets import Subsets, make_subsets
 from stages.finetune.trained_classifier import TrainedClassifier
 from stages.finetune.trainer import Timings
 from stages.finetune.training import Setting, Training
 
 Watch = Callable[[Sequence[Epoch]], None]
+Show = Callable[[Sequence[SampleImage]], None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def fine_tune(
     split_sha256: str,
     params: Params,
     watch: Watch,
+    show: Show = lambda _: None,
 ) -> FineTuned | None:
     """Train and predict the test images. Several processes train if there are several GPUs.
 
@@ -83,6 +87,7 @@ def fine_tune(
         split_sha256: Digest of the split table.
         params: Params of the stage.
         watch: Function that is called with the history after every epoch.
+        show: Function that is called with a sample batch before the training.
 
     Returns:
         The result, or None if torchrun started this process. Such a process only trains, into the checkpoint.
@@ -97,6 +102,8 @@ def fine_tune(
     """
     rank, num = this_rank(), num_processes(params.runtime)
     run = FinetuneRun(features, index, split, classes=classes, split_sha256=split_sha256, params=params)
+    if rank is None:
+        show(run.sample_batch())
     if rank is None and num > 1 and not run_processes("stages.finetune", num):
         raise TrainingError(
             f"{num} processes could not train; their messages are above. The next run continues after the last epoch "
@@ -137,6 +144,14 @@ class FinetuneRun:
         self._augmentation = Augmentation(kind, self._transform, augmentation.min_area, params.finetune.seed)
         data = {"split": split_sha256, "classes": "\n".join(classes)}
         self.checkpoint = Checkpoint(run_key(params, fingerprint(self._spec), data, self._device.type))
+
+    def sample_batch(self) -> list[SampleImage]:
+        """Return a few training images as training sees them.
+
+        Raises:
+            DataError: A file is missing, or its content differs from the index.
+        """
+        return make_sample_batch(self._loader, self._subsets.training)
 
     def train(self, rank: Rank, watch: Watch, *, predict: bool) -> FineTuned | None:
         """Train from the start, or from the checkpoint of a killed run.
@@ -209,7 +224,8 @@ class FinetuneRun:
         timings.training_seconds += trainer.timings.training_seconds
         return training.classifier
 
-    def _setting(self) -> Setting:
+    @cached_property
+    def _loader(self) -> Loader:
         runtime, subsets = self._params.runtime, self._subsets
         reader = Reader(
             open_source(self._params.data.path),
@@ -219,13 +235,16 @@ class FinetuneRun:
             Clock(),
         )
         reader.check_present([image.row for image in [*subsets.training, *subsets.validation, *subsets.test]])
+        return Loader(reader, self._augmentation, runtime.num_workers)
+
+    def _setting(self) -> Setting:
         return Setting(
             self._params,
             self._features,
             self._classes,
             self._transform,
             self._augmentation,
-            Loader(reader, self._augmentation, runtime.num_workers),
+            self._loader,
             self._device,
         )
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from headstart.base.errors import DataError
 from headstart.base.threads import in_order
+from headstart.imaging.capture import read_capture
 from headstart.imaging.decode import ImageError, decode
 from headstart.sources.folder import Folder, NotRegularError
 from headstart.tables.index import IndexRow
@@ -74,7 +75,8 @@ def examine(source: Folder, path: str, max_pixels: int) -> IndexRow:
         return IndexRow(path, digest, format="", width=0, height=0, status="quarantined", reason=str(error))
     status = "repaired" if picture.repairs else "ok"
     width, height = picture.image.size
-    return IndexRow(path, digest, picture.format, width, height, status, reason=", ".join(picture.repairs))
+    reason, capture = ", ".join(picture.repairs), read_capture(data)
+    return IndexRow(path, digest, picture.format, width, height, status, reason, capture.camera, capture.taken)
 
 
 def unread(path: str, status: str, reason: str) -> IndexRow:

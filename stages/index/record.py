@@ -20,8 +20,14 @@ from headstart.tables.index import STATUSES, IndexRow
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
 _SAVE_EVERY_SECONDS = 60.0
-_CODE = ("headstart/imaging/decode.py", "headstart/sources", "stages/index/examination.py")
-_NUM_COLUMNS = 9  # stamp (3), digest, format, width, height, status, reason
+_CODE = (
+    "headstart/imaging/capture.py",
+    "headstart/imaging/decode.py",
+    "headstart/sources",
+    "stages/index/examination.py",
+)
+_NUM_COLUMNS = 11  # stamp (3), digest, format, width, height, status, reason, camera, taken
+_STATUS = 7
 
 
 class Record:
@@ -66,7 +72,7 @@ class Record:
             stamp: Stamp of the file before it was read; None if it has none.
         """
         if stamp is not None and row.digest and stamp[1] < self._newest:
-            found = (row.digest, row.format, row.width, row.height, row.status, row.reason)
+            found = (row.digest, row.format, row.width, row.height, row.status, row.reason, row.camera, row.taken)
             self._rows[row.path] = (*stamp, *found)
         if time.monotonic() - self._saved > _SAVE_EVERY_SECONDS:
             self.save()
@@ -85,7 +91,7 @@ class Record:
             if content["key"] != self._key:
                 return {}
             columns = content["columns"] or [[] for _ in range(_NUM_COLUMNS)]
-            if len(columns) == _NUM_COLUMNS and set(columns[-2]) <= set(STATUSES):
+            if len(columns) == _NUM_COLUMNS and set(columns[_STATUS]) <= set(STATUSES):
                 return dict(zip(content["paths"], zip(*columns, strict=True), strict=True))
             problem = "its columns are wrong"
         except FileNotFoundError:

@@ -13,7 +13,7 @@ from headstart.artifacts.bundle import read_config
 from headstart.base.errors import TableError
 from headstart.tables.compare import Advice, read_advice
 from headstart.tables.evaluate import ClassScore, CoveragePoint, ReliabilityPoint, RocPoint, ScoreRow
-from headstart.tables.finetune import EpochPoint
+from headstart.tables.finetune import EpochPoint, SampleRow
 from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.index import STATUSES, IndexRow
 from headstart.tables.metrics import read_metrics
@@ -35,8 +35,9 @@ _COUNTS = (
     "num_across_splits",
     *(f"num_{status}" for status in STATUSES),
 )
+_SAMPLES = Path("diagnostics/finetune_batch")
 _COMPARED = ("ship", "accuracy", "accuracy_low", "accuracy_high", "num_images")
-_TUNED = ("num_epochs", "num_training_images")
+_TUNED = ("augmentation", "num_epochs", "num_training_images")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Content:
         projection: The embeddings in two dimensions.
         robustness: Accuracy of both tracks on shifted pictures.
         split: Split and label of each image.
-        tuned: Numbers of epochs and training images of fine-tuning.
+        tuned: Kind of augmentation, and numbers of epochs and training images of fine-tuning.
+        samples: Training images whose augmented draws are shown.
+        strips: The picture of each of them, a WebP file.
     """
 
     index: Sequence[IndexRow]
@@ -101,6 +104,8 @@ class Content:
     robustness: Robustness
     split: Sequence[SplitRow]
     tuned: Mapping[str, Any]
+    samples: Sequence[SampleRow]
+    strips: Sequence[bytes]
 
 
 def read_content() -> Content:
@@ -110,6 +115,7 @@ def read_content() -> Content:
         TableError: A table is missing, damaged, or from another run than the others.
         BundleError: A bundle is missing or damaged.
     """
+    samples = read_rows(_SAMPLES / "images.csv", SampleRow)
     content = Content(
         index=read_rows(Path("data/index.csv"), IndexRow),
         data=read_metrics(Path("diagnostics/data.json"), *_COUNTS),
@@ -125,9 +131,18 @@ def read_content() -> Content:
         robustness=read_robustness(Path("diagnostics/robustness.json")),
         split=read_rows(Path("data/split.csv"), SplitRow),
         tuned=read_metrics(Path("diagnostics/finetune_training.json"), *_TUNED),
+        samples=samples,
+        strips=[_read_strip(_SAMPLES / one.file) for one in samples],
     )
     _check(content)
     return content
+
+
+def _read_strip(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror}). Run: dvc repro finetune") from error
 
 
 def _track(name: str) -> Track:

@@ -9,8 +9,9 @@ import numpy as np
 
 from headstart.base.csv_files import csv_line
 from headstart.pages.template import environment
+from headstart.pages.thumbnail import file_url
 from headstart.tables.head import LabelSuspect
-from headstart.tables.index import count_states
+from headstart.tables.index import count_states, seconds_between
 from stages.report import figures
 from stages.report.content import Content
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
@@ -51,6 +52,7 @@ def render(
         content=content,
         tracks=tracks,
         classes=classes,
+        strips=[file_url(one, "webp") for one in content.strips],
         charts=figures.charts(content),
         shift_chart=figures.robustness_chart(content.robustness) if content.robustness.num_images else None,
         confusions=[figures.confusion(track.predictions, _MOST_CLASSES) for track in tracks],
@@ -61,11 +63,19 @@ def render(
         suspects=suspects,
         fixes=[_fix(one) for one in suspects],
         pairs=pairs,
+        num_in_bursts=_count_in_bursts(content, sections["split"]["burst_seconds"]),
         index=_index_rows(count_states(content.index)),
         sections=sections,
         thumbnails=thumbnails.of(pictured, params.thumbnail_px),
         map_data=_json_in_script(_map_of(content, cards, thumbnails)),
     )
+
+
+def _count_in_bursts(content: Content, seconds: float) -> int:
+    """Return the number of pairs of look-alikes that one camera took less than `seconds` apart."""
+    rows = {row.digest: row for row in content.index}
+    gaps = (seconds_between(rows[pair.digest], rows[pair.training_digest]) for pair in content.duplicates)
+    return sum(gap is not None and gap < seconds for gap in gaps)
 
 
 def _count_outcomes(cards: Sequence[Card]) -> dict[str, int]:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from headstart.base.errors import DataError
 from headstart.tables.index import USABLE, IndexRow, LabelRow
 from headstart.tables.names import SPLIT_NAMES
-from stages.split.params import SplitParams
+from stages.split.bursts import find_bursts
+from stages.split.params import EXIF_BURST, SplitParams
 
 # Duplicates are included, because a copy may lie in another split or have another label.
 LABELLED = (*USABLE, "duplicate")
@@ -80,6 +81,8 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
     layout = _read_table(index, rows, table) if table else _read_folders(_see_folders(index, rows), params)
     if params.group is None:
         return layout
+    if params.group == EXIF_BURST:
+        return _group_bursts(layout, params.burst_seconds)
     expression = re.compile(params.group)
     images, strange = [], []
     for image in layout.images:
@@ -94,6 +97,19 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
             f"{strange[0]!r}; expected a group in every path below data.path. Correct split.group, or rename the files."
         )
     return Layout(images, layout.source, layout.notes)
+
+
+def _group_bursts(layout: Layout, seconds: float) -> Layout:
+    bursts = find_bursts((image.row for image in layout.images), seconds)
+    images = [replace(image, group=bursts[image.row.digest]) for image in layout.images]
+    notes = list(layout.notes)
+    timeless = [image.row.path for image in images if not image.row.taken]
+    if timeless:
+        notes.append(
+            f"split.group is {EXIF_BURST}, but {len(timeless)} of {len(images)} images do not say when they were taken "
+            f"(EXIF DateTimeOriginal), the first {timeless[0]!r}: each of them is a group of its own"
+        )
+    return Layout(images, layout.source, notes)
 
 
 def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequence[LabelRow]) -> Layout:

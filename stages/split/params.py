@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from headstart.base.params import Section
 from stages.params import StageParams
 
+EXIF_BURST = "exif-burst"
+
 
 class SplitParams(Section):
     """`split:` how images get labels, and which images are the test set."""
@@ -21,18 +23,21 @@ class SplitParams(Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
     group: Annotated[str, Field(min_length=1)] | None
+    burst_seconds: Annotated[float, Field(gt=0, le=86_400)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     @field_validator("group")
     @classmethod
     def _names_one_part(cls, group: str | None) -> str | None:
-        if group is not None:
+        if group is not None and group != EXIF_BURST:
             try:
                 num_parts = re.compile(group).groups
             except re.error as error:
-                raise ValueError(f"a regular expression over the path ({error})") from error
+                raise ValueError(f"exif-burst, or a regular expression over the path ({error})") from error
             if num_parts != 1:
-                raise ValueError("exactly one part in parentheses, the name of the group, as in ^[^/]+/([^_]+)_")
+                raise ValueError(
+                    "exif-burst, or exactly one part in parentheses, the name of the group, as in ^[^/]+/([^_]+)_"
+                )
         return group
 
     @model_validator(mode="after")

@@ -75,6 +75,7 @@ def describe(
     if fixed.num_relabelled or fixed.num_dropped:
         lines.append(f"label fixes: {fixed.num_relabelled} images have another label, {fixed.num_dropped} are dropped")
     lines += _table(partition.rows, classes)
+    lines += _groups(partition.rows)
     warnings = list(notes)
     if partition.num_conflicts:
         warnings.append(f"{partition.num_conflicts} images are left out: their copies contradict each other")
@@ -86,6 +87,11 @@ def describe(
     if lost:
         warnings.append(f"folders with files but no usable image (data/index.csv says why): {sorted(lost)[:10]}")
     return "\n".join([*lines, *(f"split: WARNING: {warning}" for warning in warnings)])
+
+
+def _groups(rows: Sequence[SplitRow]) -> list[str]:
+    sizes = [size for size in Counter(row.group for row in rows).values() if size > 1]
+    return [f"groups of two or more images: {len(sizes)}; the largest has {max(sizes)}"] if sizes else []
 
 
 def _table(rows: Sequence[SplitRow], classes: Sequence[str]) -> list[str]:

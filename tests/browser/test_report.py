@@ -1,5 +1,6 @@
 """The report in a real browser: it opens, filters, and shows hostile names as text."""
 
+import base64
 import csv
 import html
 import json
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from headstart.base.files import sha256_file
 from headstart.tables.index import IndexRow
 from headstart.tables.metrics import write_metrics
 from headstart.tables.robustness import Robustness, write_robustness
+from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from tests.support.source import ROOT
 
@@ -244,7 +247,7 @@ def test_photos_are_those_of_their_names(page: Page) -> None:
     """Every thumbnail (gallery, suspects, pairs) has the colour of its photo and the size that params ask for."""
     colours = page.evaluate(
         """async () => {
-            const all = [...document.querySelectorAll("main img")].filter((one) => !one.closest("#map"));
+            const all = [...document.querySelectorAll("main img")].filter((one) => !one.closest("#map, #batch"));
             return Promise.all(all.map(async (image) => {
                 await image.decode();
                 const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
@@ -453,6 +456,49 @@ def test_missing_photos_are_named(workspace: Path, tmp_path: Path) -> None:
     assert "photo missing" in page
 
 
+@needs_browser
+def test_training_images_and_their_draws_are_shown(page: Page, workspace: Path) -> None:
+    """Each strip that fine-tuning wrote is shown whole, with its label and path, and the kind of augmentation above."""
+    rows = rows_of(workspace / "diagnostics/finetune_batch/images.csv")
+    texts = page.locator("#batch li").all_inner_texts()
+    addresses = page.eval_on_selector_all(
+        "#batch img", "all => Promise.all(all.map(async (one) => { await one.decode(); return one.src; }))"
+    )
+
+    assert len(texts) == len(rows) == 6
+    for row, text, address in zip(rows, texts, addresses, strict=True):
+        assert f"{row['label']}: {row['path']}, 160 \u00d7 20" in re.sub("[\u2066-\u2069]", "", text)
+        assert (
+            base64.b64decode(address.partition(",")[2])
+            == (workspace / "diagnostics/finetune_batch" / row["file"]).read_bytes()
+        )
+    assert "augmentation “crop”" in page.inner_text("#batch")
+
+
+def test_bursts_across_the_split_are_told(workspace: Path, tmp_path: Path) -> None:
+    """Look-alikes that one camera took within seconds bring the advice to keep bursts together; others do not."""
+    assert "exif-burst" not in (workspace / "reports/index.html").read_text(encoding="utf-8")
+    shutil.copytree(workspace, tmp_path / "copy")
+    pairs = rows_of(workspace / "diagnostics/head/near_duplicates.csv")
+    taken = {
+        pairs[0]["digest"]: ("A", "2024-05-01T12:00:00"),
+        pairs[0]["training_digest"]: ("A", "2024-05-01T11:59:50.500000"),
+        pairs[1]["digest"]: ("A", "2024-05-01T12:00:00"),
+        pairs[1]["training_digest"]: ("A", "2024-05-01T12:00:10"),
+        pairs[2]["digest"]: ("A", "2024-05-01T12:00:00"),
+        pairs[2]["training_digest"]: ("B", "2024-05-01T12:00:00"),
+    }
+    path = tmp_path / "copy/data/index.csv"
+    rows = [replace(row, camera=camera, taken=time) for row in read_rows(path, IndexRow)
+            for camera, time in [taken.get(row.digest, ("", ""))]]  # fmt: skip
+    write_rows(path, rows, IndexRow)
+    run_main(tmp_path / "copy", "report")
+    page = (tmp_path / "copy/reports/index.html").read_text(encoding="utf-8")
+
+    assert "1 of these pairs were taken by the same camera less than 10 seconds apart" in page
+    assert "<code>dvc exp run -S split.group=exif-burst</code>" in page
+
+
 def test_shifted_pictures_have_a_chart_and_a_table(workspace: Path, tmp_path: Path) -> None:
     """The section shows what the check measured; where nothing was checked, it says how to."""
     page = (workspace / "reports/index.html").read_text(encoding="utf-8")
@@ -502,6 +548,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("models/head/config.json", lambda text: text.replace('"layers"', '"tips"'), "config.json: layers: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
         ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
+        ("diagnostics/finetune_batch/images.csv", lambda text: text.replace("1.web", "9.web"), "9.webp: cannot"),
         ("diagnostics/robustness.json", lambda text: text.replace('"p_value"', '"p"'), "robustness.json: conditions.0"),
         ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "does not fit predictions"),
     ],

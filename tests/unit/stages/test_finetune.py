@@ -38,6 +38,7 @@ from stages.finetune.loader import even_batches
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
 from stages.finetune.run import FineTuned, FinetuneRun, fine_tune
+from stages.finetune.sample_batch import SampleImage
 from stages.finetune.trainable_layers import TrainableLayers, layer_depths, layer_order
 from tests.conftest import COLOURS, backbone_params, extract_params, index_of, write_photos
 from tests.support.source import ROOT
@@ -105,6 +106,7 @@ def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
         change_row: Callable[[SplitRow], SplitRow] = lambda row: row,
         backbone: BackboneParams = tiny_backbone,
         runtime: Mapping[str, Any] | None = None,
+        show: Callable[[Sequence[SampleImage]], None] = lambda _: None,
         **changes: Any,
     ) -> FineTuned:
         index, split = rows_of(project)
@@ -117,6 +119,7 @@ def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
                 split_sha256="s",
                 params=finetune_params(project / "photos", backbone, runtime, **changes),
                 watch=watch,
+                show=show,
             )
         assert tuned is not None
         return tuned
@@ -534,6 +537,16 @@ def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert plans[0] == plans[1]
     assert plans[1] != plans[2]
+
+
+def test_a_sample_batch_is_shown_before_the_training(tune: Tune) -> None:
+    """Two images of each of three classes are shown once, before the first score; none is of the test set."""
+    calls: list[Any] = []
+    tuned = tune(watch=lambda history: calls.append(len(history)), show=calls.append)
+
+    assert calls[1:] == [1, 2, 3]
+    assert [one.image.label for one in calls[0]] == [name for name in CLASSES for _ in range(2)]
+    assert {one.image.row.digest for one in calls[0]} <= {image.row.digest for image in tuned.subsets.training}
 
 
 def test_a_table_with_a_label_that_is_no_class_is_refused(tune: Tune) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from dvc.fs import LocalFileSystem
 from dvc.repo import Repo
-from PIL import Image
+from PIL import ExifTags, Image
 
-from headstart.base.errors import DataError
+from headstart.base.errors import DataError, TableError
 from headstart.base.files import write_json
 from headstart.imaging.formats import format_names
 from headstart.sources.folder import IGNORED, Folder, Listing, Stamp
 from headstart.tables.index import IndexRow, count_states, describe_states
+from headstart.tables.rows import read_rows, write_rows
 from stages.index import examination
 from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
 from stages.index.record import Record
@@ -333,6 +334,34 @@ def test_only_files_that_changed_are_read_again(old_photos: Path, monkeypatch: p
     assert len(rows) == 12
 
 
+def test_camera_and_time_are_indexed_and_recorded(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of a photo says which camera took it and when, also if the file is not read again."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "EOS, 5D"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2024:05:01 12:00:00"
+    path = old_photos / "red" / "canon.jpg"
+    Image.new("RGB", (9, 9)).save(path, exif=exif)
+    os.utime(path, ns=(10**18, 10**18))
+
+    for read in (13, 0):
+        rows, paths = recorded(old_photos, monkeypatch)
+        assert len(paths) == read
+        write_rows(old_photos.parent / "index.csv", rows, IndexRow)
+        assert read_rows(old_photos.parent / "index.csv", IndexRow) == rows
+        assert {(row.path, row.camera, row.taken) for row in rows if row.camera or row.taken} == {
+            ("red/canon.jpg", "EOS, 5D", "2024-05-01T12:00:00")
+        }
+
+
+@pytest.mark.parametrize("taken", ["noon", "2024-05-01T12:00:00+02:00"])
+def test_a_time_that_cannot_be_compared_is_refused(tmp_path: Path, taken: str) -> None:
+    """An index whose times are not all local times in ISO 8601 is damaged, and the message names the row."""
+    write_rows(tmp_path / "index.csv", [IndexRow("a.png", "", "", 0, 0, "ok", "", "", taken)], IndexRow)
+
+    with pytest.raises(TableError, match="row 1: taken is .*expected a time in ISO 8601 without a time zone"):
+        read_rows(tmp_path / "index.csv", IndexRow)
+
+
 def test_a_file_of_the_same_length_and_time_is_noticed(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file with other bytes but the old length and time is read, as when an archive is unpacked over it."""
     path = old_photos / "red" / "same.png"
@@ -362,7 +391,7 @@ def test_without_its_record_the_index_is_the_same(
         path.unlink()
     elif damage == "bogus":
         content = json.loads(path.read_text())
-        content["columns"][-2][0] = damage
+        content["columns"][7][0] = damage  # the status
         path.write_text(json.dumps(content))
     else:
         path.write_text(damage)

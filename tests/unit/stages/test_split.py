@@ -37,6 +37,7 @@ def split_params(**changes: Any) -> SplitParams:
         "test_fraction": 0.25,
         "val_fraction": 0.0,
         "group": None,
+        "burst_seconds": 10.0,
         "seed": 0,
     }
     return SplitParams.model_validate(values | changes)

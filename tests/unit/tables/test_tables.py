@@ -83,8 +83,8 @@ def test_bad_classes_are_refused(tmp_path: Path, text: str) -> None:
     [
         ("", "is empty"),
         ("digest,path\n", "columns are"),
-        ("path,digest,format,width,height,status,reason\na,b,c,x,1,ok,\n", "row 1"),
-        ("path,digest,format,width,height,status,reason\na,b,c\n", "row 1"),
+        ("path,digest,format,width,height,status,reason,camera,taken\na,b,c,x,1,ok,,,\n", "row 1"),
+        ("path,digest,format,width,height,status,reason,camera,taken\na,b,c\n", "row 1"),
         ('path,digest,format,width,height,status,reason\n"a', "is not a UTF-8 CSV"),
     ],
 )
