@@ -5,10 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from headstart.artifacts.features import open_features
+from headstart.backbone.build import build_backbone
+from headstart.backbone.params import BackboneParams
+from headstart.imaging.transform import Transform
+from headstart.linear.model import LinearModel
 from headstart.tables.index import IndexRow
+from stages.finetune.classifier import Classifier
 from stages.finetune.params import Params
 from stages.finetune.probe import fit_probe
 from stages.finetune.subsets import LabelledImage
@@ -36,3 +42,23 @@ def test_the_probe_is_the_head(tmp_path: Path, data: Callable[[], tuple[Layers, 
     assert head.fitted.kind == kind
     assert probe.layers == ("last",)
     assert np.allclose(probe.model.logits(layers["last"][NUM_TRAINING:]), head.predictions.logits, atol=1e-3)
+
+
+def test_the_head_that_learns_is_the_model_that_is_shipped(tiny_backbone: BackboneParams) -> None:
+    """After its weights have moved, the classifier gives the logits of its linear model on its embeddings."""
+    transform = Transform(64, 64, squash=False, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3)
+    network = build_backbone(tiny_backbone).network
+    classifier = Classifier(network, transform, ["layer3", "last"], "mean", num_classes=3, seed=0).eval()
+    dim, random = classifier.head.in_features, np.random.default_rng(0)
+    model = LinearModel(random.normal(size=(3, dim)), random.normal(size=3))
+    classifier.start_from(model, random.normal(size=dim), random.uniform(0.5, 2, size=dim))
+    pictures = torch.from_numpy(random.uniform(size=(4, 3, 64, 64)).astype(np.float32))
+    with torch.inference_mode():
+        embeddings = classifier.embed(pictures).numpy()
+        assert np.allclose(classifier(pictures).numpy(), model.logits(embeddings), atol=1e-3)
+        classifier.head.weight.add_(0.1)
+        classifier.head.bias.add_(0.5)
+        moved = classifier(pictures).numpy()
+
+    assert np.allclose(moved, classifier.linear_model().logits(embeddings), atol=1e-3)
+    assert not np.allclose(moved, model.logits(embeddings), atol=0.1)
