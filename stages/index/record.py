@@ -14,13 +14,21 @@ import PIL
 
 from headstart.base.files import code_digests, sha256_json, write_bytes
 from headstart.base.machine import cache_folder
+from headstart.imaging.opening import heif_version
 from headstart.sources.folder import Stamp
 from headstart.tables.index import STATUSES, IndexRow
 
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
 _SAVE_EVERY_SECONDS = 60.0
-_CODE = ("headstart/imaging/decode.py", "headstart/sources", "stages/index/examination.py")
+_CODE = (
+    "headstart/imaging/decode.py",
+    "headstart/imaging/formats.py",
+    "headstart/imaging/opening.py",
+    "headstart/imaging/orientation.py",
+    "headstart/sources",
+    "stages/index/examination.py",
+)
 _NUM_COLUMNS = 9  # stamp (3), digest, format, width, height, status, reason
 
 
@@ -39,7 +47,8 @@ class Record:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
         self.path = cache_folder() / "index" / f"{name}.json"
         code = code_digests(*_CODE)
-        self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
+        decoders = {"pillow": PIL.__version__, "pillow-heif": heif_version()}
+        self._key = sha256_json({"code": code, **decoders, "max_pixels": max_pixels})
         self._known = self._read()
         self._rows: dict[str, tuple[Any, ...]] = {}
         self._newest = time.time_ns() - _TICK_NS
