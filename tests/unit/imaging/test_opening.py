@@ -41,13 +41,13 @@ def png(*early: bytes, late: bytes = b"", pixels: Any = RGB) -> bytes:
 
 def text(kind: bytes, keyword: bytes, body: bytes) -> bytes:
     """Return a text chunk of a PNG; zTXt and iTXt are compressed."""
-    packed = zlib.compress(body, 9)
+    packed = zlib.compress(body, 1)
     rest = {b"tEXt": body, b"zTXt": b"\0" + packed, b"iTXt": b"\1\0\0\0" + packed}[kind]
     return chunk(kind, keyword + b"\0" + rest)
 
 
 ANCILLARY = {
-    "a profile": chunk(b"iCCP", b"scanner\0\0" + zlib.compress(LARGE, 9)),
+    "a profile": chunk(b"iCCP", b"scanner\0\0" + zlib.compress(LARGE, 1)),
     "a damaged profile": chunk(b"iCCP", b"scanner"),
     "a compressed text": text(b"zTXt", b"Comment", LARGE),
     "a text of a strange kind": chunk(b"zTXt", b"Comment\0\7hello"),
