@@ -1,4 +1,4 @@
-"""CSV files: UTF-8, comma-separated, with one header line.
+"""CSV files: UTF-8, comma-separated, with one header line. Those of others may have other separators.
 
 Cells are quoted as RFC 4180 says, so a path may contain commas, quotes and line ends.
 """
@@ -7,9 +7,13 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from headstart.base.errors import DataError, TableError
 from headstart.base.files import write_bytes
+
+# Separators of cells, and their names. Of several that give a header as many cells, the first counts.
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
@@ -35,6 +39,9 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[objec
 def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
     """Read a CSV file that a person or a spreadsheet wrote. A byte order mark and empty lines are ignored.
 
+    Spreadsheets of countries with a decimal comma separate cells by semicolons, and some programs by tabs. The header
+    shows it: the separator is the one that gives it most cells. One that is no comma is printed.
+
     Args:
         path: Path of the file.
         remedy: What the user can do if the file is missing. The message ends with it.
@@ -47,18 +54,48 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = [line for line in csv.reader(file, strict=True) if line] or [[]]
+            separator = _separator(file)
+            lines_of_file = csv.reader(file, strict=True, delimiter=separator)
+            header, *lines = [line for line in lines_of_file if line] or [[]]
     except FileNotFoundError as error:
         raise DataError(f"{path}: is missing. {remedy}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is not a UTF-8 CSV file: {_first_foreign_byte(path)}. Save it as CSV in UTF-8, which "
+            "spreadsheets call `CSV UTF-8` or offer as a character set."
+        ) from error
+    except csv.Error as error:
         raise DataError(f"{path}: is not a UTF-8 CSV file ({error}). Save it as CSV in UTF-8.") from error
+    if separator != ",":
+        print(f"{path}: cells are separated by {_SEPARATORS[separator]}s, as the header shows")
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise DataError(
                 f"{path}: row {number} has {len(line)} cells; expected {len(header)}: {header}. Quote a cell that "
-                "contains a comma."
+                f"contains a {_SEPARATORS[separator]}."
             )
     return header, lines
+
+
+def _separator(file: TextIO) -> str:
+    """Return the separator that gives the first line most cells. The file stands at its beginning before and after."""
+    line = next((line for line in file if line.strip()), "")
+    file.seek(0)
+    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([line], delimiter=separator), [])))
+
+
+def _first_foreign_byte(path: Path) -> str:
+    """Return which byte of a file is not UTF-8, and where it is."""
+    data = path.read_bytes()
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].splitlines(keepends=True) or [b""]
+        if before[-1].endswith((b"\n", b"\r")):
+            before.append(b"")
+        column = len(before[-1].decode("utf-8-sig")) + 1
+        return f"line {len(before)}, column {column} has the byte 0x{data[error.start]:02X}"
+    return "it has changed while it was read"
 
 
 def csv_line(cells: Iterable[object]) -> str:

@@ -4,12 +4,13 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from headstart.imaging.formats import format_names
+from headstart.imaging.opening import EXIF_UNREADABLE, OpeningError, open_image
+from headstart.imaging.orientation import TURNS, read_orientation
 
 # It is part of every spec. Change it whenever `decode` gives other pixels for some file.
-DECODE_POLICY = "rgb8/1: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
+DECODE_POLICY = "rgb8/2: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
 
 # If the short side of a thinner strip were resized to what a network takes, the long side could take gigabytes.
 MAX_ASPECT_RATIO = 100
@@ -58,9 +59,9 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         ImageError: The file is not an image of a known format, is damaged, too large or too thin, or has pixels that
             cannot be converted to RGB without a guess.
     """
-    image = _open(data, max_pixels)
+    image, left_out = _open(data, max_pixels)
     try:
-        return _upright_rgb(image, _what_is_left_out(image, data))
+        return _upright_rgb(image, left_out + _what_is_left_out(image, data))
     except ImageError:
         raise
     except Exception as error:  # decoders raise almost any error on damaged data
@@ -77,7 +78,7 @@ def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         ImageError: The header shows that `decode` would fail.
     """
-    return _open(data, max_pixels).size
+    return _open(data, max_pixels)[0].size
 
 
 def upright_rgb(image: Image.Image) -> Picture:
@@ -99,19 +100,18 @@ def upright_rgb(image: Image.Image) -> Picture:
         raise ImageError(f"damaged: {error}") from error
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, list[str]]:
+    """Return an open image within the limits, and what had to be left out of its file."""
     if not data:
         raise ImageError("zero bytes")
-    # Pillow's own limit is a global variable and may only warn. Ours is checked below, before any pixel is decoded.
-    Image.MAX_IMAGE_PIXELS = None
     try:
-        image = Image.open(io.BytesIO(data), formats=format_names())
-    except Exception as error:  # a hostile header may raise any error
-        raise ImageError(f"not an image of a known format ({', '.join(format_names())})") from error
+        image, left_out = open_image(data)
+    except OpeningError as error:
+        raise ImageError(str(error)) from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
     _refuse_size(image)
-    return image
+    return image, left_out
 
 
 def _refuse_size(image: Image.Image) -> None:
@@ -124,7 +124,7 @@ def _refuse_size(image: Image.Image) -> None:
 def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
     """Return what the file has but the picture will lack. Call it before decoding."""
     if image.format in ("GIF", "TIFF"):  # looking for more frames changes the state of an open image, so open another
-        probe = Image.open(io.BytesIO(data), formats=format_names())
+        probe = Image.open(io.BytesIO(data), formats=[image.format])
         try:
             probe.seek(1)
             has_more = True
@@ -134,8 +134,12 @@ def _what_is_left_out(image: Image.Image, data: bytes) -> list[str]:
             has_more = True
     else:
         has_more = image.format != "MPO" and getattr(image, "is_animated", False)
-    is_deep = not image.mode.startswith("I;16") and ";16" in _raw_modes(image)
-    return ["first frame of several"] * has_more + ["16-bit colour"] * is_deep
+    bits = 16 if ";16" in _raw_modes(image) else 8
+    if image.format == "HEIF":
+        bits = image.info["bit_depth"]
+    is_deep_colour = bits > 8 and not image.mode.startswith("I;16")
+    which = "main" if image.format == "HEIF" else "first"
+    return [f"{which} frame of several"] * has_more + [f"{bits}-bit colour"] * is_deep_colour
 
 
 def _raw_modes(image: Image.Image) -> str:
@@ -159,19 +163,31 @@ def _refuse_misread(image: Image.Image) -> None:
         raise ImageError("16-bit colour with one transparent colour is not supported")
 
 
+def _load_upright(image: Image.Image, repairs: list[str]) -> Image.Image:
+    """Load the pixels and return them as their orientation says. Add to the repairs what was done."""
+    if image.format == "TIFF":  # loading a TIFF turns it upright, and drops its orientation
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+        image.load()
+        upright = image
+    else:
+        image.load()
+        try:
+            orientation = read_orientation(image.info)
+        except ValueError:
+            orientation = None
+            repairs.append(EXIF_UNREADABLE)
+        upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    if orientation in TURNS:
+        repairs.append(f"EXIF orientation {orientation}")
+    return upright
+
+
 def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
     """Load the pixels and return them as upright 8-bit RGB."""
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # an MPO is a JPEG with another picture after it
     _refuse_misread(image)
     gray_step = _GRAY_STEPS.get(_raw_modes(image), 1)
-    # Loading a TIFF turns it upright and drops its orientation, so it is read before. A PNG may have its orientation
-    # after its pixels, so it is read after loading.
-    orientation = image.getexif().get(_EXIF_ORIENTATION) if image.format == "TIFF" else None
-    image.load()
-    orientation = orientation or image.getexif().get(_EXIF_ORIENTATION)
-    if orientation in range(2, 9):
-        image = ImageOps.exif_transpose(image)
-        repairs.append(f"EXIF orientation {orientation}")
+    image = _load_upright(image, repairs)
     if image.mode in ("I", "F"):
         raise ImageError(f"32-bit pixels (mode {image.mode}) have no agreed range")
     if image.mode.startswith("I;16"):
@@ -189,7 +205,13 @@ def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
         repairs.append("palette")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if np.asarray(image.getchannel("A")).min() < 255:
+        alpha = image.getchannel("A").getextrema()
+        if alpha == (0, 0) and kind == "BMP":  # programs that know no alpha leave the fourth byte at 0
+            repairs.append("empty alpha ignored")
+            image.putalpha(255)
+        elif alpha == (0, 0):
+            raise ImageError("wholly transparent")
+        elif alpha != (255, 255):
             repairs.append("alpha over white")
         background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
         image = Image.alpha_composite(background, image)

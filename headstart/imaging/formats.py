@@ -21,9 +21,13 @@ class Format:
     title: str
 
 
+# Pillow reads it only with the package pillow-heif.
+HEIF = Format("HEIF", ("heic", "heif", "hif"), "HEIC")
 FORMATS = (
+    Format("AVIF", ("avif",), "AVIF"),
     Format("BMP", ("bmp",), "BMP"),
     Format("GIF", ("gif",), "GIF"),
+    HEIF,
     Format("JPEG", ("jpeg", "jpg"), "JPEG"),
     Format("PNG", ("png",), "PNG"),
     Format("TIFF", ("tif", "tiff"), "TIFF"),

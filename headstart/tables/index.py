@@ -23,8 +23,8 @@ class IndexRow(Row):
         width: Width in pixels, after EXIF orientation; 0 if the file was not decoded.
         height: Height in pixels, after EXIF orientation; 0 if the file was not decoded.
         status: One of `STATUSES`. Only `ok` and `repaired` files are used.
-        reason: For `ok`, empty. Otherwise what was repaired, the file that has the same bytes, or why the file is not
-            used.
+        reason: For `ok`, empty, or `one colour`. Otherwise what was repaired, the file that has the same bytes, or why
+            the file is not used.
         camera: Make, model and serial number of the camera, from EXIF; empty if the file does not name one.
         taken: When the photo was taken, by the camera's clock, in ISO 8601 without a time zone; empty if the file does
             not say.

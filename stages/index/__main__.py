@@ -6,7 +6,7 @@ from headstart.base.entry import run_main
 
 
 def main() -> None:
-    """Write the index and the user's labels, and print the number of files in each state."""
+    """Write the index and the user's labels, and print the number of files in each state and what is lost."""
     import gc
 
     from headstart.sources.folder import open_source
@@ -14,6 +14,7 @@ def main() -> None:
     from headstart.tables.rows import write_rows
     from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
     from stages.index.label_table import check_listed, read_labels
+    from stages.index.losses import describe_losses, describe_one_colour
     from stages.index.params import Params
     from stages.index.record import Record
     from stages.params import load_params
@@ -30,7 +31,7 @@ def main() -> None:
     rows = build_index(source, listing, params.index, params.runtime.num_workers, record)
     write_rows(Path("data/index.csv"), rows, IndexRow)
     write_rows(Path("data/table.csv"), labels, LabelRow)
-    print(describe(rows))
+    print(*(describe(rows), *describe_one_colour(rows), *describe_losses(rows, labels)), sep="\n")
     if listing.empty_folders:
         print(f"index: WARNING: empty folders are not classes: {listing.empty_folders[:10]}")
     check_bad(rows, params.index)

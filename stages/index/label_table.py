@@ -1,6 +1,7 @@
 """The user's table: a CSV or Parquet file with labels, and optionally splits and groups, instead of class folders."""
 
 import difflib
+import os
 import posixpath
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ _IF_MISSING = "Correct index.table, which is a path relative to data.path."
 def read_labels(root: Path, name: str) -> list[LabelRow]:
     """Read the columns `path` and `label`, and `split` and `group` if the table has them. Others are ignored.
 
-    In the table, paths are relative to the folder of the table. Splits are train, val (or valid, validation) or test,
-    in upper or lower case.
+    In the table, paths are relative to the folder of the table. A backslash separates folders, as on Windows, where
+    the file is found so and not by its literal name. Splits are train, val (or valid, validation) or test, in upper or
+    lower case.
 
     Args:
         root: Folder of the data set.
@@ -50,7 +52,7 @@ def read_labels(root: Path, name: str) -> list[LabelRow]:
                 f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in each of "
                 f"{used}. Fill the cell or remove the row."
             )
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), cells["path"]))
+        path = _path_of(root, posixpath.dirname(name), cells["path"])
         if path.startswith(("../", "/")):
             raise DataError(
                 f"{table}: row {number}: {cells['path']!r} is outside {root}; expected the path of an image below "
@@ -118,6 +120,7 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
 READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+    ".tsv": _read_csv,
 }
 
 
@@ -135,6 +138,15 @@ def _check_columns(table: Path, columns: Sequence[str]) -> None:
                 f"{table}: has a column {near[0]!r}; expected {name!r}. Rename the column; if it means something "
                 "else, give it a less similar name."
             )
+
+
+def _path_of(root: Path, folder: str, cell: str) -> str:
+    """Return the path below the data set's folder that a cell of a table in `folder` means."""
+    path = posixpath.normpath(posixpath.join(folder, cell))
+    if "\\" in cell and not os.path.lexists(root / path):
+        other = posixpath.normpath(posixpath.join(folder, cell.replace("\\", "/")))
+        return other if os.path.lexists(root / other) else path
+    return path
 
 
 def _text(cell: object) -> str:

@@ -14,6 +14,7 @@ import PIL
 
 from headstart.base.files import code_digests, sha256_json, write_bytes
 from headstart.base.machine import cache_folder
+from headstart.imaging.opening import heif_version
 from headstart.sources.folder import Stamp
 from headstart.tables.index import STATUSES, IndexRow
 
@@ -23,6 +24,9 @@ _SAVE_EVERY_SECONDS = 60.0
 _CODE = (
     "headstart/imaging/capture.py",
     "headstart/imaging/decode.py",
+    "headstart/imaging/formats.py",
+    "headstart/imaging/opening.py",
+    "headstart/imaging/orientation.py",
     "headstart/sources",
     "stages/index/examination.py",
 )
@@ -45,7 +49,8 @@ class Record:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
         self.path = cache_folder() / "index" / f"{name}.json"
         code = code_digests(*_CODE)
-        self._key = sha256_json({"code": code, "pillow": PIL.__version__, "max_pixels": max_pixels})
+        decoders = {"pillow": PIL.__version__, "pillow-heif": heif_version()}
+        self._key = sha256_json({"code": code, **decoders, "max_pixels": max_pixels})
         self._known = self._read()
         self._rows: dict[str, tuple[Any, ...]] = {}
         self._newest = time.time_ns() - _TICK_NS

@@ -78,7 +78,7 @@ def test_every_odd_file_has_its_state_and_reason(photos: Path) -> None:
         "red/UPPER.PNG": ("duplicate", "same bytes as red/1.png"),
         "red/large.png": ("quarantined", "400 x 251 pixels; at most 100000 are allowed"),
         "red/thin.png": ("quarantined", "2 x 201 pixels: a side is over 100 times the other"),
-        "red/turned.jpg": ("repaired", "EXIF orientation 6"),
+        "red/turned.jpg": ("repaired", "EXIF orientation 6, one colour"),
         "red/broken link.jpg": ("quarantined", "cannot be read: No such file or directory"),
         "red/pipe.jpg": ("skipped", "not a regular file"),
     }

@@ -212,7 +212,13 @@ def bad_files() -> Iterator[Odd]:
     yield "page.png", b"<!doctype html><title>404</title>", "quarantined", unknown, None
     yield "drawing.svg", svg, "skipped", "extension .svg is not in index.extensions", None
     yield "drawing.png", svg, "quarantined", unknown, None
-    yield "one.png", encode(Image.new("RGB", (1, 1), "red"), "PNG"), "ok", "", np.array([[[255, 0, 0]]], dtype=np.uint8)
+    yield (
+        "one.png",
+        encode(Image.new("RGB", (1, 1), "red"), "PNG"),
+        "ok",
+        "one colour",
+        np.array([[[255, 0, 0]]], dtype=np.uint8),
+    )
     yield "strip.png", encode(Image.new("L", (20000, 2)), "PNG"), "quarantined", "20000 x 2 pixels: a side", None
     yield "bomb.png", png_header(60_000, 60_000), "quarantined", "60000 x 60000 pixels; at most 50000000", None
 
@@ -237,7 +243,7 @@ def test_every_odd_file_has_its_state_and_its_pixels(
 
     assert rows[name].status == state, rows[name].reason
     assert rows[name].reason == reason if name in WHOLE_REASONS else rows[name].reason.startswith(reason)
-    assert bool(rows[name].reason) == (state != "ok")
+    assert bool(rows[name].reason) == (state != "ok" or bool(reason))
     if state in ("ok", "repaired"):
         found = np.asarray(decode(data, MAX_PIXELS).image)
         assert (rows[name].height, rows[name].width) == found.shape[:2]

@@ -1,6 +1,7 @@
 """The user's table of labels is read exactly; an error names the row or column that cannot be understood."""
 
 import csv
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,10 +80,58 @@ def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
     assert read_labels(tmp_path, "t.csv") == [LabelRow("a.png", "cat", "", "")]
 
 
+@pytest.mark.parametrize(("separator", "name"), [(",", None), (";", "semicolon"), ("\t", "tab")])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_the_header_shows_how_cells_are_separated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], separator: str, name: str | None, mark: bytes
+) -> None:
+    """A table of a spreadsheet with a decimal comma is read like any other, and its separator is said aloud."""
+    lines = [["path", "label", "note, or remark; free"], ['a "1".png', "Käfer", "1,5; 2"], ["b.png", "x;y,z\t", ""]]
+    with (tmp_path / "t.csv").open("wb") as file:
+        file.write(mark)
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        csv.writer(text, delimiter=separator).writerows(lines)
+        text.flush()
+
+    assert read_labels(tmp_path, "t.csv") == [
+        LabelRow('a "1".png', "Käfer", "", ""),
+        LabelRow("b.png", "x;y,z\t", "", ""),
+    ]
+    printed = capsys.readouterr().out
+    assert printed == (f"{tmp_path}/t.csv: cells are separated by {name}s, as the header shows\n" if name else "")
+
+
+def test_a_table_of_tabs_may_say_so_in_its_name(tmp_path: Path) -> None:
+    """A file that ends in .tsv is read like a CSV file."""
+    (tmp_path / "t.tsv").write_text("path\tlabel\na.png\tcat\n")
+
+    assert read_labels(tmp_path, "t.tsv") == [LabelRow("a.png", "cat", "", "")]
+
+
+def test_backslashes_separate_folders_where_the_file_is_found_so(tmp_path: Path) -> None:
+    r"""`sub\a.png` of a table from Windows is sub/a.png, unless a file has that very name or neither is there."""
+    (tmp_path / "meta" / "sub").mkdir(parents=True)
+    for name in ("sub/a.png", "sub/b.png", r"sub\b.png"):
+        (tmp_path / "meta" / name).touch()
+    write_csv(
+        tmp_path / "meta" / "t.csv",
+        ["path", "label"],
+        *([path, "cat"] for path in (r"sub\a.png", r".\sub\b.png", r"sub\b.png", r"sub\c.png", "x\\" * 3000)),
+    )
+
+    assert [row.path for row in read_labels(tmp_path, "meta/t.csv")] == sorted(
+        ["meta/sub/a.png", "meta/sub/b.png", r"meta/sub\b.png", r"meta/sub\c.png", "meta/" + "x\\" * 3000]
+    )
+    write_csv(tmp_path / "meta" / "t.csv", ["path", "label"], [r"sub\a.png", "cat"], ["sub/a.png", "dog"])
+    with pytest.raises(DataError, match="row 2: 'sub/a.png' is listed twice"):
+        read_labels(tmp_path, "meta/t.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path;label\na.png;cat\n", r"columns are \['path;label'\]; expected `path` and `label`"),
+        ("path:label\na.png:cat\n", r"columns are \['path:label'\]; expected `path` and `label`"),
+        ("path;label\na;b.png;cat\n", "row 1 has 3 cells; expected 2.*contains a semicolon"),
         ("path,label,label\n", "expected each once"),
         ("path,label,splits\na.png,cat,train\n", "has a column 'splits'; expected 'split'"),
         ("path,label\n", "has no rows"),
@@ -91,7 +140,11 @@ def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
         ("path,label\na.png,\n", "row 1: label is ''"),
         ("path,label\na.png,cat\nb/../a.png,dog\n", "row 2: 'b/../a.png' is listed twice"),
         ("path,label,split\na.png,cat,dev\n", "row 1: split is 'dev'; expected one of"),
-        ("path,label\n\xff", "is not a UTF-8 CSV file"),
+        ("path,label\n\xff", "is not a UTF-8 CSV file: line 2, column 1 has the byte 0xFF. Save it as CSV in UTF-8"),
+        ("path,label\r\na.png,K\xe4fer\r\n", "line 2, column 8 has the byte 0xE4"),
+        ("\xef\xbb\xbfpath,K\xe4fer\n", "line 1, column 7 has the byte 0xE4"),
+        ("path,label\n" + "\xc3\xa4.png,cat\n" * 5000 + "\xc3\xa4,\xdf", "line 5002, column 3 has the byte 0xDF"),
+        ('path,label\n"a"b,cat\n', "is not a UTF-8 CSV file .'.' expected after"),
     ],
 )
 def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, words: str) -> None:

@@ -676,7 +676,7 @@ def test_stores_of_an_earlier_version_are_told_and_pruned(
 
 
 def test_the_canary_has_a_picture_of_every_format() -> None:
-    """The canary has a picture of every format, so that a change of any decoder is noticed."""
+    """The canary has a picture of every format that needs no package more, so that a change of a decoder is noticed."""
     formats = {images.decode(data, 10**6).format for data in canary._make_pictures()}
 
-    assert formats == set(format_names())
+    assert formats == set(format_names()) - {"HEIF"}
