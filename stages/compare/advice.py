@@ -163,7 +163,7 @@ def _suggestions(evidence: Evidence, similarity: str) -> list[Suggestion]:
         found.append(
             Suggestion(
                 f"dvc exp run -S finetune.optimizer.backbone_rate={evidence.backbone_rate / 3:.2g}",
-                "Fine-tuning was not clearly better than its start. A lower rate changes the network less.",
+                "Fine-tuning was not better than its start. A lower rate changes the network less.",
             )
         )
     elif evidence.kept_epoch and evidence.kept_share == 1:

@@ -13,8 +13,6 @@ class Epoch:
         training_loss: Mean loss over the steps, with augmentation and label smoothing. None for the start.
         accuracy: Accuracy on the inner validation.
         log_loss: Calibrated log loss on the inner validation, in nats.
-        error: Standard error of the difference between this log loss and that of the start, over the pairs of losses
-            of the same image.
         temperature: Temperature that calibrates the logits.
     """
 
@@ -23,7 +21,6 @@ class Epoch:
     training_loss: float | None
     accuracy: float
     log_loss: float
-    error: float
     temperature: float
 
 
@@ -49,13 +46,3 @@ class Kept:
     def of(cls, epoch: Epoch, share: float = 1.0) -> "Kept":
         """Return the weights of an epoch, or of a mean that was scored like an epoch."""
         return cls(epoch.epoch, share, epoch.accuracy, epoch.log_loss, epoch.temperature)
-
-
-def is_clearly_better(epoch: Epoch, start: Epoch) -> bool:
-    """Whether the calibrated log loss of an epoch is below that of the start by more than one standard error.
-
-    The standard error is that of the paired difference. The inner validation of a small data set has only a few dozen
-    images, so a difference may be chance. The log loss is finer than the accuracy, which changes in steps of one image.
-    It is calibrated, because the temperature of the bundle corrects weights that are too confident.
-    """
-    return start.log_loss - epoch.log_loss > epoch.error

@@ -111,7 +111,7 @@ def summary(tuned: FineTuned, start: str, refit: str) -> str:
     subsets, first, kept = tuned.subsets, tuned.history[0], tuned.kept
     prefix = ", frozen layers ran once" if tuned.has_frozen_prefix else ""
     what = (
-        f"training is not clearly better than its start ({start}), which is kept"
+        f"training is not better than its start ({start}), which is kept"
         if kept.epoch == 0
         else f"epoch {kept.epoch} is kept"
         + ("" if kept.share == 1 else f", averaged with the start ({kept.share:g} to {1 - kept.share:g})")

@@ -33,7 +33,7 @@ from stages.finetune import trainer
 from stages.finetune.augmentation import Augmentation
 from stages.finetune.classifier import Classifier
 from stages.finetune.frozen_prefix import find_frozen_prefix
-from stages.finetune.history import Epoch, is_clearly_better
+from stages.finetune.history import Epoch, Kept
 from stages.finetune.loader import even_batches
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
@@ -138,16 +138,15 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     return {name for name in one if not np.array_equal(one[name], other[name])}
 
 
-def always(epoch: Epoch, start: Epoch) -> bool:  # noqa: ARG001
-    """Say that an epoch is better, whatever its scores are. It replaces `is_clearly_better`."""
-    return True
+def keep_the_last(self: trainer.Trainer, end: trainer.State) -> Kept:  # noqa: ARG001
+    """Choose the last epoch, whatever its scores are. It replaces `Trainer._choose`."""
+    return Kept.of(self.history[-1])
 
 
 @pytest.fixture
 def keep_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make runs keep the last epoch, so that a test sees what training did."""
-    monkeypatch.setattr(trainer, "is_clearly_better", always)
-    monkeypatch.setattr(trainer, "SHARES", ())
+    monkeypatch.setattr(trainer.Trainer, "_choose", keep_the_last)
 
 
 def test_the_start_is_the_probe_on_the_cached_embeddings(tune: Tune, tiny_backbone: BackboneParams) -> None:
@@ -189,17 +188,6 @@ def test_a_training_that_is_better_is_kept(tune: Tune) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log_loss", "error", "better"), [(0.2, 0.1, True), (0.2, 0.9, False), (0.49, 0.1, False), (0.8, 0.1, False)]
-)
-def test_clearly_better_means_by_more_than_one_standard_error(log_loss: float, error: float, better: bool) -> None:
-    """An epoch counts as better than the start if its log loss is lower by more than the error of the difference."""
-    start = Epoch(0, 0.0, None, accuracy=0.9, log_loss=0.5, error=0.0, temperature=1.0)
-    later = Epoch(1, 1.0, 0.3, accuracy=0.95, log_loss=log_loss, error=error, temperature=1.0)
-
-    assert is_clearly_better(later, start) is better
-
-
-@pytest.mark.parametrize(
     ("losses", "kept"),
     [
         ([0.5, 0.1, 0.4, 0.45, 0.3, 0.35], (2, 0.5)),  # epoch 1 is lower by luck; the mean with a half is lowest
@@ -216,7 +204,7 @@ def test_the_last_epoch_its_means_with_the_start_or_the_start_is_kept(
     monkeypatch.setattr(
         trainer.Trainer,
         "_score",
-        lambda _, number, loss, factor: Epoch(number, factor, loss, 0.9, next(scores), error=0.0, temperature=1.0),
+        lambda _, number, loss, factor: Epoch(number, factor, loss, 0.9, next(scores), temperature=1.0),
     )
     tuned = tune(epochs=2)
 
@@ -620,7 +608,7 @@ def _train_rank(rank: int, folder: str, params: Params, path: str) -> None:
     os.chdir(folder)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": path}
     torch.set_num_threads(1)
-    vars(trainer).update(is_clearly_better=always, SHARES=())
+    trainer.Trainer._choose = keep_the_last  # type: ignore[method-assign]
     index, split = rows_of(Path(folder))
     with open_features(Path("features.h5")) as features:
         one = FinetuneRun(features, index, split, classes=CLASSES, split_sha256="s", params=params)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from headstart.artifacts.features import open_features
 from headstart.backbone.params import BackboneParams
@@ -14,12 +15,14 @@ from headstart.linear.layer_choice import LayerChooser
 from stages.extract.extraction import extract
 from stages.finetune import trainer
 from stages.finetune.checkpoint import Checkpoint
-from stages.finetune.history import Epoch
+from stages.finetune.history import Epoch, Kept
+from stages.finetune.stepper import Stepper
 from tests.conftest import extract_params, index_of
-from tests.unit.stages.test_finetune import Tune, always, differing, project, tensors_of, tune
+from tests.unit.stages.test_finetune import Tune, differing, keep_the_last, project, tensors_of, tune
 
 __all__ = ["project", "tune"]  # fixtures
 LAYERS = ["layer2", "layer3", "last"]
+CHOOSE = trainer.Trainer._choose
 
 
 @pytest.fixture
@@ -34,8 +37,7 @@ def tune_layers(
     index = index_of(project / "photos")
     extract(index, extract_params(project / "photos", backbone), project / "features.h5", project / "store")
     monkeypatch.setattr(LayerChooser, "choose_with", lambda chooser, _: chooser.choose("all", "finetune.init"))
-    monkeypatch.setattr(trainer, "is_clearly_better", always)
-    monkeypatch.setattr(trainer, "SHARES", ())
+    monkeypatch.setattr(trainer.Trainer, "_choose", keep_the_last)
     return lambda *args, **changes: tune(*args, backbone=backbone, **changes)
 
 
@@ -75,24 +77,39 @@ def test_a_mean_of_start_and_end_is_kept_if_it_is_better(tune_layers: Tune, monk
     start = tune_layers(epochs=0)
     end = tune_layers(**rates)
     end.checkpoint.remove()
+    scores = iter([0.5, 0.4, 0.3])  # of the start, the epoch and the mean
+    monkeypatch.setattr(trainer.Trainer, "_choose", CHOOSE)
     monkeypatch.setattr(trainer, "SHARES", (0.125,))
+    monkeypatch.setattr(
+        trainer.Trainer,
+        "_score",
+        lambda _, number, loss, factor: Epoch(number, factor, loss, 0.9, next(scores), temperature=1.5),
+    )
     mean = tune_layers(**rates)
 
-    assert mean.kept.share == 0.125
-    assert mean.kept.log_loss < end.kept.log_loss
-    assert mean.bundle.temperature == mean.kept.temperature
+    assert (mean.kept.share, mean.kept.log_loss, mean.bundle.temperature) == (0.125, 0.3, 1.5)
     for name, values in mean.bundle.backbone.items():
         if values.dtype == np.float32:
             one, other = (torch.from_numpy(np.array(tuned.bundle.backbone[name])) for tuned in (start, end))
             np.testing.assert_allclose(values, torch.lerp(one, other, 0.125).numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_a_refit_learns_from_every_image(tune_layers: Tune) -> None:
+def test_a_refit_learns_from_every_image(tune_layers: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second training starts from a head of all images and takes as many steps; history and temperature stay."""
+    batches: list[int] = []
+    step = Stepper.step
+
+    def counting(self: Stepper, share: NDArray[np.intp], *given: Any) -> float:
+        batches.append(len(share))
+        return step(self, share, *given)
+
+    monkeypatch.setattr(Stepper, "step", counting)
     plain = tune_layers(epochs=2)
     plain.checkpoint.remove()
+    num_seen = sum(batches)
     refitted = tune_layers(epochs=2, refit="all")
 
+    assert sum(batches) == 3 * num_seen  # the first training once more, then the second one
     assert refitted.history == plain.history
     assert refitted.bundle.temperature == plain.bundle.temperature
     assert (plain.bundle.trained_on["num_images"], refitted.bundle.trained_on["num_images"]) == (12, 18)
@@ -106,7 +123,7 @@ def test_a_refit_of_a_kept_start_is_the_probe_on_every_image(
     tune_layers: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If training is not better than its start, the network stays as it was, and the head is fitted to all images."""
-    monkeypatch.setattr(trainer, "is_clearly_better", lambda *_: False)
+    monkeypatch.setattr(trainer.Trainer, "_choose", lambda self, _: Kept.of(self.history[0]))
     plain = tune_layers(epochs=1)
     plain.checkpoint.remove()
     refitted = tune_layers(epochs=1, refit="all")
