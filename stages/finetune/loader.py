@@ -60,7 +60,7 @@ class Loader:
 
     def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
         image, plan = planned
-        with self._reader.picture(image.row) as picture:
+        with self._reader.picture(image.row, self._augmentation.min_side_px) as picture:
             return self._augmentation.apply(picture, plan)
 
 

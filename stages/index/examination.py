@@ -68,13 +68,15 @@ def examine(source: Folder, path: str, max_pixels: int) -> IndexRow:
     except OSError as error:
         return unread(path, "quarantined", f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(data).hexdigest()
+    # Only whether the file can be decoded matters, and a JPEG is read to its end however few of its pixels are made.
     try:
-        picture = decode(data, max_pixels)
+        picture = decode(data, max_pixels, min_side_px=1)
     except ImageError as error:
         return IndexRow(path, digest, format="", width=0, height=0, status="quarantined", reason=str(error))
     status = "repaired" if picture.repairs else "ok"
-    width, height = picture.image.size
-    return IndexRow(path, digest, picture.format, width, height, status, reason=", ".join(picture.repairs))
+    return IndexRow(
+        path, digest, picture.format, picture.width, picture.height, status, reason=", ".join(picture.repairs)
+    )
 
 
 def unread(path: str, status: str, reason: str) -> IndexRow:

@@ -20,7 +20,8 @@ from headstart.tables.index import STATUSES, IndexRow
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
 _SAVE_EVERY_SECONDS = 60.0
-_CODE = ("headstart/imaging/decode.py", "headstart/sources", "stages/index/examination.py")
+_IMAGING = ("headstart/imaging/decode.py", "headstart/imaging/scale.py")
+_CODE = (*_IMAGING, "headstart/sources", "stages/index/examination.py")
 _NUM_COLUMNS = 9  # stamp (3), digest, format, width, height, status, reason
 
 
