@@ -82,6 +82,7 @@ lock: env  ## write requirements.txt and requirements-uv.txt anew from pyproject
 # PHOTOS=<folder of JPEG photos> measures on those instead of generated ones, FEATURES=<file> with another spectrum.
 bench-extract: env  ## extract against the tutorials' loop and its own engine; cost of 1 % new images
 	python -W ignore -m benchmarks.extract $(if $(PHOTOS),--photos $(PHOTOS))
+	python -W ignore -m benchmarks.extract $(if $(PHOTOS),--photos $(PHOTOS)) --megapixels 12 --num-photos 64 efficientnet_lite0
 
 bench-warm: env  ## the whole stage on 10,000 photos, cold and with nothing new; memory
 	python -W ignore -m benchmarks.warm $(if $(PHOTOS),--photos $(PHOTOS))
@@ -108,9 +109,11 @@ bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a b
 
 bench-index: env  ## the index of 100,000 small photos, cold and with nothing new, against a plain loop; memory
 	python -W ignore -m benchmarks.index $(if $(PHOTOS),--photos $(PHOTOS))
+	python -W ignore -m benchmarks.index $(if $(PHOTOS),--photos $(PHOTOS)) --megapixels 12 --num-photos 200
 
 bench-predict: env  ## predicting against extract on the same photos; the first photo of a process
 	python -W ignore -m benchmarks.predict $(if $(PHOTOS),--photos $(PHOTOS))
+	python -W ignore -m benchmarks.predict $(if $(PHOTOS),--photos $(PHOTOS)) --megapixels 12 --num-photos 64
 
 bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
 	python -m benchmarks.loop

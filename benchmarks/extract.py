@@ -1,6 +1,6 @@
 """`extract` against the tutorials' loop and against its engine alone; a run with 1 % new images; peak memory.
 
-python -m benchmarks.extract [--photos FOLDER] [--num-photos 800] [--num-rounds 3] [BACKBONE ...]
+python -m benchmarks.extract [--photos FOLDER] [--num-photos 800] [--megapixels 12] [--num-rounds 3] [BACKBONE ...]
 """
 
 import resource
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 from torchvision.datasets.folder import default_loader
 
-from benchmarks.options import add_photo_options, add_rounds_option, make_parser
+from benchmarks.options import add_photo_options, add_rounds_option, add_size_option, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from headstart.backbone.build import build_backbone
@@ -77,7 +77,7 @@ def params_of(name: str, folder: Path, weights: Path) -> Params:
         {
             "data": {"path": str(folder)},
             "backbone": values | {"layers": "auto", "pooling": "mean"},
-            "transform": {"px": 224},
+            "transform": {"px": 224, "decode": "scaled"},
             "extract": {"views": 1, "seed": 0, "precision": "float32"},
             "runtime": runtime | {"memory": 2**30, "store": "auto"},
         }
@@ -140,12 +140,13 @@ def main() -> None:
     text = "names of backbones (default: %(default)s)"
     parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=text)
     add_photo_options(parser, 800)
+    add_size_option(parser)
     add_rounds_option(parser)
     given = parser.parse_args()
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} torch threads")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photos"
-        rows = make_photo_set(folder, given.photos, given.num_photos)
+        rows = make_photo_set(folder, given.photos, given.num_photos, given.megapixels)
         for name in given.backbones:
             root = Path(scratch) / name
             root.mkdir()

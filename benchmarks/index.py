@@ -1,6 +1,9 @@
-"""The stage `index` on many small photos, cold and with no new file, against a plain loop with Pillow; peak memory.
+"""The stage `index`, cold and with no new file, against a plain loop with Pillow; peak memory.
 
-python -m benchmarks.index [--photos FOLDER] [--num-photos 100000] [--short-side-px 224] [--num-rounds 3]
+The photos are small; with `--megapixels` they are large.
+
+python -m benchmarks.index [--photos FOLDER] [--num-photos 100000] [--short-side-px 224] [--megapixels 12]
+    [--num-rounds 3]
 """
 
 import hashlib
@@ -11,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from benchmarks.memory import peak_bytes
-from benchmarks.options import add_photo_options, add_rounds_option, make_parser
+from benchmarks.options import add_photo_options, add_rounds_option, add_size_option, make_parser
 from benchmarks.photo_set import photo_bytes
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from benchmarks.workspace import ROOT, write_params
@@ -26,8 +30,8 @@ from headstart.tables.rows import read_rows
 NUM_FOLDERS = 100
 
 
-def write_small_photos(folder: Path, source: Path | None, num: int, px: int) -> None:
-    """Write JPEG files with different digests and a short side of `px` pixels, as small versions of data sets have."""
+def small_photos(source: Path | None, px: int) -> list[bytes]:
+    """Return JPEG files with a short side of `px` pixels, as small versions of data sets have."""
     small = []
     for data in photo_bytes(source):
         with Image.open(io.BytesIO(data)) as image:
@@ -36,11 +40,16 @@ def write_small_photos(folder: Path, source: Path | None, num: int, px: int) -> 
         buffer = io.BytesIO()
         resized.save(buffer, "JPEG", quality=85)
         small.append(buffer.getvalue())
+    return small
+
+
+def write_photos(folder: Path, photos: Sequence[bytes], num: int) -> None:
+    """Write `num` files with different digests."""
     for number in range(num):
         path = folder / f"class {number % NUM_FOLDERS:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(small[number % len(small)] + f"copy {number}".encode())
-    print(f"{num} photos, {sum(map(len, small)) / len(small) / 1000:.1f} kB each on average", flush=True)
+        path.write_bytes(photos[number % len(photos)] + f"copy {number}".encode())
+    print(f"{num} photos, {sum(map(len, photos)) / len(photos) / 1000:.1f} kB each on average", flush=True)
 
 
 def plain_loop(folder: Path) -> int:
@@ -61,12 +70,17 @@ def main() -> None:
     add_photo_options(parser, 100_000)
     text = "short side of the photos in pixels (default: %(default)s)"
     parser.add_argument("--short-side-px", type=int, default=224, help=text)
+    add_size_option(parser)
     add_rounds_option(parser)
     given = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_small_photos(root / "data/photos", given.photos, given.num_photos, given.short_side_px)
+        if given.megapixels is None:
+            photos = small_photos(given.photos, given.short_side_px)
+        else:
+            photos = photo_bytes(given.photos, given.megapixels)
+        write_photos(root / "data/photos", photos, given.num_photos)
         write_params(root, "data/photos")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": name}
         command = [sys.executable, "-m", "stages.index"]

@@ -15,6 +15,12 @@ def add_photo_options(parser: argparse.ArgumentParser, num_photos: int) -> None:
     parser.add_argument("--num-photos", type=int, default=num_photos, help="number of photos (default: %(default)s)")
 
 
+def add_size_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--megapixels`."""
+    text = "enlarge a few of the photos to this size, with noise, as from a camera (default: photos keep their size)"
+    parser.add_argument("--megapixels", type=float, help=text)
+
+
 def add_rounds_option(parser: argparse.ArgumentParser, num_rounds: int = 3) -> None:
     """Add `--num-rounds` with a default."""
     text = "how often each contestant runs (default: %(default)s)"

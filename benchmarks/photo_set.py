@@ -22,7 +22,14 @@ INDEX = IndexParams(
 )
 
 
-def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[IndexRow]:
+# An enlarged photo takes seconds to make and megabytes to keep, so that few differ.
+_NUM_LARGE = 8
+_SENSOR_NOISE = 9  # levels, at most
+
+
+def make_photo_set(
+    folder: Path, source: Path | None, num_photos: int, megapixels: float | None = None
+) -> list[IndexRow]:
     """Write distinct JPEG files into `folder/all/` and return their index.
 
     Each is a copy of a photo with a number after the end of its image data. So all files have different digests, and
@@ -33,8 +40,9 @@ def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[I
         source: Folder of real JPEG photos to copy. None: 64 generated ones (noise with the spectrum of a photo, 500 x
             375 px, about 90 kB).
         num_photos: Number of photos to write.
+        megapixels: Size to which the photos are enlarged; None to keep theirs.
     """
-    photos = photo_bytes(source)
+    photos = photo_bytes(source, megapixels)
     (folder / "all").mkdir(parents=True)
     for number in range(num_photos):
         data = photos[number % len(photos)] + f"copy {number}".encode()
@@ -42,9 +50,22 @@ def make_photo_set(folder: Path, source: Path | None, num_photos: int) -> list[I
     return build_index(Folder(folder), Folder(folder).list_files(), INDEX, num_cores())
 
 
-def photo_bytes(source: Path | None) -> list[bytes]:
-    """Return the bytes of real photos, or of 64 generated ones."""
-    return [path.read_bytes() for path in sorted(source.rglob("*.jpg"))] if source else [_photo(n) for n in range(64)]
+def photo_bytes(source: Path | None, megapixels: float | None = None) -> list[bytes]:
+    """Return the bytes of real photos, or of 64 generated ones; of a few, enlarged, if megapixels are given."""
+    photos = [path.read_bytes() for path in sorted(source.rglob("*.jpg"))] if source else [_photo(n) for n in range(64)]
+    return photos if megapixels is None else [_enlarged(data, megapixels) for data in photos[:_NUM_LARGE]]
+
+
+def _enlarged(data: bytes, megapixels: float) -> bytes:
+    """Return a photo as a camera of so many megapixels might have taken it: enlarged, with noise, at quality 92."""
+    with Image.open(io.BytesIO(data)) as image:
+        scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+        size = (round(image.width * scale), round(image.height * scale))
+        pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS)).astype(np.int16)
+    noise = np.random.default_rng(0).integers(-_SENSOR_NOISE, _SENSOR_NOISE + 1, size=pixels.shape, dtype=np.int8)
+    file = io.BytesIO()
+    Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=92)
+    return file.getvalue()
 
 
 def _photo(seed: int) -> bytes:

@@ -1,6 +1,6 @@
 """`predict` against `extract` on the same photos, and `predict` of one photo against the imports that it needs.
 
-python -m benchmarks.predict [--photos FOLDER] [--num-photos 800] [--num-rounds 3]
+python -m benchmarks.predict [--photos FOLDER] [--num-photos 800] [--megapixels 12] [--num-rounds 3]
 """
 
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.extract import params_of
-from benchmarks.options import add_photo_options, add_rounds_option, make_parser
+from benchmarks.options import add_photo_options, add_rounds_option, add_size_option, make_parser
 from benchmarks.photo_set import make_photo_set
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from benchmarks.workspace import ROOT
@@ -55,12 +55,13 @@ def main() -> None:
     """Measure and print."""
     parser = make_parser(__doc__)
     add_photo_options(parser, 800)
+    add_size_option(parser)
     add_rounds_option(parser)
     given = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        rows = make_photo_set(root / "photos", given.photos, given.num_photos)
+        rows = make_photo_set(root / "photos", given.photos, given.num_photos, given.megapixels)
         params = params_of("efficientnet_lite0", root / "photos", root)
         paths = [root / "photos" / row.path for row in rows]
         first = extract(

@@ -45,7 +45,7 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
     sections: dict[str, dict[str, Any]] = {
         "data": {"path": str(folder)},
         "backbone": backbone.model_dump(),
-        "transform": {"px": 64},
+        "transform": {"px": 64, "decode": "scaled"},
         "extract": {"views": 1, "seed": 0, "precision": "float32"},
         "runtime": {
             "device": "cpu",

@@ -1,7 +1,6 @@
 """The lab: photos, networks and params for the sections of the GPU benchmark, in a scratch folder."""
 
 import copy
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from torch import nn
 from torchvision import models
 
@@ -27,7 +25,6 @@ from stages.index.build import build_index
 
 CLASSES = ["a", "b"]
 PACKAGED = "efficientnet_lite0"  # comes with its weights; the others get random ones, which cost the same
-_LARGE = (4000, 3000)  # 12 Mpx, as a phone takes them
 _CALIBRATION_IMAGES = 64
 
 
@@ -62,12 +59,8 @@ class Lab:
 
     def large_photos(self, num: int) -> tuple[Path, list[IndexRow]]:
         """Return a folder of distinct JPEG photos of 12 Mpx and its index."""
-        folder, originals = self.folder / f"large{num}", self.folder / "originals"
-        if not originals.exists():
-            originals.mkdir()
-            for number, data in enumerate(photo_bytes(None)[:8]):
-                (originals / f"{number}.jpg").write_bytes(_enlarged(data, number))
-        return folder, make_photo_set(folder, originals, num)
+        folder = self.folder / f"large{num}"
+        return folder, make_photo_set(folder, None, num, megapixels=12)
 
     def split(self, index: list[IndexRow]) -> list[SplitRow]:
         """Return a split: one image in eight chooses the epoch, 16 are the test set, all others train."""
@@ -140,12 +133,3 @@ def _calibrate(network: nn.Module) -> None:
     network.eval()
     for norm in norms:
         norm.momentum = 0.1
-
-
-def _enlarged(photo: bytes, seed: int) -> bytes:
-    """Return a photo at 12 Mpx, with a sensor's noise, so that its file is as large as a phone's."""
-    pixels = np.asarray(Image.open(io.BytesIO(photo)).resize(_LARGE, Image.Resampling.BICUBIC), dtype=np.int16)
-    noise = np.random.default_rng(seed).integers(-6, 7, size=pixels.shape, dtype=np.int16)
-    file = io.BytesIO()
-    Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=88)
-    return file.getvalue()

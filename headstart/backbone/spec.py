@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headstart.backbone.params import PoolingName
 from headstart.base.errors import BackboneError
-from headstart.imaging.decode import DECODE_POLICY
-from headstart.imaging.transform import Transform, View, choose_px
+from headstart.imaging.decode import DECODE_POLICIES
+from headstart.imaging.transform import Transform, View, choose_px, view_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def make_spec(
     pooling: str,
     views: Sequence[View],
     precision: str,
+    decode: str,
 ) -> dict[str, Any]:
     """Return the spec as values that JSON can hold. Device, engine, batch and workers are no part of it.
 
@@ -81,12 +82,13 @@ def make_spec(
         pooling: Name of an entry of `POOLINGS`.
         views: Views of each image.
         precision: Type of the stored numbers, `float32` or `float16`.
+        decode: A key of `DECODE_POLICIES`.
     """
     return {
         "backbone": facts.name,
         "weights_sha256": facts.weights_sha256,
         "transform": _transform_spec(transform),
-        "decode": DECODE_POLICY,
+        "decode": DECODE_POLICIES[decode],
         "layers": list(layers),
         "pooling": pooling,
         "views": [view.spec() for view in views],
@@ -124,6 +126,17 @@ def transform_of(spec: Mapping[str, Any]) -> Transform:
     """Return the transform of a spec."""
     content = spec["transform"]
     return Transform(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+
+
+def is_scaled(spec: Mapping[str, Any]) -> bool:
+    """Return whether large pictures are reduced when they are decoded. Specs of earlier versions say no."""
+    return bool(spec["decode"] == DECODE_POLICIES["scaled"])
+
+
+def min_side_px_of(spec: Mapping[str, Any]) -> int | None:
+    """Return the pixels that the shorter side of a picture keeps for the views of a spec; None if it keeps all."""
+    transform = transform_of(spec)
+    return max(view_of(view).min_side_px(transform) for view in spec["views"]) if is_scaled(spec) else None
 
 
 def _transform_spec(transform: Transform) -> dict[str, Any]:

@@ -5,12 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from headstart.imaging.opening import EXIF_UNREADABLE, OpeningError, open_image
 from headstart.imaging.orientation import TURNS, read_orientation
+from headstart.imaging.scale import OVERSAMPLING, reduction
 
-# It is part of every spec. Change it whenever `decode` gives other pixels for some file.
-DECODE_POLICY = "rgb8/2: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
+# One of them is part of every spec. Change them whenever `decode` gives other pixels for some file.
+_EXACT = "rgb8/2: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
+DECODE_POLICIES = {
+    "exact": _EXACT,
+    "scaled": f"{_EXACT}; large pictures reduced by 8, 4 or 2 to at least {OVERSAMPLING} times the resized side",
+}
 
 # If the short side of a thinner strip were resized to what a network takes, the long side could take gigabytes.
 MAX_ASPECT_RATIO = 100
@@ -19,6 +25,7 @@ _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0106, 1
 _PLANAR, _IN_PLANES = 0x011C, 2
 _EXIF_ORIENTATION = 0x0112
+_SWAPS_SIDES = range(5, 9)
 # Pillow multiplies the grays of a PNG with 2 or 4 bits by these factors, but not the gray that is transparent.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
 _BACKGROUND = (255, 255, 255)
@@ -33,18 +40,44 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        image: The upright picture, in mode RGB with 8 bits per channel.
+        image: The upright picture, perhaps reduced, in mode RGB with 8 bits per channel.
+        width: Width of the whole upright picture, in pixels.
+        height: Height of the whole upright picture, in pixels.
         format: Name of the file's format, as in `formats.FORMATS`.
         repairs: What was changed or left out, in words; empty for an ordinary file.
     """
 
     image: Image.Image
+    width: int
+    height: int
     format: str
     repairs: tuple[str, ...]
 
 
-def decode(data: bytes, max_pixels: int) -> Picture:
-    """Decode a whole image file to upright 8-bit RGB.
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image file says about the memory that decoding takes.
+
+    Attributes:
+        width: Width in pixels, before EXIF orientation.
+        height: Height in pixels, before EXIF orientation.
+        is_jpeg: Whether the decoder itself can reduce the picture.
+        coefficient_bytes: Memory in bytes that the decoder takes for the whole picture, however far it reduces it. It
+            is above 0 for a JPEG whose data are in several scans, such as a progressive one.
+    """
+
+    width: int
+    height: int
+    is_jpeg: bool
+    coefficient_bytes: int
+
+
+def decode(data: bytes, max_pixels: int, min_side_px: int | None = None) -> Picture:
+    """Decode a whole image file to upright 8-bit RGB, of all its pixels or of fewer.
+
+    A JPEG is reduced while it is decoded: each block of 8 x 8 pixels becomes 4 x 4, 2 x 2 or 1 pixels by a smaller
+    cosine transform. Other formats are decoded whole, and the means of boxes of pixels are taken. Either way the whole
+    file is read, so the same files are damaged.
 
     A file that ends before its last row is an error: missing rows are never filled up. Two kinds of damage are not
     noticed. A JPEG whose data is cut, but which has an end marker, is accepted, because Pillow does not pass on the
@@ -54,22 +87,28 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     Args:
         data: Bytes of the file.
         max_pixels: Largest width x height, in pixels. A larger picture is an error before any pixel is decoded.
+        min_side_px: Pixels that the shorter side keeps if the picture is reduced (see `scale.reduction`); None to keep
+            all.
 
     Raises:
         ImageError: The file is not an image of a known format, is damaged, too large or too thin, or has pixels that
             cannot be converted to RGB without a guess.
     """
     image, left_out = _open(data, max_pixels)
+    whole, factor = image.size, reduction(*image.size, min_side_px)
     try:
-        return _upright_rgb(image, left_out + _what_is_left_out(image, data))
+        left_out += _what_is_left_out(image, data)
+        if factor > 1:
+            image.draft(None, (whole[0] // factor, whole[1] // factor))  # changes nothing unless it is a JPEG
+        return _upright_rgb(image, left_out, whole, min_side_px)
     except ImageError:
         raise
     except Exception as error:  # decoders raise almost any error on damaged data
         raise ImageError(f"damaged: {error}" if str(error) else f"damaged ({type(error).__name__})") from error
 
 
-def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Return width and height of an image file in pixels, before EXIF orientation. Only its header is read.
+def read_header(data: bytes, max_pixels: int) -> Header:
+    """Return what the header of an image file says. No pixel is decoded.
 
     Args:
         data: Bytes of the file.
@@ -78,14 +117,18 @@ def measure(data: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         ImageError: The header shows that `decode` would fail.
     """
-    return _open(data, max_pixels)[0].size
+    image, _ = _open(data, max_pixels)
+    if isinstance(image, JpegImageFile):
+        return Header(*image.size, is_jpeg=True, coefficient_bytes=_coefficient_bytes(image, data))
+    return Header(*image.size, is_jpeg=False, coefficient_bytes=0)
 
 
-def upright_rgb(image: Image.Image) -> Picture:
-    """Return what `decode` would return for a file with this picture.
+def upright_rgb(image: Image.Image, min_side_px: int | None = None) -> Picture:
+    """Return what `decode` would return for a file with this picture in a format other than JPEG.
 
     Args:
         image: A picture of any mode, opened from a file or made in memory.
+        min_side_px: As for `decode`.
 
     Raises:
         ImageError: The picture is damaged, empty or too thin, or has pixels that cannot be converted to RGB without a
@@ -93,7 +136,7 @@ def upright_rgb(image: Image.Image) -> Picture:
     """
     _refuse_size(image)
     try:
-        return _upright_rgb(image, [])
+        return _upright_rgb(image, [], image.size, min_side_px)
     except ImageError:
         raise
     except Exception as error:
@@ -163,8 +206,11 @@ def _refuse_misread(image: Image.Image) -> None:
         raise ImageError("16-bit colour with one transparent colour is not supported")
 
 
-def _load_upright(image: Image.Image, repairs: list[str]) -> Image.Image:
-    """Load the pixels and return them as their orientation says. Add to the repairs what was done."""
+def _load_upright(image: Image.Image, repairs: list[str]) -> tuple[Image.Image, bool]:
+    """Load the pixels. Return them as their orientation says, and whether that swapped the sides of an open image.
+
+    What was done is added to the repairs. The size of a TIFF is that of the upright picture from the start.
+    """
     if image.format == "TIFF":  # loading a TIFF turns it upright, and drops its orientation
         orientation = image.getexif().get(_EXIF_ORIENTATION)
         image.load()
@@ -179,15 +225,35 @@ def _load_upright(image: Image.Image, repairs: list[str]) -> Image.Image:
         upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
     if orientation in TURNS:
         repairs.append(f"EXIF orientation {orientation}")
-    return upright
+    return upright, orientation in _SWAPS_SIDES and image.format != "TIFF"
 
 
-def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
-    """Load the pixels and return them as upright 8-bit RGB."""
+def _coefficient_bytes(image: JpegImageFile, data: bytes) -> int:
+    """Return the memory of the coefficients that libjpeg keeps of the whole picture: none if one scan has them all."""
+    assert image.fp is not None, "the file was opened a moment ago"
+    scan = data.rfind(b"\xff\xda", 0, image.fp.tell())  # Pillow has read up to the end of this header
+    if "progressive" not in image.info and data[scan + 4] == image.layers:
+        return 0
+    samplings = [(across, down) for _, across, down, _ in image.layer]
+    most = max(across for across, _ in samplings) * max(down for _, down in samplings)
+    return 2 * image.width * image.height * sum(across * down for across, down in samplings) // max(1, most)
+
+
+def _upright_rgb(image: Image.Image, repairs: list[str], whole: tuple[int, int], min_side_px: int | None) -> Picture:
+    """Load the pixels and return them as upright 8-bit RGB, reduced if enough of them are left.
+
+    Args:
+        image: The picture, which its decoder may have reduced.
+        repairs: What is known to be left out; repairs are added to it.
+        whole: Width and height before any reduction.
+        min_side_px: As for `decode`.
+    """
+    is_reduced = image.size != whole
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # an MPO is a JPEG with another picture after it
     _refuse_misread(image)
     gray_step = _GRAY_STEPS.get(_raw_modes(image), 1)
-    image = _load_upright(image, repairs)
+    image, is_swapped = _load_upright(image, repairs)
+    width, height = whole[::-1] if is_swapped else whole
     if image.mode in ("I", "F"):
         raise ImageError(f"32-bit pixels (mode {image.mode}) have no agreed range")
     if image.mode.startswith("I;16"):
@@ -215,4 +281,6 @@ def _upright_rgb(image: Image.Image, repairs: list[str]) -> Picture:
             repairs.append("alpha over white")
         background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
         image = Image.alpha_composite(background, image)
-    return Picture(image if image.mode == "RGB" else image.convert("RGB"), kind, tuple(repairs))
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    factor = 1 if is_reduced else reduction(width, height, min_side_px)
+    return Picture(image if factor == 1 else image.reduce(factor), width, height, kind, tuple(repairs))

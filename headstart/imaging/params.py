@@ -25,3 +25,4 @@ class TransformParams(Section):
     """`transform:` how a picture becomes the network's input."""
 
     px: Annotated[int, Field(ge=16, le=2048)] | Literal["auto"]
+    decode: Literal["scaled", "exact"]

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,20 @@ from PIL import Image
 
 from headstart.base.errors import DataError
 from headstart.imaging.clock import Clock, peak_memory_bytes
-from headstart.imaging.decode import ImageError, decode, measure, upright_rgb
+from headstart.imaging.decode import Header, ImageError, decode, read_header, upright_rgb
+from headstart.imaging.scale import reduced_size
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 
-# Largest memory per pixel while a picture is decoded: 12.1 bytes measured for RGBA and palette, less for others, and up
-# to 4 bytes for the file itself. A resized pixel takes 4 bytes in Pillow and 3 in the array.
-_BYTES_PER_PIXEL = 16
+# Largest memory per pixel while a picture is decoded: 12.1 bytes measured for RGBA and palette, less for others. A
+# resized pixel takes 4 bytes in Pillow and 3 in the array.
+_BYTES_PER_PIXEL = 13
 _BYTES_PER_RESIZED_PIXEL = 7
+# Usual size of a file at most, and the part of the memory for files that were read and wait.
+_FILE_BYTES_PER_PIXEL = {"JPEG": 1, "WEBP": 1}
+_FILE_BYTES_PER_OTHER_PIXEL = 3
+_FOR_FILES = 0.25
 
 
 class MemoryBudget:
@@ -27,17 +32,20 @@ class MemoryBudget:
 
     Args:
         num_bytes: The limit, in bytes. A thread that needs more than this waits until no other thread holds memory.
+
+    Attributes:
+        num_bytes: The limit.
     """
 
     def __init__(self, num_bytes: int) -> None:
-        self._num_bytes, self._held = num_bytes, 0
+        self.num_bytes, self._held = num_bytes, 0
         self._changed = threading.Condition()
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
         """Wait until the limit leaves `num_bytes` free, and hold them during the block."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= self._num_bytes)
+            self._changed.wait_for(lambda: not self._held or self._held + num_bytes <= self.num_bytes)
             self._held += num_bytes
         try:
             yield
@@ -69,13 +77,26 @@ class Reader:
         views: Views of each image, at least one.
         budget: Limit of the memory for decoding.
         clock: Clock to which the seconds of reading and decoding are added.
+        min_side_px: Pixels that the shorter side of a picture keeps for the views (see `scale.reduction`); None to
+            decode pictures whole.
     """
 
     def __init__(
-        self, source: Folder, transform: Transform, views: Sequence[View], budget: MemoryBudget, clock: Clock
+        self,
+        source: Folder,
+        transform: Transform,
+        views: Sequence[View],
+        budget: MemoryBudget,
+        clock: Clock,
+        *,
+        min_side_px: int | None,
     ) -> None:
         self._source, self._transform, self._views = source, transform, views
-        self._budget, self._clock = budget, clock
+        self._clock, self._min_side_px = clock, min_side_px
+        # A thread holds memory for its file and then memory for decoding it. With one budget for both, threads that
+        # hold files could wait for each other.
+        self._for_files = MemoryBudget(int(budget.num_bytes * _FOR_FILES))
+        self._for_decoding = MemoryBudget(budget.num_bytes - self._for_files.num_bytes)
 
     def missing(self, rows: Sequence[IndexRow]) -> list[IndexRow]:
         """Return the rows whose file is missing."""
@@ -100,18 +121,24 @@ class Reader:
         Raises:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
-        with self.picture(row) as image:
+        with self.picture(row, self._min_side_px) as image:
             return self._views_of(image)
 
     @contextmanager
-    def picture(self, row: IndexRow) -> Iterator[Image.Image]:
+    def picture(self, row: IndexRow, min_side_px: int | None) -> Iterator[Image.Image]:
         """Give an indexed image as upright RGB. The block holds memory of the budget, so it may have to wait first.
+
+        Args:
+            row: Row of the image.
+            min_side_px: Pixels that the shorter side keeps if the picture is reduced (see `scale.reduction`); None for
+                the whole picture.
 
         Raises:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
         path = f"{self._source}/{row.path}"
-        with self._budget.hold(self._cost(row.width, row.height)):
+        max_pixels = row.width * row.height
+        with self._for_files.hold(_file_bytes(row)):
             try:
                 with self._clock("read"):
                     data = self._source.read(row.path)
@@ -125,9 +152,12 @@ class Reader:
                     f"{path}: has changed since it was indexed: sha256 is {found}; data/index.csv has {row.digest}. "
                     "Run: dvc repro"
                 )
-            with self._clock("decode"):
+            with ExitStack() as stack:
                 try:
-                    image = decode(data, max_pixels=row.width * row.height).image
+                    num_bytes = self._cost(read_header(data, max_pixels), min_side_px)
+                    stack.enter_context(self._for_decoding.hold(num_bytes))
+                    stack.enter_context(self._clock("decode"))
+                    image = decode(data, max_pixels, min_side_px).image
                 except ImageError as error:
                     raise DataError(
                         f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
@@ -144,8 +174,9 @@ class Reader:
         Raises:
             ImageError: The file cannot be decoded.
         """
-        with self._budget.hold(self._cost(*measure(data, max_pixels))), self._clock("decode"):
-            picture = decode(data, max_pixels)
+        num_bytes = self._cost(read_header(data, max_pixels), self._min_side_px)
+        with self._for_decoding.hold(num_bytes), self._clock("decode"):
+            picture = decode(data, max_pixels, self._min_side_px)
             return self._views_of(picture.image), picture.repairs
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -154,14 +185,21 @@ class Reader:
         Raises:
             ImageError: As for `upright_rgb`.
         """
-        picture = upright_rgb(image)
+        picture = upright_rgb(image, self._min_side_px)
         return self._views_of(picture.image), picture.repairs
 
     def _views_of(self, image: Image.Image) -> NDArray[np.uint8]:
         views = [view.pixels(image, self._transform) for view in self._views]
         return views[0][None] if len(views) == 1 else np.stack(views)
 
-    def _cost(self, width: int, height: int) -> int:
+    def _cost(self, header: Header, min_side_px: int | None) -> int:
+        """Return the memory in bytes that a picture takes until its views are made, without the file."""
+        width, height = reduced_size(header.width, header.height, min_side_px)
+        decoded = width * height if header.is_jpeg else header.width * header.height
         resized_width, resized_height = self._transform.resized(width, height)
         columns = max(resized_width * height, resized_width * resized_height)
-        return width * height * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL
+        return header.coefficient_bytes + decoded * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL
+
+
+def _file_bytes(row: IndexRow) -> int:
+    return row.width * row.height * _FILE_BYTES_PER_PIXEL.get(row.format, _FILE_BYTES_PER_OTHER_PIXEL)

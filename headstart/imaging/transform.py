@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headstart.imaging.scale import OVERSAMPLING
+
 MAX_ENLARGEMENT = 8
 # Networks halve the picture about five times, so a side that is not a multiple of 32 loses its border.
 PX_STEP = 32
@@ -30,7 +32,7 @@ class Transform:
     The pixels are those of torchvision's presets, bit for bit, with one exception. Pillow 13 and later resize the rows
     of some thin or squashed pictures before the columns, because that is less work. Here the columns are always resized
     first, so that no embedding depends on Pillow's version. Scaling and normalising are part of the network
-    (`backbone.layers.Normalisation`).
+    (`backbone.layers.Normalisation`). A large picture may have been reduced before (`scale`).
 
     Attributes:
         resize_px: Length of the shorter side after resizing, in pixels.
@@ -78,6 +80,15 @@ class Transform:
         resized_long = int(self.resize_px * long / short)
         return (self.resize_px, resized_long) if width <= height else (resized_long, self.resize_px)
 
+    def min_side_px(self, smallest_part: float = 1.0) -> int:
+        """Return the pixels that the shorter side of a picture must keep when it is reduced before this transform.
+
+        Args:
+            smallest_part: Shortest side of a part of the picture that is resized to the crop, as a fraction of the
+                picture's shorter side; 1 for the whole picture.
+        """
+        return math.ceil(OVERSAMPLING * max(self.resize_px, self.crop_px / smallest_part))
+
     def at(self, crop_px: int) -> "Transform":
         """Return this transform with another `crop_px`, scaled so that it shows the same part of the picture."""
         return replace(self, crop_px=crop_px, resize_px=round(crop_px * self.resize_px / self.crop_px))
@@ -115,6 +126,13 @@ class View:
         """Return this view of an RGB picture, uint8 (crop_px, crop_px, 3)."""
         pixels = transform.pixels(image) if self.box is None else transform.box_pixels(image, self.box)
         return pixels[:, ::-1] if self.mirror else pixels
+
+    def min_side_px(self, transform: Transform) -> int:
+        """Return the pixels that the shorter side of a picture must keep for this view."""
+        if self.box is None:
+            return transform.min_side_px()
+        left, top, right, bottom = self.box
+        return transform.min_side_px(min(right - left, bottom - top))
 
     def spec(self) -> dict[str, Any]:
         """Return this view as JSON values, for the spec."""

@@ -7,6 +7,7 @@ import io
 from PIL import Image
 
 from headstart.imaging.decode import ImageError, decode
+from headstart.imaging.scale import OVERSAMPLING
 
 _QUALITY = 70
 
@@ -27,7 +28,7 @@ def thumbnail(data: bytes, digest: str, px: int, max_pixels: int) -> str:
     if hashlib.sha256(data).hexdigest() != digest:
         return ""
     try:
-        image = decode(data, max_pixels).image
+        image = decode(data, max_pixels, min_side_px=OVERSAMPLING * px).image
     except ImageError:
         return ""
     if max(image.size) <= px:

@@ -132,9 +132,10 @@ def metadata(model: Model) -> str:
         "trained_on": dict(bundle.trained_on),
         "model_sha256": model.digest,
         "input": (
-            "uint8 RGB. The shorter side is resized to resize_px, the longer to int(resize_px * longer / shorter), "
-            "with squash both to resize_px, by Pillow's resize with that filter; then a square of crop_px is cropped, "
-            "from left round((width - crop_px) / 2), top likewise. Scaled and normalised inside"
+            "uint8 RGB, decoded as spec.decode says. The shorter side is resized to resize_px, the longer to "
+            "int(resize_px * longer / shorter), with squash both to resize_px, by Pillow's resize with that filter; "
+            "then a square of crop_px is cropped, from left round((width - crop_px) / 2), top likewise. Scaled and "
+            "normalised inside"
         ),
         "output": "calibrated; with several views the mean of their logits",
     })  # fmt: skip

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Bundle, read_bundle, read_config
 from headstart.artifacts.features import Rows
-from headstart.backbone.spec import find_problem, transform_of
+from headstart.backbone.spec import find_problem, min_side_px_of, transform_of
 from headstart.base.errors import BundleError, DataError, ParamsError
 from headstart.base.threads import in_order, num_cores, one_blas_thread
 from headstart.engines.engine import Engine
 from headstart.imaging.clock import Clock
-from headstart.imaging.decode import DECODE_POLICY
+from headstart.imaging.decode import DECODE_POLICIES
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
 from headstart.predict.engine import build_engine
@@ -69,7 +69,14 @@ class Model:
         self._engine, self._num_threads, self._max_pixels = engine, num_threads, max_pixels
         self._num_views = len(bundle.spec["views"])
         views = [view_of(view) for view in bundle.spec["views"]]
-        self._reader = Reader(Folder(Path()), transform_of(bundle.spec), views, MemoryBudget(_MEMORY_BYTES), clock)
+        self._reader = Reader(
+            Folder(Path()),
+            transform_of(bundle.spec),
+            views,
+            MemoryBudget(_MEMORY_BYTES),
+            clock,
+            min_side_px=min_side_px_of(bundle.spec),
+        )
 
     def __reduce__(self) -> tuple[Callable[[], "Model"], tuple[()]]:
         """Support pickling: another process loads the model from the same folder."""
@@ -256,10 +263,11 @@ def load(
     problem = find_problem(bundle.spec)
     if problem:
         raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
-    if bundle.spec["decode"] != DECODE_POLICY:
+    if bundle.spec["decode"] not in DECODE_POLICIES.values():
+        known = " or ".join(map(repr, DECODE_POLICIES.values()))
         raise BundleError(
             f"{folder}: was trained on images decoded by {bundle.spec['decode']!r}, but this version of Headstart "
-            f"decodes by {DECODE_POLICY!r}. Train it again (dvc repro), or use the version that trained it."
+            f"decodes by {known}. Train it again (dvc repro), or use the version that trained it."
         )
     digest: str = read_config(folder)["model_sha256"]
     clock, num_threads = Clock(), num_cores()

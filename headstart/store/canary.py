@@ -27,6 +27,7 @@ from headstart.engines.engine import TOLERANCES, relative_difference
 from headstart.imaging.decode import ImageError
 
 NAME = "canary.safetensors"
+_LARGE_SIZE = (1400, 1050)
 _PACKAGES = ("numpy", "onnxruntime", "pillow", "timm", "torch", "torchvision")
 Embed = Callable[[Sequence[bytes]], dict[str, Rows]]
 
@@ -138,7 +139,8 @@ def _sha256(tensors: dict[str, NDArray[Any]]) -> str:
 def _make_pictures() -> list[bytes]:
     """Return small files of every format that Pillow reads and of every kind of pixel that `decode` treats.
 
-    HEIC is left out: machines that share a store need not all have the package that reads it.
+    HEIC is left out: machines that share a store need not all have the package that reads it. Two pictures are large
+    enough to be reduced where the network's input is of the usual size, one of them by the decoder of JPEG.
     """
     random = np.random.default_rng(0)
     exif = Image.Exif()
@@ -168,5 +170,12 @@ def _make_pictures() -> list[bytes]:
             image = image.convert("RGB").convert(mode)
         file = io.BytesIO()
         image.save(file, kind, **options)
+        files.append(file.getvalue())
+    for kind in ("JPEG", "PNG"):
+        coarse = random.integers(0, 256, size=(51, 68, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(coarse).resize(_LARGE_SIZE, Image.Resampling.NEAREST).save(
+            file, kind, quality=40
+        )  # small files
         files.append(file.getvalue())
     return files

@@ -121,4 +121,5 @@ def _spec(params: Params, facts: BackboneFacts, median_short_side_px: float, lay
         pooling=params.backbone.pooling,
         views=make_views(params.extract.views, params.extract.seed),
         precision=params.extract.precision,
+        decode=params.transform.decode,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.features import DIGEST_DTYPE, Features, Rows, create_features, fingerprint, open_features
-from headstart.backbone.spec import transform_of
+from headstart.backbone.spec import min_side_px_of, transform_of
 from headstart.base.errors import DataError, FeatureFileError, StoreError
 from headstart.base.machine import Rank
 from headstart.base.progress import Progress
@@ -26,7 +26,7 @@ from stages.extract.params import Params
 from stages.extract.pipeline import Embeddings, embed_files, embed_rows
 from stages.extract.warm_start import cached_features, copy_rows, is_empty, shared_layers
 
-_CANARY_MAX_PIXELS = 10**6
+_CANARY_MAX_PIXELS = 2 * 10**6
 _NUM_AUDITED = 8
 ReadRows = Callable[[NDArray[np.intp]], Rows]
 
@@ -68,6 +68,7 @@ class Extractor:
             [view_of(view) for view in spec["views"]],
             memory_for_decoding(params.runtime.memory, self.embedder.device),
             self.clock,
+            min_side_px=min_side_px_of(spec),
         )
         self._digests: NDArray[np.bytes_] = np.array([row.digest for row in self.rows], dtype=DIGEST_DTYPE)
         self._folders = {layer: root / fingerprint(layer_spec(spec, layer)) for layer in self.embedder.engine.dims}

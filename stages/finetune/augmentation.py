@@ -5,6 +5,7 @@ pixel.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
+from headstart.imaging.scale import reduced_size
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
 
@@ -42,19 +44,27 @@ class Plan:
 class Augmentation:
     """Draws augmentations and applies them.
 
+    Attributes:
+        kind: Kind of augmentation.
+        min_side_px: Pixels that the shorter side of a picture keeps when it is decoded; None to decode it whole.
+
     Args:
         kind: `none`; `mild`: a small rotation, shift and zoom; `crop`: a random crop, mirrored in half of all cases
             (RandomResizedCrop and RandomHorizontalFlip of the tutorials).
         transform: Resolved transform of an image that is not augmented.
         min_area: Smallest fraction of the picture's area that `crop` keeps.
         seed: Seed of all draws.
+        is_scaled: Whether large pictures are reduced when they are decoded.
     """
 
-    def __init__(self, kind: str, transform: Transform, min_area: float, seed: int) -> None:
+    def __init__(self, kind: str, transform: Transform, min_area: float, seed: int, *, is_scaled: bool) -> None:
         self.kind = kind
         self._transform, self._seed = transform, seed
         mode = InterpolationMode(transform.interpolation)
         self._crop = v2.RandomResizedCrop(transform.crop_px, scale=(min_area, 1.0), interpolation=mode)
+        # The shorter side of the smallest crop. Its area is this fraction of at least the square of the shorter side.
+        smallest = math.sqrt(min_area * min(self._crop.ratio)) if kind == "crop" else 1.0
+        self.min_side_px = transform.min_side_px(smallest) if is_scaled else None
         self._affine = v2.RandomAffine(**_MILD, interpolation=InterpolationMode.BILINEAR)
 
     def plan(self, row: IndexRow, epoch: int) -> Plan:
@@ -70,7 +80,7 @@ class Augmentation:
             return Plan(None, mirror=False)
         seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{epoch}/{row.digest}".encode()).digest()[:7])
         px = self._transform.crop_px
-        height, width = (row.height, row.width) if self.kind == "crop" else (px, px)
+        width, height = reduced_size(row.width, row.height, self.min_side_px) if self.kind == "crop" else (px, px)
         blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # only its sides are read
         transform = self._crop if self.kind == "crop" else self._affine
         with torch.random.fork_rng(devices=[]):

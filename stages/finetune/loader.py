@@ -65,13 +65,13 @@ class Loader:
         Raises:
             DataError: The content of the file differs from the index.
         """
-        with self._reader.picture(image.row) as picture:
+        with self._reader.picture(image.row, self._augmentation.min_side_px) as picture:
             plans = [self._augmentation.plan(image.row, epoch) for epoch in epochs]
             return picture, [self._augmentation.apply(picture, plan) for plan in plans]
 
     def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
         image, plan = planned
-        with self._reader.picture(image.row) as picture:
+        with self._reader.picture(image.row, self._augmentation.min_side_px) as picture:
             return self._augmentation.apply(picture, plan)
 
 

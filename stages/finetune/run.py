@@ -10,7 +10,7 @@ import torch
 
 from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.features import Features, fingerprint
-from headstart.backbone.spec import transform_of
+from headstart.backbone.spec import is_scaled, min_side_px_of, transform_of
 from headstart.base.errors import TrainingError
 from headstart.base.machine import Rank, choose_device, make_repeatable, num_processes, run_processes, this_rank
 from headstart.imaging.clock import Clock
@@ -141,7 +141,9 @@ class FinetuneRun:
         sides_px = [min(image.row.width, image.row.height) for image in self._subsets.training]
         augmentation = params.finetune.augmentation
         kind = choose_augmentation(augmentation.kind, statistics.median(sides_px), self._transform)
-        self._augmentation = Augmentation(kind, self._transform, augmentation.min_area, params.finetune.seed)
+        self._augmentation = Augmentation(
+            kind, self._transform, augmentation.min_area, params.finetune.seed, is_scaled=is_scaled(self._spec)
+        )
         data = {"split": split_sha256, "classes": "\n".join(classes)}
         self.checkpoint = Checkpoint(run_key(params, fingerprint(self._spec), data, self._device.type))
 
@@ -233,6 +235,7 @@ class FinetuneRun:
             [view_of(view) for view in self._spec["views"]],
             memory_for_decoding(runtime.memory, self._device.type),
             Clock(),
+            min_side_px=min_side_px_of(self._spec),
         )
         reader.check_present([image.row for image in [*subsets.training, *subsets.validation, *subsets.test]])
         return Loader(reader, self._augmentation, runtime.num_workers)

@@ -13,7 +13,7 @@ from headstart.artifacts.features import Features
 from headstart.backbone.blocks import blocks_of
 from headstart.backbone.build import build_backbone
 from headstart.base.errors import FeatureFileError
-from headstart.imaging.decode import DECODE_POLICY
+from headstart.imaging.decode import DECODE_POLICIES
 from headstart.imaging.transform import Transform
 from headstart.linear.targets import make_targets
 from headstart.tables.classes import class_numbers
@@ -145,12 +145,16 @@ class Training:
         setting, params, spec = self._setting, self._setting.params.finetune, self._setting.features.spec
         backbone = build_backbone(setting.params.backbone)
         facts = backbone.facts
-        expected = {"backbone": facts.name, "weights_sha256": facts.weights_sha256, "decode": DECODE_POLICY}
-        for name, value in expected.items():
-            if spec[name] != value:
+        expected = {
+            "backbone": [facts.name],
+            "weights_sha256": [facts.weights_sha256],
+            "decode": list(DECODE_POLICIES.values()),
+        }
+        for name, values in expected.items():
+            if spec[name] not in values:
                 raise FeatureFileError(
-                    f"features/features.h5: {name} is {spec[name]!r}, this run expects {value!r}. "
-                    "Run: dvc repro extract"
+                    f"features/features.h5: {name} is {spec[name]!r}, this run expects "
+                    f"{' or '.join(map(repr, values))}. Run: dvc repro extract"
                 )
         probe = None
         if params.init == "probe":

@@ -74,15 +74,17 @@ def examine(source: Folder, path: str, max_pixels: int) -> IndexRow:
     except OSError as error:
         return unread(path, "quarantined", f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(data).hexdigest()
+    # Only whether the file can be decoded matters, and a JPEG is read to its end however few of its pixels are made.
     try:
-        picture = decode(data, max_pixels)
+        picture = decode(data, max_pixels, min_side_px=1)
     except ImageError as error:
         return IndexRow(path, digest, format="", width=0, height=0, status="quarantined", reason=str(error))
     status = "repaired" if picture.repairs else "ok"
-    width, height = picture.image.size
-    notes, capture = [*picture.repairs, *[ONE_COLOUR] * _is_of_one_colour(picture.image)], read_capture(data)
-    reason = ", ".join(notes)
-    return IndexRow(path, digest, picture.format, width, height, status, reason, capture.camera, capture.taken)
+    size, is_of_one_colour = (picture.width, picture.height), _is_of_one_colour(picture.image)
+    if is_of_one_colour and picture.image.size != size:  # means of blocks may be equal where pixels are not
+        is_of_one_colour = _is_of_one_colour(decode(data, max_pixels).image)
+    notes, capture = [*picture.repairs, *[ONE_COLOUR] * is_of_one_colour], read_capture(data)
+    return IndexRow(path, digest, picture.format, *size, status, ", ".join(notes), capture.camera, capture.taken)
 
 
 def unread(path: str, status: str, reason: str) -> IndexRow:

@@ -27,6 +27,7 @@ _CODE = (
     "headstart/imaging/formats.py",
     "headstart/imaging/opening.py",
     "headstart/imaging/orientation.py",
+    "headstart/imaging/scale.py",
     "headstart/sources",
     "stages/index/examination.py",
 )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from headstart.artifacts.bundle import Bundle, read_bundle, read_config
 from headstart.backbone.params import BackboneParams
-from headstart.backbone.spec import transform_of
+from headstart.backbone.spec import min_side_px_of, transform_of
 from headstart.base.machine import choose_device
 from headstart.base.progress import Progress
 from headstart.base.threads import in_order
@@ -39,11 +39,12 @@ class Pictures:
     Args:
         reader: Reader of the data set.
         transform: Transform of the network, which decides how large the pictures are.
+        min_side_px: Pixels that the shorter side of a photo keeps when it is decoded; None to decode it whole.
         seed: Seed of the noise.
     """
 
-    def __init__(self, reader: Reader, transform: Transform, seed: int) -> None:
-        self._reader, self._transform, self._seed = reader, transform, seed
+    def __init__(self, reader: Reader, transform: Transform, min_side_px: int | None, seed: int) -> None:
+        self._reader, self._transform, self._min_side_px, self._seed = reader, transform, min_side_px, seed
 
     def of(self, image: DrawnImage) -> list[Image.Image]:
         """Return the 1 + `len(SHIFTS)` pictures of an image, in mode RGB. Its file is decoded once.
@@ -51,7 +52,7 @@ class Pictures:
         Raises:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
-        with self._reader.picture(image.row) as decoded:
+        with self._reader.picture(image.row, self._min_side_px) as decoded:
             picture = reduce_to(decoded, self._transform)
         random = random_of(image.row.digest, self._seed)
         return [picture, *(shift(picture, random) for shift in SHIFTS)]
@@ -106,11 +107,12 @@ def _pictures_of(
     images: Sequence[DrawnImage], source: Folder, bundles: Mapping[str, Bundle], params: Params
 ) -> Pictures:
     # Both tracks see images as the features say.
-    transform = transform_of(bundles["head"].spec)
+    spec = bundles["head"].spec
+    transform = transform_of(spec)
     budget = memory_for_decoding(params.runtime.memory, "cpu")
-    reader = Reader(source, transform, [View(None, mirror=False)], budget, Clock())
+    reader = Reader(source, transform, [View(None, mirror=False)], budget, Clock(), min_side_px=None)
     reader.check_present([image.row for image in images])
-    return Pictures(reader, transform, params.robustness.seed)
+    return Pictures(reader, transform, min_side_px_of(spec), params.robustness.seed)
 
 
 def _load(bundle: Path, params: Params, num_images: int) -> Model:

@@ -35,7 +35,8 @@ def pictures_key(images: Sequence[DrawnImage], seed: int, bundle: Bundle) -> str
         bundle: The bundle whose transform decides how large the pictures are.
     """
     digests = [image.row.digest for image in images]
-    return sha256_json({"images": digests, "seed": seed, "transform": bundle.spec.get("transform")})
+    sees = {key: bundle.spec.get(key) for key in ("transform", "decode")}
+    return sha256_json({"images": digests, "seed": seed, **sees})
 
 
 class KeptEmbeddings:

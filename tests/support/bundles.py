@@ -32,7 +32,13 @@ def make_bundle(
     transform = built.facts.transform_for(px, 64)
     dims = [{"last": 96, "layer3": 192}[layer] for layer in layers]
     spec = make_spec(
-        built.facts, transform, list(layers), pooling=backbone.pooling, views=make_views(views, 0), precision="float32"
+        built.facts,
+        transform,
+        list(layers),
+        pooling=backbone.pooling,
+        views=make_views(views, 0),
+        precision="float32",
+        decode="scaled",
     )
     tensors = {name: tensor.numpy() for name, tensor in built.network.state_dict().items()}
     digests = sorted(f"{number:064x}" for number in random.integers(0, 2**60, 20))

@@ -29,7 +29,9 @@ class Body(nn.Module):
 def spec_with(pooling: str) -> dict[str, object]:
     """Return a spec that names a pooling."""
     facts = BackboneFacts("any", "0" * 64, PLAIN, 32, fixed_px=False)
-    return make_spec(facts, PLAIN, ["body"], pooling=pooling, views=make_views(1, 0), precision="float32")
+    return make_spec(
+        facts, PLAIN, ["body"], pooling=pooling, views=make_views(1, 0), precision="float32", decode="exact"
+    )
 
 
 def test_an_entry_is_all_that_a_new_pooling_needs(monkeypatch: pytest.MonkeyPatch) -> None:

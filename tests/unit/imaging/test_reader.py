@@ -1,8 +1,12 @@
-"""The reader's memory: how many pictures may be decoded at once."""
+"""The reader's memory: how many pictures may be decoded at once, and what large ones take."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from headstart.imaging.clock import peak_memory_bytes
 from headstart.imaging.reader import memory_for_decoding
@@ -25,3 +29,43 @@ def test_the_libraries_of_a_gpu_leave_memory_for_decoding(device: str, *, beside
         assert second.wait(0.2) == beside_each_other
     thread.join()
     assert second.is_set()
+
+
+_READ = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from headstart.imaging.clock import Clock
+from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.transform import Transform, View
+from headstart.sources.folder import Folder
+path, min_side_px = Path(sys.argv[1]), eval(sys.argv[2])
+transform = Transform(256, 224, False, "bicubic", (0.5,) * 3, (0.5,) * 3)
+reader = Reader(
+    Folder(path.parent), transform, [View(None, False)], MemoryBudget(2**26), Clock(), min_side_px=min_side_px
+)
+data = path.read_bytes()
+
+def peak_kib():  # getrusage would count the parent's memory at the fork
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+before = peak_kib()
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda _: reader.views_of(data, 2 * 10**8), range(4)))
+print(1024 * (peak_kib() - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize(("min_side_px", "least", "most"), [(512, 0, 40), (None, 48, 10_000)])
+def test_photos_of_48_megapixels_take_little_memory(
+    tmp_path: Path, min_side_px: int | None, least: int, most: int
+) -> None:
+    """Four at once, reduced when they are decoded, take less than a byte for each of their pixels, in MB."""
+    path = tmp_path / "photo.jpg"
+    Image.new("L", (8000, 6000), 99).save(path)
+    command = [sys.executable, "-c", _READ, str(path), str(min_side_px)]
+    num_bytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert least * 10**6 <= num_bytes < most * 10**6

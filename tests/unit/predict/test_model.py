@@ -18,6 +18,8 @@ from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import BundleError, DataError, ParamsError
+from headstart.imaging.decode import DECODE_POLICIES
+from headstart.imaging.decode import decode as decoded
 from headstart.imaging.formats import format_names
 from headstart.imaging.transform import view_of
 from headstart.predict import engine as engines
@@ -236,6 +238,26 @@ def test_bundles_that_do_not_fit_are_errors(tmp_path: Path, tiny_backbone: Backb
     strange = replace(bundle, spec=dict(bundle.spec) | {"backbone": "resnet1"})
     with pytest.raises(BundleError, match="'resnet1' is not known"):
         load(written(tmp_path / "strange", strange))
+
+
+@pytest.mark.parametrize("decode", ["exact", "scaled"])
+def test_a_bundle_sees_large_photos_as_in_training(tmp_path: Path, tiny_backbone: BackboneParams, decode: str) -> None:
+    """Its spec says whether they are reduced: those of earlier versions say no. Small photos are never reduced."""
+    bundle = make_bundle(tiny_backbone, track="finetune", views=1)
+    bundle = replace(bundle, spec=dict(bundle.spec) | {"decode": DECODE_POLICIES[decode]})
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, size=(60, 80, 3), dtype=np.uint8))
+    files = []
+    for size in ((800, 600), (160, 120)):
+        file = io.BytesIO()
+        coarse.resize(size).save(file, "JPEG")
+        files.append(file.getvalue())
+    seen = load(written(tmp_path, bundle)).pixels(files)
+    transform = transform_of(bundle.spec)
+    whole, reduced = ([transform.pixels(decoded(data, 10**6, side).image) for data in files] for side in (None, 150))
+
+    assert np.array_equal(seen, whole if decode == "exact" else reduced)
+    assert np.array_equal(whole[0], reduced[0]) is False
+    assert np.array_equal(whole[1], reduced[1])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_any_place_with_the_methods_of_a_folder_serves_every_stage(photos: Path)
 
     rows = build_index(bucket, bucket.list_files(), index_params(), 2)
     assert rows == build_index(folder, folder.list_files(), index_params(), 2)
-    readers = [Reader(place, SMALL, [CENTER], MemoryBudget(2**30), Clock()) for place in (folder, bucket)]
+    readers = [
+        Reader(place, SMALL, [CENTER], MemoryBudget(2**30), Clock(), min_side_px=None) for place in (folder, bucket)
+    ]
     assert readers[1].missing(rows) == []
     for row in rows:
         assert np.array_equal(readers[0].pixels(row), readers[1].pixels(row))

@@ -253,7 +253,7 @@ def test_the_pipeline_keeps_order_and_loses_nothing(
     """For any batch, threads, memory, views and engine, rows come in order, each once, with their own embeddings."""
     rows = index_of(photos)
     views = [CENTER, View(None, mirror=True)] if mirrored else [CENTER]
-    reader = Reader(Folder(photos), SMALL, views, MemoryBudget(memory), Clock())
+    reader = Reader(Folder(photos), SMALL, views, MemoryBudget(memory), Clock(), min_side_px=None)
     parts = list(embed_rows(rows, reader, MeanEngine(batch, num_parallel), len(views), num_workers))
     found = np.concatenate([embeddings["last"] for _, embeddings in parts])
 
@@ -269,7 +269,7 @@ def test_rows_before_a_changed_file_are_given_first(photos: Path, num_parallel: 
     """A file that has changed ends the pipeline with an error, after the embeddings of all batches before it."""
     rows = index_of(photos)
     rows[7] = replace(rows[7], digest="0" * 64)
-    reader = Reader(Folder(photos), SMALL, [CENTER], MemoryBudget(2**30), Clock())
+    reader = Reader(Folder(photos), SMALL, [CENTER], MemoryBudget(2**30), Clock(), min_side_px=None)
     embedded = embed_rows(rows, reader, MeanEngine(3, num_parallel), 1, num_workers=2)
     given: list[IndexRow] = []
     with pytest.raises(DataError, match=rf"{rows[7].path}: has changed"):
@@ -278,9 +278,27 @@ def test_rows_before_a_changed_file_are_given_first(photos: Path, num_parallel: 
     assert given == rows[:6]
 
 
-def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
-    """With a small memory budget, pictures are decoded one at a time for any number of threads."""
-    rows = [replace(row, width=4000, height=4000) for row in index_of(photos)]
+@pytest.mark.parametrize(
+    ("options", "min_side_px", "beside_each_other"),
+    [
+        ({"format": "PNG"}, None, False),
+        ({"format": "PNG"}, 64, False),  # decoded whole before it is reduced
+        ({"format": "JPEG"}, None, False),
+        ({"format": "JPEG"}, 64, True),
+        ({"format": "JPEG", "progressive": True, "subsampling": 0}, 64, False),  # all coefficients are kept
+    ],
+)
+def test_no_more_is_decoded_than_the_budget_holds(
+    tmp_path: Path, options: dict[str, Any], min_side_px: int | None, *, beside_each_other: bool
+) -> None:
+    """Pictures whose decoding takes more than half of the memory are decoded one at a time for any number of threads.
+
+    A JPEG that is reduced when it is decoded takes little, unless it is progressive.
+    """
+    for number in range(6):
+        suffix = options["format"].lower()
+        Image.new("RGB", (1200, 1200), (number, 0, 0)).save(tmp_path / f"{number}.{suffix}", **options)
+    rows = index_of(tmp_path)
     active = peak = 0
     lock = threading.Lock()
 
@@ -290,18 +308,19 @@ def test_no_more_is_decoded_than_the_budget_holds(photos: Path) -> None:
             with lock:
                 active += 1
                 peak = max(peak, active)
-            time.sleep(0.01)  # long enough for another thread to come in
+            time.sleep(0.02)  # long enough for another thread to come in
             pixels = super().pixels(image)
             with lock:
                 active -= 1
             return pixels
 
     transform = Counting(32, 32, squash=False, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
-    for num_bytes, expected in ((300 * 2**20, 1), (-5, 1), (2**40, 3)):
+    for num_bytes, expected in ((12 * 2**20, beside_each_other), (-5, False), (2**40, True)):
         peak = 0
-        reader = Reader(Folder(photos), transform, [CENTER], MemoryBudget(num_bytes), Clock())
+        budget = MemoryBudget(num_bytes)
+        reader = Reader(Folder(tmp_path), transform, [CENTER], budget, Clock(), min_side_px=min_side_px)
         list(embed_rows(rows, reader, MeanEngine(1), 1, num_workers=8))
-        assert (peak == 1) if expected == 1 else (peak >= expected)
+        assert (peak > 1) == expected
 
 
 class Needy(torch.nn.Module):

@@ -24,6 +24,7 @@ from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import DataError, FeatureFileError, ParamsError, TrainingError
 from headstart.base.machine import Rank
+from headstart.imaging.scale import OVERSAMPLING, reduced_size
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
 from headstart.tables.rows import read_rows, write_rows
@@ -517,7 +518,7 @@ def test_no_batch_is_a_lone_image() -> None:
 def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmentations are drawn ahead of the network, as many as there are threads. This must not change dropout."""
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU's generator was seeded"))
-    augmentation = Augmentation("crop", VIEW, 0.3, 0)
+    augmentation = Augmentation("crop", VIEW, 0.3, 0, is_scaled=False)
     before = torch.random.get_rng_state()
     row = IndexRow("a.jpg", "0" * 64, "JPEG", 60, 40, "ok", "")
     plans = [augmentation.plan(row, epoch) for epoch in (1, 1, 2)]
@@ -535,6 +536,24 @@ def test_a_sample_batch_is_shown_before_the_training(tune: Tune) -> None:
     assert calls[1:] == [1, 2, 3]
     assert [one.image.label for one in calls[0]] == [name for name in CLASSES for _ in range(2)]
     assert {one.image.row.digest for one in calls[0]} <= {image.row.digest for image in tuned.subsets.training}
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (600, 590), (8000, 300), (60, 40)])
+def test_every_crop_of_a_large_photo_has_enough_pixels(size: tuple[int, int]) -> None:
+    """A crop lies in the reduced photo and has `OVERSAMPLING` times the pixels of the input; small photos are whole."""
+    scaled, exact = (Augmentation("crop", VIEW, 0.1, 0, is_scaled=one) for one in (True, False))
+    row = IndexRow("a.jpg", "0" * 64, "JPEG", *size, "ok", "")
+    width, height = reduced_size(*size, scaled.min_side_px)
+    for epoch in range(50):
+        drawn = scaled.plan(row, epoch).drawn
+        assert drawn is not None
+        assert drawn["left"] + drawn["width"] <= width
+        assert drawn["top"] + drawn["height"] <= height
+        if (width, height) == size:
+            assert scaled.plan(row, epoch) == exact.plan(row, epoch)
+        else:
+            assert min(drawn["width"], drawn["height"]) >= OVERSAMPLING * VIEW.crop_px - 1  # sides are rounded
+    assert ((width, height) == size) == (min(size) < 2 * (scaled.min_side_px or 0))
 
 
 def test_a_table_with_a_label_that_is_no_class_is_refused(tune: Tune) -> None:

@@ -41,10 +41,12 @@ def load(photos: Path) -> Load:
 
     def made(kind: str = "crop", px: int = 32) -> tuple[Loader, list[LabelledImage]]:
         transform = Transform(px, px, False, "bilinear", (0.5,) * 3, (0.5,) * 3)
-        reader = Reader(Folder(photos), transform, [View(None, mirror=False)], MemoryBudget(2**30), Clock())
+        reader = Reader(
+            Folder(photos), transform, [View(None, mirror=False)], MemoryBudget(2**30), Clock(), min_side_px=None
+        )
         rows = sorted(index_of(photos), key=lambda row: row.digest)
         images = [LabelledImage(row, row.path.split("/")[0], row.digest) for row in rows]
-        return Loader(reader, Augmentation(kind, transform, 0.3, seed=7), num_threads=2), images
+        return Loader(reader, Augmentation(kind, transform, 0.3, seed=7, is_scaled=False), num_threads=2), images
 
     return made
 

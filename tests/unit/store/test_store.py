@@ -1,5 +1,6 @@
 """The store: no image is embedded twice, whatever happens, and rows of another spec are never used."""
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -82,11 +83,14 @@ def test_only_new_images_are_embedded(photos: Path, tiny_backbone: BackboneParam
     assert path.read_bytes() == (tmp_path / "cold.h5").read_bytes()
 
 
-def test_another_spec_has_rows_of_its_own(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
-    """Rows of another input size are not used, and remain for a run that goes back to it."""
+@pytest.mark.parametrize("transform", [{"px": 96}, {"decode": "exact"}])
+def test_another_spec_has_rows_of_its_own(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, transform: dict[str, Any]
+) -> None:
+    """Rows of another input size or way of decoding are not used, and remain for a run that goes back to it."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
-    assert run(photos, tiny_backbone, tmp_path / "g.h5", tmp_path / "store", transform={"px": 96}).num_embedded == 12
+    assert run(photos, tiny_backbone, tmp_path / "g.h5", tmp_path / "store", transform=transform).num_embedded == 12
     assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store").num_embedded == 0
 
 
@@ -346,7 +350,7 @@ def test_a_change_in_a_rare_kind_of_file_is_refused(
 ) -> None:
     """A change in decoding palettes is noticed although no photo has one, because a picture of the canary has."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
-    monkeypatch.setattr(reader, "decode", lambda data, max_pixels: _without_palette(images.decode(data, max_pixels)))
+    monkeypatch.setattr(reader, "decode", lambda *given: _without_palette(images.decode(*given)))
 
     with pytest.raises(StoreError, match="the canary's pictures give other embeddings"):
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
@@ -355,7 +359,7 @@ def test_a_change_in_a_rare_kind_of_file_is_refused(
 def _without_palette(picture: images.Picture) -> images.Picture:
     if "palette" not in picture.repairs:
         return picture
-    return images.Picture(Image.new("RGB", picture.image.size), picture.format, picture.repairs)
+    return dataclasses.replace(picture, image=Image.new("RGB", picture.image.size))
 
 
 def test_rows_that_are_wrong_are_found_by_the_audit(
