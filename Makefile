@@ -20,11 +20,11 @@ data/digits: | env
 ants_bees: env  ## fetch the photos of PyTorch's tutorial into data/ants_bees (47 MB)
 	python -m stages.datasets.ants_bees
 
-# The recipe of PyTorch's transfer learning tutorial, to the letter, except that an inner validation chooses the epoch.
+# The recipe of PyTorch's transfer learning tutorial, to the letter, except that the last epoch is kept, or a mean with the start.
 tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch's tutorial (both are fetched)
 	dvc exp run -S data.path=data/ants_bees -S backbone.name=resnet18 \
 	  -S finetune.init=random -S finetune.unfreeze=all -S finetune.batch_norm=train \
-	  -S finetune.epochs=25 -S finetune.patience=25 -S finetune.batch=4 \
+	  -S finetune.epochs=25 -S finetune.batch=4 \
 	  -S finetune.optimizer.kind=sgd -S finetune.optimizer.momentum=0.9 -S finetune.optimizer.weight_decay=0.0 \
 	  -S finetune.optimizer.backbone_rate=0.001 -S finetune.optimizer.head_rate=0.001 \
 	  -S finetune.optimizer.layer_decay=1.0 -S finetune.optimizer.clip=null \

@@ -25,7 +25,7 @@ _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0106, 1
 _PLANAR, _IN_PLANES = 0x011C, 2
 _EXIF_ORIENTATION = 0x0112
-_SWAPS_SIDES = range(5, 9)
+_SWAPS_SIDES = (5, 6, 7, 8)
 # Pillow multiplies the grays of a PNG with 2 or 4 bits by these factors, but not the gray that is transparent.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
 _BACKGROUND = (255, 255, 255)
