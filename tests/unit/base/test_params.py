@@ -6,6 +6,7 @@ import pytest
 
 from headstart.base.errors import ParamsError
 from headstart.base.machine import read_runtime
+from headstart.imaging.formats import known_extensions
 from stages.extract.params import Params as ExtractParams
 from stages.head.params import Params as HeadParams
 from stages.params import load_params
@@ -105,12 +106,15 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
         ),
         ([("  path: data/digits", "  path: data/")], "a folder that holds nothing but the data set"),
         (
-            [("  - bmp\n", "  - heic\n")],
-            "extensions of image formats (bmp, gif, jpeg, jpg, png, tif, tiff, webp); found ['heic']",
+            [("  - bmp\n", "  - jxl\n")],
+            f"extensions of image formats ({', '.join(known_extensions())}); found ['jxl']",
         ),
         ([("  memory: 1GiB", "  memory: lots")], "runtime.memory"),
         ([("  c: auto", "  c: .inf")], "head.c"),
-        ([("  kind: logistic", "  kind: sgd"), ("  c: auto", "  c: 0.01")], "found 0.01 (-S head.c=auto)"),
+        (
+            [("  kind: auto\n  # Inverse", "  kind: sgd\n  # Inverse"), ("  c: auto", "  c: 0.01")],
+            "found 0.01 (-S head.c=auto)",
+        ),
         ([("  class_weights: none", "  class_weights: {8: 3.0}")], "in the file (-S takes no numbers as names)"),
         ([("\nhead:", "\nhead: 3\nhood:")], "head: expected keys below it; found 3"),
     ],
