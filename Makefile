@@ -20,7 +20,8 @@ data/digits: | env
 ants_bees: env  ## fetch the photos of PyTorch's tutorial into data/ants_bees (47 MB)
 	python -m stages.datasets.ants_bees
 
-# The recipe of PyTorch's transfer learning tutorial, to the letter, except that the last epoch is kept, or a mean with the start.
+# The recipe of PyTorch's transfer learning tutorial, to the letter, except that the last epoch is kept, the start, or a
+# mean of both.
 tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch's tutorial (both are fetched)
 	dvc exp run -S data.path=data/ants_bees -S backbone.name=resnet18 \
 	  -S finetune.init=random -S finetune.unfreeze=all -S finetune.batch_norm=train \

@@ -1,16 +1,11 @@
 """The one-standard-error rule, the kind of head, and how well fits without a fold stand for exact ones."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstart.artifacts.features import open_features
 from headstart.linear import selection
-from headstart.linear.design import DesignMatrices
-from headstart.linear.folds import make_folds
-from headstart.linear.layer_rows import LayerRows
 from headstart.linear.selection import (
     choose_kind,
     cross_validate_logistic,
@@ -18,7 +13,7 @@ from headstart.linear.selection import (
     one_standard_error_choice,
     ridge_fold_models,
 )
-from tests.support.head_data import FOLDS, RESOURCES, clusters, digests_of, equal_targets, write_features
+from tests.support.head_data import DesignsOf, clusters, equal_targets
 
 
 def test_ties_go_to_the_simplest_choice() -> None:
@@ -42,46 +37,35 @@ def test_more_standard_errors_take_simpler_choices() -> None:
 
 
 @pytest.mark.parametrize("c", [0.1, 100.0, 1e5])
-def test_fits_without_a_fold_score_as_exact_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c: float) -> None:
+def test_fits_without_a_fold_score_as_exact_ones(
+    designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch, c: float
+) -> None:
     """Log loss and temperature are those of fits that go on to the tolerance of the final fit, at any strength."""
     x, classes = clusters(300, 20, 6)
-    digests = digests_of(300)
-    write_features(tmp_path / "f.h5", digests, {"last": x})
-    folds = make_folds([str(number) for number in classes], digests, FOLDS, 0, "head.folds")
-    with open_features(tmp_path / "f.h5") as features:
-        rows = LayerRows(features, ["last"], digests, folds, 2**30)
-        designs = DesignMatrices(rows, equal_targets(classes, 6), FOLDS, RESOURCES)
-        starts = ridge_fold_models(designs, 0.1)
-        quick = cross_validate_logistic(designs, c, starts, 5000, 1e-7).score
-        monkeypatch.setattr(selection, "_FOLD_TOL", 0.0)
-        exact = cross_validate_logistic(designs, c, starts, 5000, 1e-7).score
+    designs = designs_of(x, equal_targets(classes, 6))
+    starts = ridge_fold_models(designs, 0.1)
+    quick = cross_validate_logistic(designs, c, starts, 5000, 1e-7).score
+    monkeypatch.setattr(selection, "_FOLD_TOL", 0.0)
+    exact = cross_validate_logistic(designs, c, starts, 5000, 1e-7).score
 
     assert quick.log_loss == pytest.approx(exact.log_loss, abs=1e-3)
     assert quick.temperature == pytest.approx(exact.temperature, rel=1e-2)
 
 
 def test_rows_of_a_class_that_no_other_fold_has_do_not_choose_the_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of classes with one image nothing can be learnt without that image, so their losses play no part."""
     random = np.random.default_rng(0)
     classes = np.array([*np.arange(90) % 3, 3, 4, 5, 6])
     x = (np.eye(7, 12)[classes] * 3 + random.normal(size=(94, 12))).astype(np.float32)
-    digests = digests_of(94)
-    write_features(tmp_path / "f.h5", digests, {"last": x})
-    folds = make_folds([str(number) for number in classes], digests, FOLDS, 0, "head.folds")
-    with open_features(tmp_path / "f.h5") as features:
-        rows = LayerRows(features, ["last"], digests, folds, 2**30)
-        designs = DesignMatrices(rows, equal_targets(classes, 7), FOLDS, RESOURCES)
-        ridge = cross_validate_ridge(designs, 1.0)
-        known = classes < 3
-        better = {"ridge": ridge.losses.copy(), "logistic": ridge.losses + np.where(known, -0.01, 5.0)}
-        score_folds = selection.score_folds
-        monkeypatch.setattr(
-            selection,
-            "score_folds",
-            lambda kind, *given: replace(score_folds(kind, *given), losses=better[kind]),
-        )
-        chosen = choose_kind(designs, 1.0, 100, 1e-4)
+    designs = designs_of(x, equal_targets(classes, 7))
+    ridge = cross_validate_ridge(designs, 1.0)
+    better = {"ridge": ridge.losses.copy(), "logistic": ridge.losses + np.where(classes < 3, -0.01, 5.0)}
+    score_folds = selection.score_folds
+    monkeypatch.setattr(
+        selection, "score_folds", lambda kind, *given: replace(score_folds(kind, *given), losses=better[kind])
+    )
+    chosen = choose_kind(designs, 1.0, 100, 1e-4)
 
     assert chosen.kind == "logistic"
