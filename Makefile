@@ -96,6 +96,7 @@ bench-head: env  ## the head against LogisticRegressionCV and DINOv2's sweep on 
 
 bench-finetune: env  ## fine-tuning against the tutorial's loop
 	python -W ignore -m benchmarks.finetune $(if $(PHOTOS),--photos $(PHOTOS))
+	python -W ignore -m benchmarks.finetune $(if $(PHOTOS),--photos $(PHOTOS)) --megapixels 12 --num-photos 64 --batches 32 --backbones efficientnet_lite0
 
 bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutorial's recipe (PHOTOS=folder with train/ and val/)
 	python -W ignore -m benchmarks.accuracy $(PHOTOS)

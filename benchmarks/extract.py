@@ -79,7 +79,7 @@ def params_of(name: str, folder: Path, weights: Path) -> Params:
             "backbone": values | {"layers": "auto", "pooling": "mean"},
             "transform": {"px": 224, "decode": "scaled"},
             "extract": {"views": 1, "seed": 0, "precision": "float32"},
-            "runtime": runtime | {"memory": 2**30, "store": "auto"},
+            "runtime": runtime | {"memory": 2**30, "store": "auto", "pixels": 0},
         }
     )
 

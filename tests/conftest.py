@@ -56,6 +56,7 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
             "batch": 4,
             "memory": 2**30,
             "store": "auto",
+            "pixels": 0,
         },
     }
     for name, values in changes.items():

@@ -32,6 +32,7 @@ class RuntimeParams(Section):
     batch: Annotated[int, Field(ge=2, le=4096)] | Literal["auto"]
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
     store: Annotated[str, Field(min_length=1)]
+    pixels: ByteSize
 
     @property
     def batch_or_none(self) -> int | None:
@@ -43,7 +44,7 @@ class RuntimeParams(Section):
         """Number of threads. `auto` is one for each core, shared with the other processes that torchrun started."""
         if self.workers != "auto":
             return self.workers
-        return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return max(1, num_cores() // num_local_ranks())
 
 
 def read_runtime(path: Path) -> RuntimeParams:
@@ -156,6 +157,11 @@ def this_rank() -> Rank | None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+
+def num_local_ranks() -> int:
+    """Return the number of processes that torchrun started on this machine, this one among them; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def wait_for_others(rank: Rank) -> None:

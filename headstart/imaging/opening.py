@@ -10,7 +10,7 @@ import zlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, features
 
 from headstart.imaging.formats import HEIF, format_names
 
@@ -68,12 +68,13 @@ def open_image(data: bytes) -> tuple[Image.Image, list[str]]:
     return image, left_out
 
 
-def heif_version() -> str | None:
-    """Return the version of pillow-heif; None if it is not installed."""
+def decoder_versions() -> dict[str, str | None]:
+    """Return the versions of the libraries that decode images, by name; None for one that is not installed."""
     try:
-        return version("pillow-heif")
+        heif = version("pillow-heif")
     except PackageNotFoundError:
-        return None
+        heif = None
+    return {"pillow": version("pillow"), "libjpeg": features.version("jpg"), "pillow-heif": heif}
 
 
 @cache

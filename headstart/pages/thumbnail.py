@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.imaging.decode import ImageError, decode
@@ -13,28 +15,42 @@ _QUALITY = 70
 
 
 def thumbnail(data: bytes, digest: str, px: int, max_pixels: int) -> str:
-    """Return a small picture of an image file as a `data:` URL.
+    """Return a small picture of an image file as a `data:` URL; an empty string where `thumbnail_pixels` gives None."""
+    pixels = thumbnail_pixels(data, digest, px, max_pixels)
+    return "" if pixels is None else thumbnail_url(pixels, px)
+
+
+def thumbnail_pixels(data: bytes, digest: str, px: int, max_pixels: int) -> NDArray[np.uint8] | None:
+    """Return a small picture of an image file, uint8 (height, width, 3).
 
     Args:
         data: Bytes of the image file.
         digest: sha256 that these bytes must have, in hex digits.
-        px: Longest side of the thumbnail in pixels. A smaller image keeps its size and is stored without loss, so that
-            a page can enlarge it exactly.
+        px: Longest side of the thumbnail in pixels. A smaller image keeps its size.
         max_pixels: Largest width x height that is decoded.
 
     Returns:
-        The URL; an empty string if the bytes have another sha256 or cannot be decoded.
+        The pixels; None if the bytes have another sha256 or cannot be decoded.
     """
     if hashlib.sha256(data).hexdigest() != digest:
-        return ""
+        return None
     try:
         image = decode(data, max_pixels, min_side_px=OVERSAMPLING * px).image
     except ImageError:
-        return ""
-    if max(image.size) <= px:
-        return data_url(image, "webp")
+        return None
     image.thumbnail((px, px), Image.Resampling.LANCZOS)
-    return data_url(image, "webp", quality=_QUALITY)
+    return np.asarray(image)
+
+
+def thumbnail_url(pixels: NDArray[np.uint8], px: int) -> str:
+    """Return a small picture as a `data:` URL.
+
+    Args:
+        pixels: The picture, uint8 (height, width, 3).
+        px: Longest side that it could have had. A smaller one is the whole image, and is stored without loss, so that a
+            page can enlarge it exactly.
+    """
+    return data_url(Image.fromarray(pixels), "webp", quality=_QUALITY if max(pixels.shape) >= px else None)
 
 
 def data_url(image: Image.Image, file_format: str, quality: int | None = None) -> str:

@@ -7,7 +7,7 @@ pixel.
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from headstart.imaging.scale import reduced_size
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
 
@@ -41,31 +40,77 @@ class Plan:
     mirror: bool
 
 
+@dataclass(frozen=True)
+class Reduction:
+    """How a photo becomes the picture from which random crops are taken.
+
+    Attributes:
+        short_px: Length in pixels to which the shorter side of a larger photo is reduced.
+        interpolation: Filter of the resize, which is antialiased.
+    """
+
+    short_px: int
+    interpolation: Literal["bilinear", "bicubic", "lanczos"]
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the picture of a photo, in pixels."""
+        short, long = sorted((width, height))
+        if short <= self.short_px:
+            return width, height
+        reduced_long = int(self.short_px * long / short)  # rounded as the transform does
+        return (self.short_px, reduced_long) if width <= height else (reduced_long, self.short_px)
+
+
 class Augmentation:
-    """Draws augmentations and applies them.
+    """Makes source pictures, draws augmentations and applies them.
+
+    A source picture is what every draw of an image starts from. For `crop` it is the whole image, reduced if it is
+    large. Otherwise it is the square that the network sees without augmentation.
 
     Attributes:
         kind: Kind of augmentation.
-        min_side_px: Pixels that the shorter side of a picture keeps when it is decoded; None to decode it whole.
+        reduction: How the whole image is reduced; None where the source picture is the square.
 
     Args:
         kind: `none`; `mild`: a small rotation, shift and zoom; `crop`: a random crop, mirrored in half of all cases
             (RandomResizedCrop and RandomHorizontalFlip of the tutorials).
         transform: Resolved transform of an image that is not augmented.
         min_area: Smallest fraction of the picture's area that `crop` keeps.
+        source_px: `finetune.source_px`. `auto` loses no detail that the network would see: the shorter side of the
+            smallest crop of a square source picture is `crop_px`, so that no crop is enlarged.
         seed: Seed of all draws.
-        is_scaled: Whether large pictures are reduced when they are decoded.
     """
 
-    def __init__(self, kind: str, transform: Transform, min_area: float, seed: int, *, is_scaled: bool) -> None:
+    def __init__(
+        self, kind: str, transform: Transform, min_area: float, source_px: int | Literal["auto"], seed: int
+    ) -> None:
         self.kind = kind
         self._transform, self._seed = transform, seed
         mode = InterpolationMode(transform.interpolation)
         self._crop = v2.RandomResizedCrop(transform.crop_px, scale=(min_area, 1.0), interpolation=mode)
-        # The shorter side of the smallest crop. Its area is this fraction of at least the square of the shorter side.
-        smallest = math.sqrt(min_area * min(self._crop.ratio)) if kind == "crop" else 1.0
-        self.min_side_px = transform.min_side_px(smallest) if is_scaled else None
         self._affine = v2.RandomAffine(**_MILD, interpolation=InterpolationMode.BILINEAR)
+        smallest_fraction = math.sqrt(min_area * min(self._crop.ratio))  # of the shorter side of a square picture
+        short_px = math.ceil(transform.crop_px / smallest_fraction) if source_px == "auto" else source_px
+        self.reduction = Reduction(short_px, transform.interpolation) if kind == "crop" else None
+
+    def source_size(self, row: IndexRow) -> tuple[int, int]:
+        """Return width and height of the source picture of an image, in pixels."""
+        px = self._transform.crop_px
+        return (px, px) if self.reduction is None else self.reduction.size(row.width, row.height)
+
+    def source(self, image: Image.Image, row: IndexRow) -> NDArray[np.uint8]:
+        """Return the source picture of an image, uint8 (height, width, 3). It may be called from several threads.
+
+        Args:
+            image: The upright RGB picture, perhaps reduced when it was decoded, but not below the source picture.
+            row: Row of the image in the index.
+        """
+        if self.reduction is None:
+            return self._transform.pixels(image)
+        width, height = self.source_size(row)
+        filter_ = Image.Resampling[self.reduction.interpolation.upper()]
+        # Columns first, then rows, as the transform does. A pass that changes nothing copies the pixels.
+        return np.asarray(image.resize((width, image.height), filter_).resize((width, height), filter_))
 
     def plan(self, row: IndexRow, epoch: int) -> Plan:
         """Draw the augmentation of an image.
@@ -79,8 +124,7 @@ class Augmentation:
         if self.kind == "none":
             return Plan(None, mirror=False)
         seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{epoch}/{row.digest}".encode()).digest()[:7])
-        px = self._transform.crop_px
-        width, height = reduced_size(row.width, row.height, self.min_side_px) if self.kind == "crop" else (px, px)
+        width, height = self.source_size(row)
         blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # only its sides are read
         transform = self._crop if self.kind == "crop" else self._affine
         with torch.random.fork_rng(devices=[]):
@@ -89,16 +133,16 @@ class Augmentation:
             mirror = self.kind == "crop" and bool(torch.rand(()) < 0.5)
         return Plan(drawn, mirror)
 
-    def apply(self, image: Image.Image, plan: Plan) -> NDArray[np.uint8]:
-        """Return the augmented pixels of an image, uint8 (px, px, 3). It may be called from several threads."""
+    def apply(self, source: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+        """Return the augmented pixels of a source picture, uint8 (px, px, 3). It may be called from several threads."""
         if plan.drawn is None:
-            return self._transform.pixels(image)
+            return source
+        image = Image.fromarray(source)
         if self.kind == "crop":
             changed = self._crop.transform(image, plan.drawn)
             return np.asarray(functional.horizontal_flip(changed) if plan.mirror else changed)
         px = self._transform.crop_px
-        square = Image.fromarray(self._transform.pixels(image))
-        padded = functional.pad(square, [px // _PADDING_DIVISOR] * 4, padding_mode="edge")
+        padded = functional.pad(image, [px // _PADDING_DIVISOR] * 4, padding_mode="edge")
         return np.asarray(functional.center_crop(self._affine.transform(padded, plan.drawn), [px, px]))
 
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.base.threads import in_order
-from headstart.imaging.reader import Reader
 from stages.finetune.augmentation import Augmentation, Plan
+from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.subsets import LabelledImage
 
 Batch = NDArray[np.intp]  # (B,) positions of the images of a batch
@@ -19,13 +19,13 @@ class Loader:
     """Loads images in batches.
 
     Args:
-        reader: Reader of the data set, with the views over which predictions are averaged.
+        pixels: Pixels of the images.
         augmentation: Augmentation of training images.
         num_threads: Number of threads that read and decode.
     """
 
-    def __init__(self, reader: Reader, augmentation: Augmentation, num_threads: int) -> None:
-        self._reader, self._augmentation, self._num_threads = reader, augmentation, num_threads
+    def __init__(self, pixels: KeptPixels, augmentation: Augmentation, num_threads: int) -> None:
+        self._pixels, self._augmentation, self._num_threads = pixels, augmentation, num_threads
 
     def augmented(
         self, images: Sequence[LabelledImage], batches: Sequence[Batch], epoch: int
@@ -40,9 +40,11 @@ class Loader:
         Raises:
             DataError: The content of a file differs from the index.
         """
+        self._pixels.share()
         flat = ((images[position], epoch) for batch in batches for position in batch)
         planned = ((image, self._augmentation.plan(image.row, number)) for image, number in flat)
         yield from _in_batches(batches, in_order(self._load, planned, self._num_threads, _ahead(batches)))
+        self._pixels.share()
 
     def views(
         self, images: Sequence[LabelledImage], batches: Sequence[Batch]
@@ -57,7 +59,8 @@ class Loader:
             DataError: The content of a file differs from the index.
         """
         rows = (images[position].row for batch in batches for position in batch)
-        yield from _in_batches(batches, in_order(self._reader.pixels, rows, self._num_threads, _ahead(batches)))
+        yield from _in_batches(batches, in_order(self._pixels.views, rows, self._num_threads, _ahead(batches)))
+        self._pixels.share()
 
     def draws(self, image: LabelledImage, epochs: Sequence[int]) -> tuple[Image.Image, list[NDArray[np.uint8]]]:
         """Return an upright image, and what `augmented` gives of it in several epochs, uint8 (px, px, 3) each.
@@ -65,14 +68,14 @@ class Loader:
         Raises:
             DataError: The content of the file differs from the index.
         """
-        with self._reader.picture(image.row, self._augmentation.min_side_px) as picture:
+        with self._pixels.picture(image.row) as picture:
+            source = self._augmentation.source(picture, image.row)
             plans = [self._augmentation.plan(image.row, epoch) for epoch in epochs]
-            return picture, [self._augmentation.apply(picture, plan) for plan in plans]
+            return picture, [self._augmentation.apply(source, plan) for plan in plans]
 
     def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
         image, plan = planned
-        with self._reader.picture(image.row, self._augmentation.min_side_px) as picture:
-            return self._augmentation.apply(picture, plan)
+        return self._augmentation.apply(self._pixels.source(image.row), plan)
 
 
 def _ahead(batches: Sequence[Batch]) -> int:

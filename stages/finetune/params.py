@@ -56,6 +56,7 @@ class FinetuneParams(Section):
     refit: Literal["none", "all"]
     batch: Annotated[int, Field(ge=2, le=65_536)]
     accumulate: Annotated[int, Field(ge=1)]
+    source_px: Annotated[int, Field(ge=16, le=16_384)] | Literal["auto"]
     optimizer: OptimizerParams
     schedule: ScheduleParams
     augmentation: AugmentationParams

@@ -10,9 +10,17 @@ import torch
 
 from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.features import Features, fingerprint
-from headstart.backbone.spec import is_scaled, min_side_px_of, transform_of
+from headstart.backbone.spec import min_side_px_of, transform_of
 from headstart.base.errors import TrainingError
-from headstart.base.machine import Rank, choose_device, make_repeatable, num_processes, run_processes, this_rank
+from headstart.base.machine import (
+    Rank,
+    choose_device,
+    make_repeatable,
+    num_local_ranks,
+    num_processes,
+    run_processes,
+    this_rank,
+)
 from headstart.imaging.clock import Clock
 from headstart.imaging.reader import Reader, memory_for_decoding
 from headstart.imaging.transform import view_of
@@ -24,6 +32,7 @@ from stages.finetune.augmentation import Augmentation, choose_augmentation
 from stages.finetune.checkpoint import Checkpoint, run_key
 from stages.finetune.classifier import Classifier
 from stages.finetune.history import Epoch, Kept
+from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.loader import Loader
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
@@ -142,7 +151,7 @@ class FinetuneRun:
         augmentation = params.finetune.augmentation
         kind = choose_augmentation(augmentation.kind, statistics.median(sides_px), self._transform)
         self._augmentation = Augmentation(
-            kind, self._transform, augmentation.min_area, params.finetune.seed, is_scaled=is_scaled(self._spec)
+            kind, self._transform, augmentation.min_area, params.finetune.source_px, params.finetune.seed
         )
         data = {"split": split_sha256, "classes": "\n".join(classes)}
         self.checkpoint = Checkpoint(run_key(params, fingerprint(self._spec), data, self._device.type))
@@ -238,7 +247,15 @@ class FinetuneRun:
             min_side_px=min_side_px_of(self._spec),
         )
         reader.check_present([image.row for image in [*subsets.training, *subsets.validation, *subsets.test]])
-        return Loader(reader, self._augmentation, runtime.num_workers)
+        pixels = KeptPixels(
+            reader,
+            self._augmentation,
+            self._spec,
+            subsets,
+            budget=runtime.pixels,
+            num_processes=num_local_ranks(),
+        )
+        return Loader(pixels, self._augmentation, runtime.num_workers)
 
     def _setting(self) -> Setting:
         return Setting(

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import PIL
-
 from headstart.base.files import code_digests, sha256_json, write_bytes
 from headstart.base.machine import cache_folder
-from headstart.imaging.opening import heif_version
+from headstart.imaging.opening import decoder_versions
 from headstart.sources.folder import Stamp
 from headstart.tables.index import STATUSES, IndexRow
 
@@ -50,8 +48,7 @@ class Record:
         name = sha256_json({"folder": str(folder.resolve())})[:16]
         self.path = cache_folder() / "index" / f"{name}.json"
         code = code_digests(*_CODE)
-        decoders = {"pillow": PIL.__version__, "pillow-heif": heif_version()}
-        self._key = sha256_json({"code": code, **decoders, "max_pixels": max_pixels})
+        self._key = sha256_json({"code": code, **decoder_versions(), "max_pixels": max_pixels})
         self._known = self._read()
         self._rows: dict[str, tuple[Any, ...]] = {}
         self._newest = time.time_ns() - _TICK_NS

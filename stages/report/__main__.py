@@ -18,7 +18,8 @@ def main() -> None:
 
     params = load_params(Params)
     content = read_content()
-    thumbnails = Thumbnails(open_source(params.data.path), content.index, params.runtime.num_workers)
+    runtime = params.runtime
+    thumbnails = Thumbnails(open_source(params.data.path), content.index, runtime.num_workers, runtime.pixels)
     page = render(content, thumbnails, params.report, tracked_sections()).encode()
     write_bytes(Path("reports/index.html"), page)
     for name, track in content.tracks.items():

@@ -54,7 +54,7 @@ def test_any_place_with_the_methods_of_a_folder_serves_every_stage(photos: Path)
     for row in rows:
         assert np.array_equal(readers[0].pixels(row), readers[1].pixels(row))
     digests = [row.digest for row in rows]
-    assert Thumbnails(bucket, rows, 2).of(digests, 32) == Thumbnails(folder, rows, 2).of(digests, 32)
+    assert Thumbnails(bucket, rows, 2, 0).of(digests, 32) == Thumbnails(folder, rows, 2, 0).of(digests, 32)
 
 
 def test_only_regular_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import timm
 import torch
 import torch._dynamo
 import torchvision
-from ruamel.yaml import YAML
 from torch import multiprocessing, nn
 
 from headstart.artifacts.bundle import read_bundle, write_bundle
@@ -24,12 +23,10 @@ from headstart.backbone.build import build_backbone
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import DataError, FeatureFileError, ParamsError, TrainingError
 from headstart.base.machine import Rank
-from headstart.imaging.scale import OVERSAMPLING, reduced_size
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
-from headstart.tables.rows import read_rows, write_rows
+from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
-from stages.extract.extraction import extract
 from stages.finetune import trainer
 from stages.finetune.augmentation import Augmentation
 from stages.finetune.classifier import Classifier
@@ -38,105 +35,10 @@ from stages.finetune.history import Epoch, Kept
 from stages.finetune.loader import even_batches
 from stages.finetune.params import Params
 from stages.finetune.ranks import Ranks
-from stages.finetune.run import FineTuned, FinetuneRun, fine_tune
-from stages.finetune.sample_batch import SampleImage
+from stages.finetune.run import FinetuneRun
 from stages.finetune.trainable_layers import TrainableLayers, layer_depths, layer_order
-from tests.conftest import COLOURS, backbone_params, extract_params, index_of, write_photos
-from tests.support.source import ROOT
-
-CLASSES = sorted(COLOURS)
-Tune = Callable[..., FineTuned]
-
-
-def finetune_params(
-    photos: Path, backbone: BackboneParams, runtime: Mapping[str, Any] | None = None, **changes: Any
-) -> Params:
-    """Return the shipped params, made small for two dozen photos, with changes (`section__key` for nested sections)."""
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    section = content["finetune"] | {"folds": 3, "epochs": 2, "batch": 4, "precision": "float32"}
-    section["schedule"] |= {"warmup_epochs": 0}
-    for name, value in changes.items():
-        *sections, key = name.split("__")
-        target = section
-        for inner in sections:
-            target = target[inner]
-        target[key] = value
-    return Params(
-        data={"path": str(photos)},
-        backbone=backbone.model_dump(),
-        finetune=section,
-        runtime=content["runtime"] | {"device": "cpu", "workers": 2, "processes": 1} | dict(runtime or {}),
-    )
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: BackboneParams) -> Path:
-    """Give a folder with 24 photos and their features. The test runs in it, and checkpoints go below it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    write_photos(tmp_path / "photos", per_class=8)
-    index = index_of(tmp_path / "photos")
-    write_rows(tmp_path / "index.csv", index, IndexRow)
-    extract(index, extract_params(tmp_path / "photos", tiny_backbone), tmp_path / "features.h5", tmp_path / "store")
-    return tmp_path
-
-
-def rows_of(project: Path, split: str | None = None) -> tuple[list[IndexRow], list[SplitRow]]:
-    """Return index and split: two images of each class are test images, the others are for training."""
-    index = read_rows(project / "index.csv", IndexRow)
-    test_images = {f"{name}/{number}" for name in CLASSES for number in (0, 1)}
-    return index, [
-        SplitRow(
-            row.digest,
-            row.path,
-            row.path.split("/")[0],
-            "test" if row.path.split(".")[0] in test_images else split or "train",
-            row.digest,
-        )
-        for row in index
-        if row.status == "ok"
-    ]
-
-
-@pytest.fixture
-def tune(project: Path, tiny_backbone: BackboneParams) -> Tune:
-    """Give a function that fine-tunes the tiny network on the photos, with changes of the params."""
-
-    def run(
-        watch: Callable[[Sequence[Epoch]], None] = lambda _: None,
-        change_row: Callable[[SplitRow], SplitRow] = lambda row: row,
-        backbone: BackboneParams = tiny_backbone,
-        runtime: Mapping[str, Any] | None = None,
-        show: Callable[[Sequence[SampleImage]], None] = lambda _: None,
-        **changes: Any,
-    ) -> FineTuned:
-        index, split = rows_of(project)
-        with open_features(project / "features.h5") as features:
-            tuned = fine_tune(
-                features,
-                index,
-                [change_row(row) for row in split],
-                classes=CLASSES,
-                split_sha256="s",
-                params=finetune_params(project / "photos", backbone, runtime, **changes),
-                watch=watch,
-                show=show,
-            )
-        assert tuned is not None
-        return tuned
-
-    return run
-
-
-def tensors_of(tuned: FineTuned) -> Mapping[str, Any]:
-    """Return all tensors of a bundle by name."""
-    return {"weight": tuned.bundle.weight, "bias": tuned.bundle.bias, **tuned.bundle.backbone}
-
-
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """Return the names of tensors that are not equal, bit for bit."""
-    assert one.keys() == other.keys()
-    return {name for name in one if not np.array_equal(one[name], other[name])}
+from tests.conftest import backbone_params
+from tests.support.finetuning import CLASSES, Tune, differing, finetune_params, rows_of, tensors_of
 
 
 def keep_the_last(self: trainer.Trainer, end: trainer.State) -> Kept:  # noqa: ARG001
@@ -342,13 +244,13 @@ def test_a_compiled_network_learns_the_same(tune: Tune) -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
-def test_two_runs_give_the_same_bits(tune: Tune, project: Path) -> None:
+def test_two_runs_give_the_same_bits(tune: Tune, finetune_project: Path) -> None:
     """The same inputs give the same files, byte for byte."""
     for name in ("one", "two"):
         tuned = tune(augmentation__kind="crop")
         tuned.checkpoint.remove()
-        write_bundle(project / name, tuned.bundle)
-    files = [{path.name: path.read_bytes() for path in (project / name).iterdir()} for name in ("one", "two")]
+        write_bundle(finetune_project / name, tuned.bundle)
+    files = [{path.name: path.read_bytes() for path in (finetune_project / name).iterdir()} for name in ("one", "two")]
 
     assert files[0] == files[1]
 
@@ -518,7 +420,7 @@ def test_no_batch_is_a_lone_image() -> None:
 def test_drawing_leaves_torchs_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmentations are drawn ahead of the network, as many as there are threads. This must not change dropout."""
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU's generator was seeded"))
-    augmentation = Augmentation("crop", VIEW, 0.3, 0, is_scaled=False)
+    augmentation = Augmentation("crop", VIEW, 0.3, "auto", 0)
     before = torch.random.get_rng_state()
     row = IndexRow("a.jpg", "0" * 64, "JPEG", 60, 40, "ok", "")
     plans = [augmentation.plan(row, epoch) for epoch in (1, 1, 2)]
@@ -536,24 +438,6 @@ def test_a_sample_batch_is_shown_before_the_training(tune: Tune) -> None:
     assert calls[1:] == [1, 2, 3]
     assert [one.image.label for one in calls[0]] == [name for name in CLASSES for _ in range(2)]
     assert {one.image.row.digest for one in calls[0]} <= {image.row.digest for image in tuned.subsets.training}
-
-
-@pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (600, 590), (8000, 300), (60, 40)])
-def test_every_crop_of_a_large_photo_has_enough_pixels(size: tuple[int, int]) -> None:
-    """A crop lies in the reduced photo and has `OVERSAMPLING` times the pixels of the input; small photos are whole."""
-    scaled, exact = (Augmentation("crop", VIEW, 0.1, 0, is_scaled=one) for one in (True, False))
-    row = IndexRow("a.jpg", "0" * 64, "JPEG", *size, "ok", "")
-    width, height = reduced_size(*size, scaled.min_side_px)
-    for epoch in range(50):
-        drawn = scaled.plan(row, epoch).drawn
-        assert drawn is not None
-        assert drawn["left"] + drawn["width"] <= width
-        assert drawn["top"] + drawn["height"] <= height
-        if (width, height) == size:
-            assert scaled.plan(row, epoch) == exact.plan(row, epoch)
-        else:
-            assert min(drawn["width"], drawn["height"]) >= OVERSAMPLING * VIEW.crop_px - 1  # sides are rounded
-    assert ((width, height) == size) == (min(size) < 2 * (scaled.min_side_px or 0))
 
 
 def test_a_table_with_a_label_that_is_no_class_is_refused(tune: Tune) -> None:
@@ -579,11 +463,11 @@ def test_a_checkpoint_that_cannot_be_written_says_so(tune: Tune, monkeypatch: py
         tune()
 
 
-def test_a_copy_of_an_image_is_not_taken_for_it(project: Path, tune: Tune) -> None:
+def test_a_copy_of_an_image_is_not_taken_for_it(finetune_project: Path, tune: Tune) -> None:
     """The index also lists copies. Only the images that the split names are used."""
-    index, _ = rows_of(project)
+    index, _ = rows_of(finetune_project)
     copy = replace(index[0], path="zz/copy.jpg", status="duplicate", reason=index[0].path)
-    write_rows(project / "index.csv", [*index, copy], IndexRow)
+    write_rows(finetune_project / "index.csv", [*index, copy], IndexRow)
     tuned = tune(epochs=0)
     images = [*tuned.subsets.training, *tuned.subsets.validation, *tuned.subsets.test]
 
@@ -602,19 +486,19 @@ def test_features_of_another_backbone_are_refused(tune: Tune, squeezenet: Path) 
         tune(backbone=backbone_params("squeezenet1_1", squeezenet))
 
 
-def test_missing_images_are_reported_before_the_network_is_built(tune: Tune, project: Path) -> None:
+def test_missing_images_are_reported_before_the_network_is_built(tune: Tune, finetune_project: Path) -> None:
     """On a machine that has the features but not the photos, the error says at once how many are missing."""
-    (project / "photos" / "red" / "3.png").unlink()
+    (finetune_project / "photos" / "red" / "3.png").unlink()
 
     with pytest.raises(DataError, match="1 of the 24 images that are needed are missing"):
         tune()
 
 
-def test_the_bundle_holds_the_network(tune: Tune, project: Path) -> None:
+def test_the_bundle_holds_the_network(tune: Tune, finetune_project: Path) -> None:
     """Reading the bundle back gives the tensors that were written, with any number of axes."""
     tuned = tune()
-    write_bundle(project / "bundle", tuned.bundle)
-    again = read_bundle(project / "bundle")
+    write_bundle(finetune_project / "bundle", tuned.bundle)
+    again = read_bundle(finetune_project / "bundle")
 
     assert differing(dict(again.backbone), dict(tuned.bundle.backbone)) == set()
     assert {np.asarray(value).ndim for value in again.backbone.values()} >= {0, 1, 4}
@@ -636,7 +520,7 @@ def _train_rank(rank: int, folder: str, params: Params, path: str) -> None:
 
 @pytest.mark.usefixtures("keep_last")
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_backbone: BackboneParams) -> None:
+def test_two_processes_take_the_steps_of_one(tune: Tune, finetune_project: Path, tiny_backbone: BackboneParams) -> None:
     """The gradients of two gloo processes add up to those of the whole batch, also if batches are uneven."""
     options: dict[str, Any] = {
         "batch_norm": "frozen",
@@ -649,8 +533,8 @@ def test_two_processes_take_the_steps_of_one(tune: Tune, project: Path, tiny_bac
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    params = finetune_params(project / "photos", tiny_backbone, **options)
-    multiprocessing.spawn(_train_rank, (str(project), params, port), nprocs=2)  # type: ignore[attr-defined]
+    params = finetune_params(finetune_project / "photos", tiny_backbone, **options)
+    multiprocessing.spawn(_train_rank, (str(finetune_project), params, port), nprocs=2)  # type: ignore[attr-defined]
     together = tune(**options)  # continues from the checkpoint, which has all epochs
 
     assert len(together.history) == 3

@@ -18,34 +18,39 @@ from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.history import Epoch, Kept
 from stages.finetune.stepper import Stepper
 from tests.conftest import extract_params, index_of
-from tests.unit.stages.test_finetune import Tune, differing, keep_the_last, project, tensors_of, tune
+from tests.support.finetuning import Tune, differing, tensors_of
+from tests.unit.stages.test_finetune import keep_the_last
 
-__all__ = ["project", "tune"]  # fixtures
 LAYERS = ["layer2", "layer3", "last"]
 CHOOSE = trainer.Trainer._choose
 
 
 @pytest.fixture
 def tune_layers(
-    project: Path,
+    finetune_project: Path,
     tune: Tune,
     tiny_backbone: BackboneParams,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Tune:
     """Give a function like `tune` for a head that reads three layers, whose last epoch is kept unaveraged."""
     backbone = tiny_backbone.model_copy(update={"layers": LAYERS})
-    index = index_of(project / "photos")
-    extract(index, extract_params(project / "photos", backbone), project / "features.h5", project / "store")
+    index = index_of(finetune_project / "photos")
+    extract(
+        index,
+        extract_params(finetune_project / "photos", backbone),
+        finetune_project / "features.h5",
+        finetune_project / "store",
+    )
     monkeypatch.setattr(LayerChooser, "choose_with", lambda chooser, _: chooser.choose("all", "finetune.init"))
     monkeypatch.setattr(trainer.Trainer, "_choose", keep_the_last)
     return lambda *args, **changes: tune(*args, backbone=backbone, **changes)
 
 
-def test_the_start_is_logistic_regression_on_all_the_layers(tune_layers: Tune, project: Path) -> None:
+def test_the_start_is_logistic_regression_on_all_the_layers(tune_layers: Tune, finetune_project: Path) -> None:
     """At epoch 0 the classifier predicts as the bundle's head does on the cached embeddings of its layers."""
     tuned = tune_layers(epochs=0)
     predictions = tuned.predictions
-    with open_features(project / "features.h5") as features:
+    with open_features(finetune_project / "features.h5") as features:
         rows = np.argsort(np.argsort(features.rows(predictions.digests)))
         pieces = features.pieces(LAYERS, np.sort(features.rows(predictions.digests)), 2**20)
         cached = np.concatenate([views for _, views in pieces])[rows]

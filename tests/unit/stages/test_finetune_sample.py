@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.imaging.clock import Clock
+from headstart.imaging.decode import DECODE_POLICIES
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
@@ -21,11 +23,13 @@ from headstart.tables.index import IndexRow
 from headstart.tables.rows import read_rows
 from stages.finetune import results
 from stages.finetune.augmentation import Augmentation
+from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.loader import Loader
 from stages.finetune.sample_batch import NUM_DRAWS, NUM_IMAGES, choose_images, make_sample_batch
-from stages.finetune.subsets import LabelledImage
+from stages.finetune.subsets import LabelledImage, Subsets
 from tests.conftest import index_of
 
+VIEW = View(None, mirror=False)
 Load = Callable[..., tuple[Loader, list[LabelledImage]]]
 
 
@@ -41,12 +45,14 @@ def load(photos: Path) -> Load:
 
     def made(kind: str = "crop", px: int = 32) -> tuple[Loader, list[LabelledImage]]:
         transform = Transform(px, px, False, "bilinear", (0.5,) * 3, (0.5,) * 3)
-        reader = Reader(
-            Folder(photos), transform, [View(None, mirror=False)], MemoryBudget(2**30), Clock(), min_side_px=None
-        )
+        reader = Reader(Folder(photos), transform, [VIEW], MemoryBudget(2**30), Clock(), min_side_px=None)
         rows = sorted(index_of(photos), key=lambda row: row.digest)
         images = [LabelledImage(row, row.path.split("/")[0], row.digest) for row in rows]
-        return Loader(reader, Augmentation(kind, transform, 0.3, seed=7, is_scaled=False), num_threads=2), images
+        augmentation = Augmentation(kind, transform, 0.3, "auto", seed=7)
+        spec = {"transform": asdict(transform), "views": [VIEW.spec()], "decode": DECODE_POLICIES["exact"]}
+        subsets = Subsets(images, [], [])
+        pixels = KeptPixels(reader, augmentation, spec, subsets, budget=0, num_processes=1)
+        return Loader(pixels, augmentation, num_threads=2), images
 
     return made
 
