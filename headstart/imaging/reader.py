@@ -17,9 +17,7 @@ from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 
-# Largest memory per pixel while a picture is decoded: 12.1 bytes measured for RGBA and palette, less for others. A
-# resized pixel takes 4 bytes in Pillow and 3 in the array.
-_BYTES_PER_PIXEL = 13
+# A resized pixel takes 4 bytes in Pillow and 3 in the array.
 _BYTES_PER_RESIZED_PIXEL = 7
 # Usual size of a file at most, and the part of the memory for files that were read and wait.
 _FILE_BYTES_PER_PIXEL = {"JPEG": 1, "WEBP": 1}
@@ -199,7 +197,7 @@ class Reader:
         decoded = width * height if header.is_jpeg else header.width * header.height
         resized_width, resized_height = self._transform.resized(width, height)
         columns = max(resized_width * height, resized_width * resized_height)
-        return header.coefficient_bytes + decoded * _BYTES_PER_PIXEL + columns * _BYTES_PER_RESIZED_PIXEL
+        return header.coefficient_bytes + decoded * header.bytes_per_pixel + columns * _BYTES_PER_RESIZED_PIXEL
 
 
 def _file_bytes(row: IndexRow) -> int:

@@ -55,7 +55,7 @@ class PixelCache:
 
     Args:
         wanted: Number of bytes of each picture that this run needs, by name. Other pictures are not kept.
-        budget: Largest number of bytes of the folder; 0 keeps nothing. If the pictures need room, shards without any
+        budget: Largest number of bytes of the folder; 0 keeps nothing. If the pictures need space, shards without any
             of them are removed, the longest unused first. What does not fit is made again whenever it is needed.
         asked_by: Name of the stage, for messages.
         num_processes: Number of processes on this machine that keep pictures at the same time.
@@ -81,7 +81,7 @@ class PixelCache:
         self._lock = threading.Lock()
         if budget:
             self.refresh()
-            self._left = self._make_room(budget) // num_processes
+            self._left = self._free_space(budget) // num_processes
 
     def refresh(self) -> None:
         """Look for pictures that other processes have kept. Damaged shards are named and removed."""
@@ -96,12 +96,12 @@ class PixelCache:
         shard = self._shards.get(name)
         return self._pending.get(name) if shard is None else shard.get_tensor(name)
 
-    def has_room_for(self, name: str) -> bool:
-        """Return whether a picture is wanted and not kept, and there may be room for it."""
+    def may_keep(self, name: str) -> bool:
+        """Return whether a picture is wanted and not kept, and there may be space for it."""
         return self._lacks(name) and self._pending_bytes < self._left
 
     def add(self, name: str, pixels: Pixels) -> None:
-        """Keep a picture if it is wanted and there is room.
+        """Keep a picture if it is wanted and there is space.
 
         Args:
             name: Name of the picture.
@@ -142,7 +142,7 @@ class PixelCache:
             with suppress(OSError):  # a read-only disk
                 os.utime(path)
 
-    def _make_room(self, budget: int) -> int:
+    def _free_space(self, budget: int) -> int:
         """Remove shards until the missing pictures fit. Return the number of bytes that may be added."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -174,8 +174,7 @@ def _make_pictures() -> list[bytes]:
     for kind in ("JPEG", "PNG"):
         coarse = random.integers(0, 256, size=(51, 68, 3), dtype=np.uint8)
         file = io.BytesIO()
-        Image.fromarray(coarse).resize(_LARGE_SIZE, Image.Resampling.NEAREST).save(
-            file, kind, quality=40
-        )  # small files
+        large = Image.fromarray(coarse).resize(_LARGE_SIZE, Image.Resampling.NEAREST)
+        large.save(file, kind, quality=40)
         files.append(file.getvalue())
     return files

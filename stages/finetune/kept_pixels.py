@@ -76,7 +76,7 @@ class KeptPixels:
             return source
         with self.picture(row) as picture:
             source = self._augmentation.source(picture, row)
-            if self._serves_views(row) and self._cache.has_room_for(views_name):
+            if self._serves_views(row) and self._cache.may_keep(views_name):
                 self._cache.add(views_name, self._reader.views_of_picture(picture))
         self._cache.add(name, source)
         return source

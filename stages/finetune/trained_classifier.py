@@ -91,7 +91,8 @@ class TrainedClassifier:
     ) -> NDArray[np.float32]:
         """Return confidence and similarity of images that were not trained on, float32 (Q, 2), as in `References`.
 
-        The images are those of the inner validation. They chose the epoch, so their confidences are slightly too high.
+        The images are those of the inner validation. They chose the weights, so their confidences are slightly too
+        high.
 
         Args:
             temperature: Temperature that calibrates the logits.

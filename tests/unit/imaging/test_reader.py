@@ -69,3 +69,39 @@ def test_photos_of_48_megapixels_take_little_memory(
     num_bytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     assert least * 10**6 <= num_bytes < most * 10**6
+
+
+_COUNT = """
+import io, sys
+from pathlib import Path
+from PIL import Image
+from headstart.imaging.decode import decode, read_header
+
+def resident_kib(name):
+    return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+
+for kind, mode in [one.split("-") for one in sys.argv[1:]]:
+    file = io.BytesIO()
+    small = Image.linear_gradient("L").convert("RGBA")
+    small.putalpha(Image.radial_gradient("L"))
+    small.resize((3000, 2000)).convert(mode).save(file, kind)
+    data, file = file.getvalue(), None
+    decode(data, 10**8)  # what the decoder allocates once
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    before = resident_kib("VmRSS")
+    decode(data, 10**8)
+    print((resident_kib("VmHWM") - before) * 1024 / 6e6, read_header(data, 10**8).bytes_per_pixel)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_a_picture_takes_no_more_memory_than_its_header_promises() -> None:
+    """Whatever the format and the kind of pixels, the estimate is above the peak, and at most six times as much."""
+    kinds = ["PNG-RGB", "PNG-RGBA", "PNG-LA", "PNG-P", "JPEG-RGB", "WEBP-RGB", "WEBP-RGBA", "AVIF-RGBA", "TIFF-CMYK"]
+    done = subprocess.run([sys.executable, "-c", _COUNT, *kinds], check=True, capture_output=True, text=True)
+    lines = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
+
+    assert len(lines) == len(kinds)
+    for kind, (found, promised) in zip(kinds, lines, strict=True):
+        assert found <= promised <= 6 * found, kind

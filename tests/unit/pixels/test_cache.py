@@ -62,7 +62,7 @@ def test_pictures_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory
             found = one.find(name)
             assert found is not None
             assert (found.dtype, found.shape, found.tobytes()) == (pixels.dtype, pixels.shape, pixels.tobytes())
-            assert not one.has_room_for(name)
+            assert not one.may_keep(name)
 
 
 def test_only_wanted_pictures_are_kept(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_folder_stays_within_the_budget(
         assert sum(path.stat().st_size for path in found) <= budget + 1024 * len(found)
 
 
-def test_the_longest_unused_shards_make_room(tmp_path: Path) -> None:
+def test_the_longest_unused_shards_free_space(tmp_path: Path) -> None:
     """A run removes shards that it does not use, the oldest first, and no more than it must."""
     for number, name in enumerate(["r/0", "r/1", "r/2"]):
         fill(tmp_path, {name: PICTURES[name]})
