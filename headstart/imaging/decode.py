@@ -15,7 +15,7 @@ from headstart.imaging.scale import OVERSAMPLING, reduction
 _EXACT = "rgb8/2: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
 DECODE_POLICIES = {
     "exact": _EXACT,
-    "scaled": f"{_EXACT}; large pictures reduced by 8, 4 or 2 to at least {OVERSAMPLING} times the resized side",
+    "scaled": f"{_EXACT}; large ones reduced by 8, 4 or 2 to at least {OVERSAMPLING} x the resized side of the whole",
 }
 
 # If the short side of a thinner strip were resized to what a network takes, the long side could take gigabytes.

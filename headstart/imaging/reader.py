@@ -120,7 +120,7 @@ class Reader:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
         with self.picture(row, self._min_side_px) as image:
-            return self.views_of_picture(image)
+            return self.views_of_picture(image, (row.width, row.height))
 
     @contextmanager
     def picture(self, row: IndexRow, min_side_px: int | None) -> Iterator[Image.Image]:
@@ -175,7 +175,7 @@ class Reader:
         num_bytes = self._cost(read_header(data, max_pixels), self._min_side_px)
         with self._for_decoding.hold(num_bytes), self._clock("decode"):
             picture = decode(data, max_pixels, self._min_side_px)
-            return self.views_of_picture(picture.image), picture.repairs
+            return self.views_of_picture(picture.image, (picture.width, picture.height)), picture.repairs
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Return the views of a picture in memory, uint8 (views, px, px, 3), and its repairs (see `Picture`).
@@ -184,11 +184,16 @@ class Reader:
             ImageError: As for `upright_rgb`.
         """
         picture = upright_rgb(image, self._min_side_px)
-        return self.views_of_picture(picture.image), picture.repairs
+        return self.views_of_picture(picture.image, (picture.width, picture.height)), picture.repairs
 
-    def views_of_picture(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the views of an upright RGB picture, uint8 (views, px, px, 3)."""
-        views = [view.pixels(image, self._transform) for view in self._views]
+    def views_of_picture(self, image: Image.Image, whole: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the views of an upright RGB picture, uint8 (views, px, px, 3).
+
+        Args:
+            image: The picture, perhaps reduced.
+            whole: Width and height of the whole picture in pixels.
+        """
+        views = [view.pixels(image, self._transform, whole) for view in self._views]
         return views[0][None] if len(views) == 1 else np.stack(views)
 
     def _cost(self, header: Header, min_side_px: int | None) -> int:

@@ -106,7 +106,7 @@ class Augmentation:
             row: Row of the image in the index.
         """
         if self.reduction is None:
-            return self._transform.pixels(image)
+            return self._transform.pixels(image, (row.width, row.height))
         width, height = self.source_size(row)
         filter_ = Image.Resampling[self.reduction.interpolation.upper()]
         # Columns first, then rows, as the transform does. A pass that changes nothing copies the pixels.

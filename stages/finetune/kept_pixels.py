@@ -77,7 +77,7 @@ class KeptPixels:
         with self.picture(row) as picture:
             source = self._augmentation.source(picture, row)
             if self._serves_views(row) and self._cache.may_keep(views_name):
-                self._cache.add(views_name, self._reader.views_of_picture(picture))
+                self._cache.add(views_name, self._reader.views_of_picture(picture, (row.width, row.height)))
         self._cache.add(name, source)
         return source
 

@@ -216,6 +216,19 @@ def test_photos_of_usual_size_keep_their_bits(ants_bees: Path) -> None:
     assert max(reduced.values()) < 1.5
 
 
+@given(width=st.integers(300, 900), height=st.integers(300, 900))
+def test_the_crop_of_a_reduced_photo_is_that_of_the_whole(width: int, height: int) -> None:
+    """No crop moves where a factor does not divide the sides: a ramp has the same grays, give or take one."""
+    transform = Transform(40, 32, False, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    ramp = np.add.outer(np.linspace(0, 120, height), np.linspace(0, 120, width)).round().astype(np.uint8)
+    data = encode(Image.fromarray(np.repeat(ramp[..., None], 3, axis=2)), "PNG")
+    whole, small = (decode(data, 10**6, side) for side in (None, transform.min_side_px()))
+    assert small.image.size != whole.image.size
+    for view in make_views(3, 0):
+        pixels = view.pixels(small.image, transform, (small.width, small.height)).astype(int)
+        assert np.abs(pixels - view.pixels(whole.image, transform)).max() <= 1
+
+
 @pytest.mark.parametrize("px", [64, 224])
 def test_digits_keep_their_bits(px: int) -> None:
     """No picture of 8 x 8 pixels is reduced."""

@@ -303,13 +303,13 @@ def test_no_more_is_decoded_than_the_budget_holds(
     lock = threading.Lock()
 
     class Counting(Transform):
-        def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        def pixels(self, image: Image.Image, whole: tuple[int, int] | None = None) -> NDArray[np.uint8]:
             nonlocal active, peak
             with lock:
                 active += 1
                 peak = max(peak, active)
             time.sleep(0.02)  # long enough for another thread to come in
-            pixels = super().pixels(image)
+            pixels = super().pixels(image, whole)
             with lock:
                 active -= 1
             return pixels

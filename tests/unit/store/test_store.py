@@ -313,7 +313,7 @@ def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 def other_transform(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resize with another filter than that of the spec."""
     pixels = Transform.pixels
-    monkeypatch.setattr(Transform, "pixels", lambda self, image: pixels(self, image.resize((64, 64), 0)))
+    monkeypatch.setattr(Transform, "pixels", lambda self, image, _: pixels(self, image.resize((64, 64), 0)))
 
 
 def other_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
