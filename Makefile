@@ -122,6 +122,7 @@ bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second g
 
 bench-serve: env  ## the server over loopback against the model itself: requests/s, latency, memory over 10,000 requests
 	python -W ignore -m benchmarks.serve
+	python -W ignore -m benchmarks.serve $(if $(PHOTOS),--photos $(PHOTOS)) --megapixels 12
 
 bench-gpu: env  ## check and measure everything that runs on a GPU; at most nine minutes
 	python -m benchmarks.gpu

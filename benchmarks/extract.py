@@ -65,7 +65,7 @@ def tutorial_images_per_second(folder: Path, rows: list[IndexRow], network: torc
     return len(rows) / seconds_of(loop)
 
 
-def params_of(name: str, folder: Path, weights: Path) -> Params:
+def params_of(name: str, folder: Path, weights: Path, decode: str = "scaled") -> Params:
     """Return the params for a backbone. Those of torchvision get random weights, with which they run as fast."""
     values: dict[str, Any] = {"name": name, "weights": "auto", "weights_sha256": None}
     if name != "efficientnet_lite0":
@@ -77,15 +77,16 @@ def params_of(name: str, folder: Path, weights: Path) -> Params:
         {
             "data": {"path": str(folder)},
             "backbone": values | {"layers": "auto", "pooling": "mean"},
-            "transform": {"px": 224, "decode": "scaled"},
+            "transform": {"px": 224, "decode": decode},
             "extract": {"views": 1, "seed": 0, "precision": "float32"},
             "runtime": runtime | {"memory": 2**30, "store": "auto", "pixels": 0},
         }
     )
 
 
-def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_rounds: int) -> None:
-    """Measure one backbone and print the results."""
+def measure(name: str, folder: Path, rows: list[IndexRow], root: Path, num_rounds: int, *, are_large: bool) -> None:
+    """Measure one backbone and print the results; with large photos also without reducing them."""
+    params = params_of(name, folder, root)
     run = partial(extract, params=params, path=root / "features.h5")
     run(rows[:4], root=root / "export")  # exports the network, which no round should do
     engine = make_embedder(params, 375, root / "export", Clock()).engine
@@ -100,22 +101,23 @@ def measure(params: Params, folder: Path, rows: list[IndexRow], root: Path, num_
 
     stores = iter(range(100))
 
-    def whole_stage() -> float:
+    def whole_stage(params: Params) -> float:
         store = root / f"store{next(stores)}"
         store.mkdir()
         (store / "engines").symlink_to((root / "export" / "engines").resolve())
-        done = run(rows, root=store)
+        done = run(rows, params=params, root=store)
         assert done.num_embedded == len(rows)
         return done.num_embedded / done.embedding_seconds
 
-    results = take_turns(
-        {
-            RIVAL: lambda: tutorial_images_per_second(folder, rows[: max(64, len(rows) // 8)], network),
-            "engine alone": engine_alone,
-            "extract": whole_stage,
-        },
-        num_rounds,
-    )
+    contestants = {
+        RIVAL: lambda: tutorial_images_per_second(folder, rows[: max(64, len(rows) // 8)], network),
+        "engine alone": engine_alone,
+        "extract": lambda: whole_stage(params),
+    }
+    if are_large:
+        exact = params_of(name, folder, root, "exact")
+        contestants["extract, decode exact"] = lambda: whole_stage(exact)
+    results = take_turns(contestants, num_rounds)
     print(f"{params.backbone.name}, images/s, {len(rows)} photos:\n{describe_ratios(results, RIVAL)}")
     shares = [whole / alone for whole, alone in zip(results["extract"], results["engine alone"], strict=True)]
     print(f"  extract / engine alone: {np.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})")
@@ -150,7 +152,7 @@ def main() -> None:
         for name in given.backbones:
             root = Path(scratch) / name
             root.mkdir()
-            measure(params_of(name, folder, root), folder, rows, root, given.num_rounds)
+            measure(name, folder, rows, root, given.num_rounds, are_large=given.megapixels is not None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of this process, with torch and the tutorials' loop: {peak:.0f} MiB")
 

@@ -1,6 +1,8 @@
 """The server over loopback against the model called directly: images/s and latency; its memory over many requests.
 
-python -m benchmarks.serve [--bundle FOLDER] [--photo FILE] [--num-rounds 3]
+With `--megapixels` only the latency of large photos is measured, against a model that decodes them whole.
+
+python -m benchmarks.serve [--bundle FOLDER] [--photo FILE] [--photos FOLDER] [--megapixels 12] [--num-rounds 3]
 """
 
 import http.client
@@ -8,16 +10,19 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.memory import memory_bytes
-from benchmarks.options import add_rounds_option, make_parser
+from benchmarks.options import add_photo_options, add_rounds_option, add_size_option, make_parser
+from benchmarks.photo_set import make_photo_set
+from benchmarks.predict import make_bundle
 from benchmarks.rounds import describe_ratios, machine, seconds_of, take_turns
 from benchmarks.workspace import ROOT
 from headstart.predict.engine import MANY_IMAGES
@@ -73,6 +78,22 @@ def send_requests(port: int, photo: bytes, num_requests: int, num_clients: int) 
     return seconds
 
 
+def measure_large(source: Path | None, num_photos: int, megapixels: float, num_rounds: int) -> None:
+    """Send large photos, one at a time, to a server that reduces them and to one that decodes them whole."""
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as servers:
+        root = Path(scratch)
+        rows = make_photo_set(root / "photos", source, num_photos, megapixels)
+        photos = [(root / "photos" / row.path).read_bytes() for row in rows]
+
+        def contestant(decode: str) -> Callable[[], float]:
+            port, _ = servers.enter_context(serving(make_bundle(root, rows, decode)))
+            return lambda: 1000 * float(np.median([send_requests(port, photo, 1, 1) for photo in photos]))
+
+        rival = "decode exact"
+        results = take_turns({rival: contestant("exact"), "decode scaled": contestant("scaled")}, num_rounds)
+        print(f"median latency of one photo in ms, {megapixels:g} megapixels:\n{describe_ratios(results, rival)}")
+
+
 def main() -> None:
     """Measure, and print."""
     parser = make_parser(__doc__)
@@ -81,12 +102,17 @@ def main() -> None:
     parser.add_argument(
         "--photo", type=Path, default=Path("data/digits/3/0003.png"), help=f"the photo to send {default}"
     )
+    add_photo_options(parser, 24)
+    add_size_option(parser)
     parser.add_argument("--requests-per-round", type=int, default=1_000, help=f"for images/s and latency {default}")
     parser.add_argument("--requests-for-memory", type=int, default=10_000, help=f"requests at the end {default}")
     parser.add_argument("--num-clients", type=int, default=16, help=f"clients that send at once {default}")
     add_rounds_option(parser)
     given = parser.parse_args()
     print(machine())
+    if given.megapixels:
+        measure_large(given.photos, given.num_photos, given.megapixels, given.num_rounds)
+        return
     photo, num_requests, num_clients = given.photo.read_bytes(), given.requests_per_round, given.num_clients
     model = load(given.bundle, device="cpu", num_images=MANY_IMAGES)
     latencies: dict[int, list[float]] = {1: [], num_clients: []}
