@@ -32,7 +32,7 @@ class RuntimeParams(Section):
     batch: Annotated[int, Field(ge=2, le=4096)] | Literal["auto"]
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
     store: Annotated[str, Field(min_length=1)]
-    pixels: ByteSize
+    pixels: Annotated[ByteSize, Field(ge=0)]
 
     @property
     def batch_or_none(self) -> int | None:
