@@ -44,7 +44,7 @@ sweep: git env data/digits  ## train a head on each of BACKBONES="name name ..."
 	@python -m benchmarks.sweep
 
 test: env  ## run every test
-	pytest --numprocesses 2 --dist worksteal
+	pytest --numprocesses 2 --dist worksteal --durations 15
 
 test-quick: env  ## run the tests of the editing loop: no DVC, no browser, none that takes seconds
 	pytest --numprocesses 2 --dist loadfile -m "not slow" tests/unit tests/contract

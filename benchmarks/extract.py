@@ -79,7 +79,8 @@ def params_of(name: str, folder: Path, weights: Path, decode: str = "scaled") ->
             "backbone": values | {"layers": "auto", "pooling": "mean"},
             "transform": {"px": 224, "decode": decode},
             "extract": {"views": 1, "seed": 0, "precision": "float32"},
-            "runtime": runtime | {"memory": 2**30, "store": "auto", "pixels": 0},
+            # The default of 1 GiB is for a process of its own. This one also holds the rivals' memory.
+            "runtime": runtime | {"memory": 2**33, "store": "auto", "pixels": 0},
         }
     )
 

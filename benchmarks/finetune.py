@@ -203,12 +203,13 @@ class Bench:
             "tutorial on those files": lambda: self.tutorial(presized).images_per_second(),
             "fine-tune, first epoch": self.first_epoch,
             "later epochs": self.epoch,
-            "later epochs, small photos": on_small,
+            "later, frozen BatchNorm": lambda: self.epoch(batch_norm="frozen"),
+            "later, small photos": on_small,
         }
         results = take_turns(contestants, num_rounds)
         print(describe_ratios(results, RIVAL))
         seconds = {name: 1 / np.array(values) for name, values in results.items()}
-        of_small = seconds["later epochs, small photos"] / seconds["later epochs"]
+        of_small = seconds["later, small photos"] / seconds["later epochs"]
         print(f"  later epochs, large photos / small ones: {np.median(of_small):.2f}")
         ours = seconds["fine-tune, first epoch"] + (NUM_EPOCHS - 1) * seconds["later epochs"]
         theirs = NUM_EPOCHS * seconds[RIVAL] / ours

@@ -31,7 +31,8 @@ class Engine(Protocol):
     Attributes:
         name: `onnx` or `torch`.
         batch: Pictures in each forward pass. A pass of another size may use other kernels and give other bits. So all
-            passes have this size, and an embedding does not depend on the number of images.
+            passes have this size, unless a smaller one gives the same bits, and an embedding does not depend on the
+            number of images.
         num_parallel: Largest number of threads that may usefully call `embed` at the same time.
         dims: Number of values of each layer's embedding, by layer, in the order of the network.
     """

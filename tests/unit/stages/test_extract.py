@@ -491,3 +491,44 @@ def test_a_run_by_a_kept_network_needs_no_torch(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert done.stdout.splitlines()[-1] == "12 False", done.stderr
+
+
+def test_few_pictures_run_alone_if_that_changes_no_bit(engines: Path) -> None:
+    """Fewer pictures than a batch have the bits that they have in a batch. After one try they take no more time."""
+    (graph,) = engines.glob("engines/*.onnx")
+    engine = OnnxEngine(graph.read_bytes(), 1, 4, "float32", Clock())
+    lengths: list[int] = []
+    session = engine._session
+
+    class Counting:
+        def run(self, names: list[str], inputs: dict[str, NDArray[np.uint8]]) -> Any:
+            lengths.append(len(*inputs.values()))
+            return session.run(names, inputs)
+
+    engine._session = Counting()
+    pixels = np.random.default_rng(0).integers(0, 256, size=(4, 64, 64, 3), dtype=np.uint8)
+    together = engine.embed(pixels)
+    for num in (1, 2, 1, 2, 4):
+        alone = engine.embed(pixels[:num])
+        assert all(np.array_equal(alone[layer], together[layer][:num]) for layer in together)
+
+    assert lengths == [4, 4, 1, 4, 2, 1, 2, 4]
+
+
+def test_few_pictures_fill_a_batch_if_alone_they_have_other_bits(engines: Path) -> None:
+    """Where the bits depend on the number of pictures, every pass stays full, so that embeddings do not."""
+    (graph,) = engines.glob("engines/*.onnx")
+    engine = OnnxEngine(graph.read_bytes(), 1, 4, "float32", Clock())
+    session = engine._session
+
+    class Sensitive:
+        def run(self, names: list[str], inputs: dict[str, NDArray[np.uint8]]) -> Any:
+            (pixels,) = inputs.values()
+            return [rows * np.float32(1 + len(pixels) * 1e-6) for rows in session.run(names, inputs)]
+
+    engine._session = Sensitive()
+    pixels = np.random.default_rng(0).integers(0, 256, size=(4, 64, 64, 3), dtype=np.uint8)
+    together = engine.embed(pixels)
+    for num in (1, 1, 3):
+        alone = engine.embed(pixels[:num])
+        assert all(np.array_equal(alone[layer], together[layer][:num]) for layer in together)
