@@ -29,6 +29,7 @@ from headstart.engines import cache, export_process
 from headstart.engines import export as graphs
 from headstart.engines.engine import AUTO_ENGINES, ExportError, engines_to_try
 from headstart.engines.export_process import backbone_key, export_backbone
+from headstart.engines.onnx_engine import OnnxEngine
 from headstart.engines.torch_engine import TorchEngine
 from headstart.imaging.clock import Clock
 from headstart.imaging.decode import decode
