@@ -147,12 +147,13 @@ class Features:
     """An open features file. `open_features` gives one.
 
     Attributes:
+        path: Path of the file.
         spec: Spec of the rows.
         digests: sha256 of the images in hex digits, (N,) S64, ascending.
     """
 
     def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
-        self._path, self._file = path, file
+        self.path, self._file = path, file
         self.spec = spec
         self.digests: NDArray[np.bytes_] = file["digest"][:]
 
@@ -221,7 +222,7 @@ class Features:
         found[found] = self.digests[rows[found]] == wanted[found]
         if not found.all():
             raise FeatureFileError(
-                f"{self._path}: no row for {(~found).sum()} of {len(digests)} images, the first "
+                f"{self.path}: no row for {(~found).sum()} of {len(digests)} images, the first "
                 f"{digests[int(np.argmin(found))]}. {REMEDY}"
             )
         return rows
@@ -241,7 +242,7 @@ class Features:
 
     def _dataset(self, layer: str) -> h5py.Dataset:
         if layer not in self._file["layers"]:
-            raise FeatureFileError(f"{self._path}: no layer {layer!r}; it has {sorted(self._file['layers'])}. {REMEDY}")
+            raise FeatureFileError(f"{self.path}: no layer {layer!r}; it has {sorted(self._file['layers'])}. {REMEDY}")
         return self._file["layers"][layer]
 
 

@@ -6,6 +6,7 @@ needs is then computed only once. This uses no label, unless classes have weight
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -67,9 +68,16 @@ class FoldRidge:
         rows = problem.rows
         self._num_rows = int(rows.num_rows - np.bincount(rows.folds).max())
         self._dims = {layer: part.stop - part.start for layer, part in rows.columns.items()}
+        self._problem = problem
+
+    @cached_property
+    def _by_statistics(self) -> "_ByStatistics | None":
         narrow = [layer for layer, dim in self._dims.items() if dim <= self._num_rows]
-        self._by_statistics = _ByStatistics(problem, narrow) if narrow else None
-        self._by_kernels = _ByKernels(problem) if self._is_wide(tuple(self._dims)) else None
+        return _ByStatistics(self._problem, narrow) if narrow else None
+
+    @cached_property
+    def _by_kernels(self) -> "_ByKernels | None":
+        return _ByKernels(self._problem) if self._is_wide(tuple(self._dims)) else None
 
     def fit(self, sets: Sequence[LayerSet], c_grid: Sequence[float]) -> list[FoldFits]:
         """Fit ridge regression without each fold, for every set of layers and every c.

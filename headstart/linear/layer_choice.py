@@ -13,9 +13,9 @@ from headstart.base.progress import Progress
 from headstart.linear.design import DesignMatrices, Resources
 from headstart.linear.fold_ridge import FoldRidge, LayerSet, Problem
 from headstart.linear.layer_rows import LayerRows
-from headstart.linear.model import Float64Array
 from headstart.linear.selection import CrossValidationScore, one_standard_error_choice, score_logits
 from headstart.linear.targets import Targets
+from headstart.linear.trials import KeptTrials, Trial
 
 # Layers are put side by side up to this many columns. The matrices of 3,072 columns and 5 folds take 0.5 GiB. Of more
 # columns, the layers with the lowest log loss are put together as far as they fit.
@@ -50,37 +50,6 @@ class LayerChoice:
         return self.scores[self.layers]
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A set of layers that was tried.
-
-    Attributes:
-        layers: Names of the layers, by depth.
-        num_columns: Number of their columns.
-        score: Score of the best c.
-        errors: float64 (F, S), the mean squared error on each fold at each c.
-        losses: float32 (N,), the log loss of each row, after calibration.
-        c_grid: (S,) values of c that were tried.
-    """
-
-    layers: LayerSet
-    num_columns: int
-    score: CrossValidationScore
-    errors: Float64Array
-    losses: NDArray[np.float32]
-    c_grid: Sequence[float]
-
-    @property
-    def best_c(self) -> float:
-        """The c with the lowest squared error."""
-        return self.c_grid[int(self.errors.mean(axis=0).argmin())]
-
-    @property
-    def error(self) -> float:
-        """The lowest squared error."""
-        return float(self.errors.mean(axis=0).min())
-
-
 class LayerChooser:
     """Tries sets of layers.
 
@@ -92,6 +61,7 @@ class LayerChooser:
         c_grid: Values of c that ridge regression tries.
         max_bytes: Rows that need more bytes are read from the file in every pass.
         resources_for: Function that returns what the computations on some rows may use.
+        kept: Where the trials of the last run are; None to make all of them.
     """
 
     def __init__(
@@ -104,11 +74,13 @@ class LayerChooser:
         c_grid: Sequence[float],
         max_bytes: int,
         resources_for: Callable[[LayerRows, Targets], Resources],
+        kept: KeptTrials | None = None,
     ) -> None:
         self._features, self._digests, self._targets, self._folds = features, digests, targets, folds
         self._c_grid, self._max_bytes, self._resources_for = sorted(c_grid), max_bytes, resources_for
         self._num_folds = int(folds.max()) + 1
-        self._trials: dict[LayerSet, _Trial] = {}
+        self._kept = kept
+        self._trials: dict[LayerSet, Trial] = {} if kept is None else kept.load()
 
     def choose(self, layers: Layers, key: str) -> LayerChoice:
         """Choose layers.
@@ -142,7 +114,9 @@ class LayerChooser:
             )
         problem = self._problem(together)
         ridge = FoldRidge(problem)
-        self._try(ridge, together, self._c_grid)
+        if not self._trials:
+            self._try(ridge, together, self._c_grid)
+            self._keep()
         return self._choice(problem, ridge, together)
 
     def choose_with(self, layer: str) -> LayerChoice:
@@ -157,23 +131,25 @@ class LayerChooser:
         return self._choose_among(self._features.spec["layers"], layer)
 
     def _choose_among(self, known: Sequence[str], included: str | None) -> LayerChoice:
-        singles = [(layer,) for layer in known]
-        with Progress("layers", len(known) + 1, "layer") as progress:
+        singles, has_all = [(layer,) for layer in known], bool(self._trials)
+        with Progress("layers", 0 if has_all else len(known) + 1, "layer") as progress:
             candidates = tuple(known)
             if self._num_columns(candidates) > MAX_COLUMNS:
-                for single in singles:
+                for single in () if has_all else singles:
                     self._try(FoldRidge(self._problem(single)), single, self._c_grid)
                     progress.advance(1)
                 candidates = self._that_fit(known, included)
             problem = self._problem(candidates)
             ridge = FoldRidge(problem)
-            for single in singles:
-                if single not in self._trials:
-                    self._try(ridge, single, self._c_grid)
-                    progress.advance(1)
-            if len(candidates) > 1:
-                self._try(ridge, candidates, self._near(self._grow(ridge, candidates, included)))
-            progress.advance(1)
+            if not has_all:
+                for single in singles:
+                    if single not in self._trials:
+                        self._try(ridge, single, self._c_grid)
+                        progress.advance(1)
+                if len(candidates) > 1:
+                    self._try(ridge, candidates, self._near(self._grow(ridge, candidates, included)))
+                progress.advance(1)
+                self._keep()
         allowed = [trial for trial in self._trials.values() if included is None or included in trial.layers]
         depth = {layer: place for place, layer in enumerate(known)}
         trials = sorted(
@@ -189,7 +165,7 @@ class LayerChooser:
             ridge = FoldRidge(problem)
         return self._choice(problem, ridge, chosen)
 
-    def _grow(self, ridge: FoldRidge, candidates: LayerSet, included: str | None) -> _Trial:
+    def _grow(self, ridge: FoldRidge, candidates: LayerSet, included: str | None) -> Trial:
         """Try sets that grow from one layer, until the squared error falls no more. Return the last one.
 
         Args:
@@ -212,7 +188,7 @@ class LayerChooser:
             current = self._try(ridge, larger[best], self._near(current))
         return current
 
-    def _near(self, trial: _Trial) -> Sequence[float]:
+    def _near(self, trial: Trial) -> Sequence[float]:
         """Return the best c of a trial and its neighbours: the best c of a larger set is near it."""
         place = self._c_grid.index(trial.best_c)
         return self._c_grid[max(place - 1, 0) : place + 2]
@@ -223,20 +199,25 @@ class LayerChooser:
         A layer that must be included comes first, whatever its log loss.
         """
         taken: list[str] = []
-        ordered = sorted(self._trials.values(), key=lambda trial: trial.score.log_loss)
+        singles = [trial for trial in self._trials.values() if len(trial.layers) == 1]
+        ordered = sorted(singles, key=lambda trial: trial.score.log_loss)
         for trial in sorted(ordered, key=lambda trial: included not in trial.layers):
             if not taken or self._num_columns([*taken, *trial.layers]) <= MAX_COLUMNS:
                 taken += trial.layers
         return tuple(layer for layer in known if layer in taken)
 
-    def _try(self, ridge: FoldRidge, layers: LayerSet, c_grid: Sequence[float]) -> _Trial:
+    def _try(self, ridge: FoldRidge, layers: LayerSet, c_grid: Sequence[float]) -> Trial:
         if layers not in self._trials:
             (fits,) = ridge.fit([layers], c_grid)
             place = one_standard_error_choice(list(fits.errors.T))
             score, losses = score_logits(fits.logits(place), self._targets.classes, c_grid[place])
             num_columns, row_losses = self._num_columns(layers), losses.astype(np.float32)
-            self._trials[layers] = _Trial(layers, num_columns, score, fits.errors, row_losses, c_grid)
+            self._trials[layers] = Trial(layers, num_columns, score, fits.errors, row_losses, c_grid)
         return self._trials[layers]
+
+    def _keep(self) -> None:
+        if self._kept is not None:
+            self._kept.save(list(self._trials.values()))
 
     def _choice(self, problem: Problem, ridge: FoldRidge, layers: LayerSet) -> LayerChoice:
         rows = problem.rows.select(layers)

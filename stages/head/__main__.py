@@ -28,7 +28,8 @@ def main() -> None:
     from stages.head.train import train_head
 
     with open_features(Path("features/features.h5")) as features:
-        trained = train_head(features, split, classes, sha256_file(Path("data/split.csv")), params)
+        split_sha256, trials = sha256_file(Path("data/split.csv")), cache_folder() / "head" / "trials.safetensors"
+        trained = train_head(features, split, classes, split_sha256, params, trials_path=trials)
     write_bundle(Path("models/head"), trained.bundle)
     write_predictions(Path("predictions/head.csv"), trained.predictions)
     write_predictions(Path("predictions/head_out_of_fold.csv"), trained.out_of_fold)

@@ -1,9 +1,12 @@
 """Choose the layers and the regularisation of the head by cross-validation, then fit all training rows."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from headstart.artifacts.features import Features
+from headstart.base.files import sha256_file
 from headstart.base.machine import choose_device
 from headstart.linear.design import DesignMatrices, Resources, is_large
 from headstart.linear.fold_ridge import LayerSet
@@ -13,6 +16,7 @@ from headstart.linear.layer_rows import MEMORY_DIVISOR, LayerRows
 from headstart.linear.model import LinearModel
 from headstart.linear.selection import CrossValidationScore
 from headstart.linear.targets import Targets, make_targets
+from headstart.linear.trials import KeptTrials
 from headstart.tables.split import SplitRow
 from stages.head.kinds import KINDS
 from stages.head.params import Params
@@ -45,7 +49,13 @@ class FittedHead:
     designs: DesignMatrices
 
 
-def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence[str], params: Params) -> FittedHead:
+def fit_head(
+    features: Features,
+    training: Sequence[SplitRow],
+    classes: Sequence[str],
+    params: Params,
+    trials_path: Path | None = None,
+) -> FittedHead:
     """Choose the layers by ridge regression, let the kind of head choose the rest, and fit all training rows.
 
     Args:
@@ -53,6 +63,8 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
         training: Training rows of the split, by digest.
         classes: (C,) names in the order of the logits.
         params: Sections `head` and `runtime`.
+        trials_path: File with the trials of sets of layers of the last run, which is replaced if this run needs others.
+            None: all trials are made, and none is kept.
 
     Raises:
         DataError: There are too few rows for the folds.
@@ -69,14 +81,27 @@ def fit_head(features: Features, training: Sequence[SplitRow], classes: Sequence
         return Resources(params.runtime.num_workers, device)
 
     kind = KINDS[head.kind]()
+    digests, c_grid = [row.digest for row in training], kind.ridge_c_grid(head)
+    targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
+    folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
+    arrays = {"classes": targets.classes, "sample_weights": targets.sample_weights, "folds": folds}
+    depends_on = {
+        "features": sha256_file(features.path),
+        "digests": digests,
+        **{name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()},
+        "layers": head.layers,
+        "c_grid": c_grid,
+        "device": params.runtime.device,
+    }
     chooser = LayerChooser(
         features,
-        [row.digest for row in training],
-        make_targets(labels, classes, head.class_weights, "head.class_weights"),
-        make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds"),
-        c_grid=kind.ridge_c_grid(head),
+        digests,
+        targets,
+        folds,
+        c_grid=c_grid,
         max_bytes=params.runtime.memory // MEMORY_DIVISOR,
         resources_for=resources_for,
+        kept=None if trials_path is None else KeptTrials(trials_path, depends_on),
     )
     choice = chooser.choose(head.layers, "head.layers")
     ridge_c = choice.score.c

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,13 @@ class TrainedHead:
 
 
 def train_head(
-    features: Features, split: Sequence[SplitRow], classes: Sequence[str], split_sha256: str, params: Params
+    features: Features,
+    split: Sequence[SplitRow],
+    classes: Sequence[str],
+    split_sha256: str,
+    params: Params,
+    *,
+    trials_path: Path | None = None,
 ) -> TrainedHead:
     """Choose and fit the head on the training rows. When everything is chosen, predict the test images.
 
@@ -68,6 +75,7 @@ def train_head(
         classes: (C,) names in the order of the logits.
         split_sha256: Digest of the split table, recorded in the bundle.
         params: Sections `head` and `runtime`.
+        trials_path: As for `fit_head`.
 
     Raises:
         DataError: There are no training or no test rows, or too few training rows for the folds.
@@ -85,7 +93,7 @@ def train_head(
     # their number would change the last bits.
     with threadpool_limits(limits=1, user_api="blas"):
         start = time.monotonic()
-        fitted = fit_head(features, training, classes, params)
+        fitted = fit_head(features, training, classes, params, trials_path)
         seconds = time.monotonic() - start
         curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
         knn = knn_accuracies(fitted.designs, params.head.seed)

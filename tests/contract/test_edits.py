@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart.engines import cache
+from headstart.linear import trials
 from stages.finetune import checkpoint
 from stages.index import record
 from stages.robustness import embeddings
@@ -52,19 +53,21 @@ def test_an_edit_of_one_subject_runs_its_stages_only(file: str, stages: set[str]
 
 
 @pytest.mark.parametrize(
-    ("file", "exports", "restarts"),
+    ("file", "exports", "restarts", "tries"),
     [
-        ("headstart/backbone/layers.py", True, True),
-        ("headstart/engines/export.py", True, False),
-        ("headstart/linear/logistic.py", False, True),
-        ("headstart/imaging/reader.py", False, True),
-        ("stages/finetune/trainer.py", False, True),
+        ("headstart/backbone/layers.py", True, True, False),
+        ("headstart/engines/export.py", True, False, False),
+        ("headstart/linear/logistic.py", False, True, True),
+        ("headstart/imaging/reader.py", False, True, False),
+        ("stages/finetune/trainer.py", False, True, False),
+        ("stages/head/kinds.py", False, False, False),
     ],
 )
-def test_what_a_kept_thing_is_made_of_is_in_its_key(file: str, exports: bool, restarts: bool) -> None:
-    """An edit of the code that makes an exported network or a checkpoint makes it anew."""
+def test_what_a_kept_thing_is_made_of_is_in_its_key(file: str, exports: bool, restarts: bool, tries: bool) -> None:
+    """An edit of the code that makes an exported network, a checkpoint or the trials of layers makes it anew."""
     assert lists(cache._CODE, file) == exports
     assert lists(checkpoint._CODE, file) == restarts
+    assert lists(trials._CODE, file) == tries
 
 
 @pytest.mark.parametrize(

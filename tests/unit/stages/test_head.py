@@ -53,6 +53,7 @@ def train(
     *,
     order: NDArray[np.int64] | None = None,
     classes: list[str] | None = None,
+    trials: Path | None = None,
     **changes: Any,
 ) -> TrainedHead:
     """Train on the first rows and predict the others. The rows of the split come in `order`."""
@@ -65,7 +66,9 @@ def train(
     ]
     split = split if order is None else [split[position] for position in order]
     with open_features(folder / "f.h5") as features:
-        return train_head(features, split, classes or sorted(set(labels)), "0" * 64, head_params(**changes))
+        return train_head(
+            features, split, classes or sorted(set(labels)), "0" * 64, head_params(**changes), trials_path=trials
+        )
 
 
 def bundle_bytes(folder: Path, trained: TrainedHead) -> list[bytes]:
