@@ -131,6 +131,8 @@ def test_kept_views_are_those_of_the_reader(
     monkeypatch.chdir(tmp_path)
     made, reader, _ = pixels_of(tmp_path / "large", large, 2**30, policy=policy)
     expected = {image.row.path: reader.pixels(image.row) for image in large}
+    for path, pixels in expected.items():  # the same as of bytes, as `predict` sees them
+        assert np.array_equal(reader.views_of((tmp_path / "large" / path).read_bytes(), 10**7)[0], pixels)
     for image in large:
         made.source(image.row)
     decoded.clear()

@@ -105,6 +105,7 @@ def test_other_data_make_new_trials(tmp_path: Path, fits: list[int], monkeypatch
         train(tmp_path, embeddings, names)
         assert fits
     for name in ("code_digests", "version"):
+        train(tmp_path, layers, other_labels)
         fits.clear()
         with monkeypatch.context() as patch:
             patch.setattr(trials, name, lambda *_: "other")
