@@ -43,6 +43,9 @@ sweep: git env data/digits  ## train a head on each of BACKBONES="name name ..."
 	dvc repro --quiet evaluate@head
 	@python -m benchmarks.sweep
 
+# Threads of torch sleep while they wait. If they spun, two test processes on two cores would take several times as long.
+test test-quick: export OMP_WAIT_POLICY = PASSIVE
+
 test: env  ## run every test
 	pytest --numprocesses 2 --dist worksteal --durations 15
 
