@@ -44,7 +44,7 @@ BACKBONES = ("efficientnet_lite0", "resnet18")
 RIVAL = "tutorial loop"
 CLASSES = ["a", "b"]
 NUM_EPOCHS = 15
-PRESIZED_PX = 437  # `finetune.source_px: auto` with the default `augmentation.min_area`
+PRESIZED_PX = 438  # `finetune.source_px: auto` with the default `augmentation.min_area`
 
 
 # As in the tutorial.

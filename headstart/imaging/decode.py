@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from headstart.imaging.opening import EXIF_UNREADABLE, OpeningError, open_image
-from headstart.imaging.orientation import TURNS, read_orientation
-from headstart.imaging.scale import OVERSAMPLING, reduction
+from headstart.imaging.opening import EXIF_UNREADABLE, OpeningError, coefficient_bytes, open_image
+from headstart.imaging.orientation import FLIPS_X, FLIPS_Y, SWAPS_SIDES, TURNS, read_orientation
+from headstart.imaging.scale import OVERSAMPLING, Extent, extent_of, reduction
 
 # One of them is part of every spec. Change them whenever `decode` gives other pixels for some file.
 _EXACT = "rgb8/2: first frame, EXIF orientation applied, alpha over white, 16-bit gray scaled"
@@ -25,13 +25,12 @@ _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0106, 1
 _PLANAR, _IN_PLANES = 0x011C, 2
 _EXIF_ORIENTATION = 0x0112
-_SWAPS_SIDES = (5, 6, 7, 8)
 # Pillow multiplies the grays of a PNG with 2 or 4 bits by these factors, but not the gray that is transparent.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
 _BACKGROUND = (255, 255, 255)
 # Largest memory per pixel until a picture is RGB: 13.1 bytes measured (palette; 4.2 for RGB), with transparency 19.7
-# (AVIF), of WebP, whose decoder takes more, 25.5.
-_BYTES_PER_PIXEL, _WITH_TRANSPARENCY, _OF_WEBP = 14, 20, 26
+# (AVIF), of WebP, whose decoder takes more, 27.9.
+_BYTES_PER_PIXEL, _WITH_TRANSPARENCY, _OF_WEBP = 14, 20, 29
 
 
 class ImageError(Exception):
@@ -44,17 +43,25 @@ class Picture:
 
     Attributes:
         image: The upright picture, perhaps reduced, in mode RGB with 8 bits per channel.
-        width: Width of the whole upright picture, in pixels.
-        height: Height of the whole upright picture, in pixels.
+        extent: How the picture shows the whole one, with the sides of the whole one.
         format: Name of the file's format, as in `formats.FORMATS`.
         repairs: What was changed or left out, in words; empty for an ordinary file.
     """
 
     image: Image.Image
-    width: int
-    height: int
+    extent: Extent
     format: str
     repairs: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Width of the whole upright picture, in pixels."""
+        return self.extent.width
+
+    @property
+    def height(self) -> int:
+        """Height of the whole upright picture, in pixels."""
+        return self.extent.height
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     """
     image, _ = _open(data, max_pixels)
     if isinstance(image, JpegImageFile):
-        return Header(*image.size, True, _coefficient_bytes(image, data), _BYTES_PER_PIXEL)
+        return Header(*image.size, True, coefficient_bytes(image, data), _BYTES_PER_PIXEL)
     bytes_per_pixel = _WITH_TRANSPARENCY if image.has_transparency_data else _BYTES_PER_PIXEL
     return Header(*image.size, False, 0, _OF_WEBP if image.format == "WEBP" else bytes_per_pixel)
 
@@ -212,8 +219,8 @@ def _refuse_misread(image: Image.Image) -> None:
         raise ImageError("16-bit colour with one transparent colour is not supported")
 
 
-def _load_upright(image: Image.Image, repairs: list[str]) -> tuple[Image.Image, bool]:
-    """Load the pixels. Return them as their orientation says, and whether that swapped the sides of an open image.
+def _load_upright(image: Image.Image, repairs: list[str]) -> tuple[Image.Image, int]:
+    """Load the pixels. Return them as their orientation says, and the orientation of the open image, 1 if upright.
 
     What was done is added to the repairs. The size of a TIFF is that of the upright picture from the start.
     """
@@ -231,18 +238,7 @@ def _load_upright(image: Image.Image, repairs: list[str]) -> tuple[Image.Image, 
         upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
     if orientation in TURNS:
         repairs.append(f"EXIF orientation {orientation}")
-    return upright, orientation in _SWAPS_SIDES and image.format != "TIFF"
-
-
-def _coefficient_bytes(image: JpegImageFile, data: bytes) -> int:
-    """Return the memory of the coefficients that libjpeg keeps of the whole picture: none if one scan has them all."""
-    assert image.fp is not None, "the file was opened a moment ago"
-    scan = data.rfind(b"\xff\xda", 0, image.fp.tell())  # Pillow has read up to the end of this header
-    if "progressive" not in image.info and data[scan + 4] == image.layers:
-        return 0
-    samplings = [(across, down) for _, across, down, _ in image.layer]
-    most = max(across for across, _ in samplings) * max(down for _, down in samplings)
-    return 2 * image.width * image.height * sum(across * down for across, down in samplings) // max(1, most)
+    return upright, orientation if orientation in TURNS and image.format != "TIFF" else 1
 
 
 def _upright_rgb(image: Image.Image, repairs: list[str], whole: tuple[int, int], min_side_px: int | None) -> Picture:
@@ -258,8 +254,8 @@ def _upright_rgb(image: Image.Image, repairs: list[str], whole: tuple[int, int],
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # an MPO is a JPEG with another picture after it
     _refuse_misread(image)
     gray_step = _GRAY_STEPS.get(_raw_modes(image), 1)
-    image, is_swapped = _load_upright(image, repairs)
-    width, height = whole[::-1] if is_swapped else whole
+    image, orientation = _load_upright(image, repairs)
+    width, height = whole[::-1] if orientation in SWAPS_SIDES else whole
     if image.mode in ("I", "F"):
         raise ImageError(f"32-bit pixels (mode {image.mode}) have no agreed range")
     if image.mode.startswith("I;16"):
@@ -288,5 +284,10 @@ def _upright_rgb(image: Image.Image, repairs: list[str], whole: tuple[int, int],
         background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
         image = Image.alpha_composite(background, image)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    factor = 1 if is_reduced else reduction(width, height, min_side_px)
-    return Picture(image if factor == 1 else image.reduce(factor), width, height, kind, tuple(repairs))
+    factor = reduction(width, height, min_side_px)
+    if is_reduced:  # by the decoder, before the picture was turned
+        flips = orientation in FLIPS_X, orientation in FLIPS_Y
+        extent = extent_of(width, height, factor, at_right=not flips[0], at_bottom=not flips[1])
+    else:
+        image, extent = image if factor == 1 else image.reduce(factor), extent_of(width, height, factor)
+    return Picture(image, extent, kind, tuple(repairs))

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from PIL import AvifImagePlugin, Image, features
+from PIL.JpegImagePlugin import JpegImageFile
 
 from headstart.imaging.formats import HEIF, format_names
 
@@ -66,6 +67,17 @@ def open_image(data: bytes) -> tuple[Image.Image, list[str]]:
     if image.format == "AVIF":  # only its container says how it is turned, which Pillow writes into `exif`
         image.info.pop("xmp", None)
     return image, left_out
+
+
+def coefficient_bytes(image: JpegImageFile, data: bytes) -> int:
+    """Return the memory of the coefficients that libjpeg keeps of the whole picture: none if one scan has them all."""
+    assert image.fp is not None, "the file was opened a moment ago"
+    scan = data.rfind(b"\xff\xda", 0, image.fp.tell())  # Pillow has read up to the end of this header
+    if "progressive" not in image.info and data[scan + 4] == image.layers:
+        return 0
+    samplings = [(across, down) for _, across, down, _ in image.layer]
+    most = max(across for across, _ in samplings) * max(down for _, down in samplings)
+    return 2 * image.width * image.height * sum(across * down for across, down in samplings) // max(1, most)
 
 
 def decoder_versions() -> dict[str, str | None]:

@@ -21,6 +21,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Values of the orientation that swap the sides, and that turn the right and the bottom edge into a left and a top one.
+SWAPS_SIDES = (5, 6, 7, 8)
+FLIPS_X, FLIPS_Y = (2, 3, 6, 7), (3, 4, 7, 8)
 _ORDERS = {b"II": "<", b"MM": ">"}
 # Some programs write the 42 of a TIFF header in the wrong byte order.
 _MAGIC = (b"*\0", b"\0*")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from headstart.base.errors import DataError
 from headstart.imaging.clock import Clock, peak_memory_bytes
-from headstart.imaging.decode import Header, ImageError, decode, read_header, upright_rgb
+from headstart.imaging.decode import Header, ImageError, Picture, decode, read_header, upright_rgb
 from headstart.imaging.scale import reduced_size
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
@@ -119,11 +119,11 @@ class Reader:
         Raises:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
-        with self.picture(row, self._min_side_px) as image:
-            return self.views_of_picture(image, (row.width, row.height))
+        with self.picture(row, self._min_side_px) as picture:
+            return self.views_of_picture(picture)
 
     @contextmanager
-    def picture(self, row: IndexRow, min_side_px: int | None) -> Iterator[Image.Image]:
+    def picture(self, row: IndexRow, min_side_px: int | None) -> Iterator[Picture]:
         """Give an indexed image as upright RGB. The block holds memory of the budget, so it may have to wait first.
 
         Args:
@@ -155,12 +155,12 @@ class Reader:
                     num_bytes = self._cost(read_header(data, max_pixels), min_side_px)
                     stack.enter_context(self._for_decoding.hold(num_bytes))
                     stack.enter_context(self._clock("decode"))
-                    image = decode(data, max_pixels, min_side_px).image
+                    picture = decode(data, max_pixels, min_side_px)
                 except ImageError as error:
                     raise DataError(
                         f"{path}: decoded when it was indexed, but not now ({error}). Run: dvc repro -f index"
                     ) from error
-                yield image
+                yield picture
 
     def views_of(self, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Return the views of an image file, uint8 (views, px, px, 3), and its repairs (see `Picture`).
@@ -175,7 +175,7 @@ class Reader:
         num_bytes = self._cost(read_header(data, max_pixels), self._min_side_px)
         with self._for_decoding.hold(num_bytes), self._clock("decode"):
             picture = decode(data, max_pixels, self._min_side_px)
-            return self.views_of_picture(picture.image, (picture.width, picture.height)), picture.repairs
+            return self.views_of_picture(picture), picture.repairs
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Return the views of a picture in memory, uint8 (views, px, px, 3), and its repairs (see `Picture`).
@@ -184,16 +184,11 @@ class Reader:
             ImageError: As for `upright_rgb`.
         """
         picture = upright_rgb(image, self._min_side_px)
-        return self.views_of_picture(picture.image, (picture.width, picture.height)), picture.repairs
+        return self.views_of_picture(picture), picture.repairs
 
-    def views_of_picture(self, image: Image.Image, whole: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return the views of an upright RGB picture, uint8 (views, px, px, 3).
-
-        Args:
-            image: The picture, perhaps reduced.
-            whole: Width and height of the whole picture in pixels.
-        """
-        views = [view.pixels(image, self._transform, whole) for view in self._views]
+    def views_of_picture(self, picture: Picture) -> NDArray[np.uint8]:
+        """Return the views of an upright RGB picture, uint8 (views, px, px, 3)."""
+        views = [view.pixels(picture.image, self._transform, picture.extent) for view in self._views]
         return views[0][None] if len(views) == 1 else np.stack(views)
 
     def _cost(self, header: Header, min_side_px: int | None) -> int:

@@ -3,6 +3,8 @@
 A reader says how many pixels the shorter side must keep. None means that it needs the whole picture.
 """
 
+from dataclasses import dataclass
+
 # A reduced picture has at least this many pixels, on each side, for one pixel of what is made of it
 # (docs/explanation/decisions.md has the measurement).
 OVERSAMPLING = 2
@@ -28,3 +30,35 @@ def reduced_size(width: int, height: int, min_side_px: int | None) -> tuple[int,
     """Return width and height of a picture after its reduction, in pixels. The arguments are those of `reduction`."""
     factor = reduction(width, height, min_side_px)
     return -(-width // factor), -(-height // factor)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How a reduced picture shows the whole one.
+
+    Where the factor does not divide a side, a reduced picture has a row or column at one edge that is shown in part.
+
+    Attributes:
+        width: Width of the whole picture in pixels.
+        height: Height of the whole picture in pixels.
+        box: Left, top, right and bottom of what shows the whole picture, in pixels of the reduced one.
+    """
+
+    width: int
+    height: int
+    box: tuple[float, float, float, float]
+
+
+def extent_of(width: int, height: int, factor: int, *, at_right: bool = True, at_bottom: bool = True) -> Extent:
+    """Return the extent of a picture that was reduced by a factor.
+
+    Args:
+        width: Width of the whole picture in pixels.
+        height: Height of the whole picture in pixels.
+        factor: The factor, 1 for a picture that was not reduced.
+        at_right: Whether a column that is shown in part is at the right edge, else at the left one.
+        at_bottom: Whether a row that is shown in part is at the bottom edge, else at the top one.
+    """
+    left = 0.0 if at_right else -(-width // factor) - width / factor
+    top = 0.0 if at_bottom else -(-height // factor) - height / factor
+    return Extent(width, height, (left, top, left + width / factor, top + height / factor))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.imaging.scale import OVERSAMPLING
+from headstart.imaging.scale import OVERSAMPLING, Extent, extent_of
 
 MAX_ENLARGEMENT = 8
 # Networks halve the picture about five times, so a side that is not a multiple of 32 loses its border.
@@ -50,36 +50,43 @@ class Transform:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def pixels(self, image: Image.Image, whole: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def pixels(self, image: Image.Image, extent: Extent | None = None) -> NDArray[np.uint8]:
         """Return an RGB picture resized and centre-cropped, uint8 (crop_px, crop_px, 3).
 
         Args:
             image: The picture.
-            whole: Width and height of the picture before it was reduced, so that the crop shows the same part as that
-                of the whole picture; None if it was not reduced.
+            extent: How it shows the whole picture, so that the crop shows the same part as that of the whole picture;
+                None if it was not reduced.
         """
-        width, height = self.resized(*(whole or image.size))
+        extent = extent or extent_of(*image.size, 1)
+        width, height = self.resized(extent.width, extent.height)
         left, top = round((width - self.crop_px) / 2.0), round((height - self.crop_px) / 2.0)
-        filter_, (across, down) = _FILTERS[self.interpolation], _extent(image, whole)
+        filter_, (start, first, stop, last) = _FILTERS[self.interpolation], extent.box
         # Columns first, then rows. Cropping in between saves a third of the second pass and changes no bit.
-        columns = image.resize((width, image.height), filter_, (0, 0, across, image.height))
+        columns = image.resize((width, image.height), filter_, (start, 0, stop, image.height))
         columns = columns.crop((left, 0, left + self.crop_px, image.height))
-        square = columns.resize((self.crop_px, height), filter_, (0, 0, self.crop_px, down))
+        square = columns.resize((self.crop_px, height), filter_, (0, first, self.crop_px, last))
         return np.asarray(square.crop((0, top, self.crop_px, top + self.crop_px)))
 
     def box_pixels(
-        self, image: Image.Image, box: tuple[float, float, float, float], whole: tuple[int, int] | None = None
+        self, image: Image.Image, box: tuple[float, float, float, float], extent: Extent | None = None
     ) -> NDArray[np.uint8]:
         """Return a part of the picture, resized to uint8 (crop_px, crop_px, 3).
 
         Args:
             image: Picture in mode RGB.
             box: Left, top, right and bottom as fractions of width and height.
-            whole: As for `pixels`.
+            extent: As for `pixels`.
         """
-        width, height = _extent(image, whole)
+        start, first, stop, last = (extent or extent_of(*image.size, 1)).box
+        width, height = stop - start, last - first
         left, top, right, bottom = box
-        part = (left * width, top * height, min(right * width, width), min(bottom * height, height))
+        part = (
+            start + left * width,
+            first + top * height,
+            min(start + right * width, stop),
+            min(first + bottom * height, last),
+        )
         return np.asarray(image.resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], part))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
@@ -102,17 +109,6 @@ class Transform:
     def at(self, crop_px: int) -> "Transform":
         """Return this transform with another `crop_px`, scaled so that it shows the same part of the picture."""
         return replace(self, crop_px=crop_px, resize_px=round(crop_px * self.resize_px / self.crop_px))
-
-
-def _extent(image: Image.Image, whole: tuple[int, int] | None) -> tuple[float, float]:
-    """Return width and height of what shows the whole picture, in pixels of the reduced one.
-
-    Where the factor does not divide a side, a reduced picture has a last row or column that is shown only in part.
-    """
-    if whole is None or whole == image.size:
-        return image.size
-    factor = round(max(whole) / max(image.size))
-    return min(whole[0] / factor, image.width), min(whole[1] / factor, image.height)
 
 
 def choose_px(native_px: int, min_px: int, median_short_side_px: float) -> int:
@@ -143,11 +139,9 @@ class View:
     box: tuple[float, float, float, float] | None
     mirror: bool
 
-    def pixels(
-        self, image: Image.Image, transform: Transform, whole: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:
+    def pixels(self, image: Image.Image, transform: Transform, extent: Extent | None = None) -> NDArray[np.uint8]:
         """Return this view of an RGB picture, uint8 (crop_px, crop_px, 3). The arguments are as for the transform."""
-        pixels = transform.pixels(image, whole) if self.box is None else transform.box_pixels(image, self.box, whole)
+        pixels = transform.pixels(image, extent) if self.box is None else transform.box_pixels(image, self.box, extent)
         return pixels[:, ::-1] if self.mirror else pixels
 
     def min_side_px(self, transform: Transform) -> int:

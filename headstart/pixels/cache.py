@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ class PixelCache:
     Args:
         wanted: Number of bytes of each picture that this run needs, by name. Other pictures are not kept.
         budget: Largest number of bytes of the folder; 0 keeps nothing. If the pictures need space, shards without any
-            of them are removed, the longest unused first. What does not fit is made again whenever it is needed.
+            of them are removed, the longest unused first. What does not fit is made again whenever it is needed. Runs
+            that start at the same time may exceed it.
         asked_by: Name of the stage, for messages.
         num_processes: Number of processes on this machine that keep pictures at the same time.
         folder: Folder of the shards; None for that of the project.
@@ -74,22 +75,22 @@ class PixelCache:
         self._folder = cache_folder() / "pixels" if folder is None else folder
         self._wanted, self._asked_by = wanted, asked_by
         self._seen: set[Path] = set()
-        self._used: set[Path] = set()
+        self._used: dict[Path, Any] = {}  # the open shards
         self._shards: dict[str, Any] = {}  # the open shard of each kept picture
         self._pending: dict[str, Pixels] = {}
         self._pending_bytes = self._left = 0
         self._lock = threading.Lock()
+        self._budget, self._num_processes = budget, num_processes
         if budget:
-            self.refresh()
-            self._left = self._free_space(budget) // num_processes
+            self._open_new()
+            self._free_space()
 
     def refresh(self) -> None:
         """Look for pictures that other processes have kept. Damaged shards are named and removed."""
-        for path in sorted(self._folder.glob(_PATTERN)):
-            if path not in self._seen:
-                self._seen.add(path)
-                with suppress(FileNotFoundError):  # another process has removed it
-                    self._open(path)
+        if self._budget:
+            self._open_new()
+            with self._lock:
+                self._left = min(self._left, self._share_of(sum(_stat(path)[0] for path in self._seen)))
 
     def find(self, name: str) -> Pixels | None:
         """Return a kept picture, which must not be changed; None if it is not kept."""
@@ -123,66 +124,81 @@ class PixelCache:
     def _lacks(self, name: str) -> bool:
         return name in self._wanted and name not in self._shards and name not in self._pending
 
+    def _open_new(self) -> None:
+        for path in sorted(self._folder.glob(_PATTERN)):
+            if path not in self._seen:
+                self._seen.add(path)
+                self._open(path)
+
     def _open(self, path: Path) -> None:
         """Use a shard if it has missing pictures."""
         try:
             shard: Any = safe_open(path, framework="numpy")
             names = [name for name in shard.keys() if self._lacks(name)]  # noqa: SIM118 - no mapping
             is_damaged = bool(names) and sha256_file(path) != path.stem
-        except SafetensorError:
+        except FileNotFoundError:  # another process has removed it
+            return
+        except (OSError, SafetensorError):
             is_damaged = True
         if is_damaged:
-            print(
-                f"{self._asked_by}: WARNING: {path} is damaged and is removed; its pictures are made again", flush=True
-            )
+            self._say(f"WARNING: {path} is damaged and is removed; its pictures are made again")
             _remove(path)
         elif names:
-            self._used.add(path)
-            self._shards |= dict.fromkeys(names, shard)
+            self._use(path, shard, names)
             with suppress(OSError):  # a read-only disk
                 os.utime(path)
 
-    def _free_space(self, budget: int) -> int:
-        """Remove shards until the missing pictures fit. Return the number of bytes that may be added."""
+    def _use(self, path: Path, shard: Any, names: Iterable[str]) -> None:  # noqa: ANN401 - safetensors has no types
+        self._used[path] = shard
+        self._shards |= dict.fromkeys(names, shard)
+
+    def _free_space(self) -> None:
+        """Remove shards until the missing pictures fit, and as long as the folder exceeds the budget."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             free = int(shutil.disk_usage(self._folder).free * _OF_FREE_SPACE)
         except OSError:
-            return 0
+            return
         for path in self._folder.glob(".*.tmp"):
             if time.time() - _stat(path)[1] > _STALE_SECONDS:
                 _remove(path)
         missing = sum(num_bytes for name, num_bytes in self._wanted.items() if self._lacks(name))
         stats = {path: _stat(path) for path in self._seen}
         total = sum(size for size, _ in stats.values())
-        for path in sorted(self._seen - self._used, key=lambda path: (stats[path][1], path)):
-            if total + missing <= budget:
+        for path in sorted(self._seen, key=lambda path: (path in self._used, stats[path][1], path)):
+            if total + (0 if path in self._used else missing) <= self._budget:
                 break
             _remove(path)
+            shard = self._used.pop(path, None)
+            self._shards = {name: one for name, one in self._shards.items() if one is not shard}
             total -= stats[path][0]
             free += stats[path][0]
-        left = max(0, min(budget - total, free))
-        if missing > left:
+        self._left = min(self._share_of(total), free // self._num_processes)
+        missing = sum(num_bytes for name, num_bytes in self._wanted.items() if self._lacks(name))
+        if missing > self._left * self._num_processes:
             self._say(
                 f"pictures of {ByteSize(missing).human_readable()} are missing in {self._folder}, and "
-                f"{ByteSize(left).human_readable()} of them may be kept; the others are decoded whenever they are "
-                "needed. Raise runtime.pixels, or free disk space, if that takes too long"
+                f"{ByteSize(self._left).human_readable()} of them may be kept; the others are decoded whenever they "
+                "are needed. Raise runtime.pixels, or free disk space, if that takes too long"
             )
-        return left
+
+    def _share_of(self, total: int) -> int:
+        """Return the bytes that this process may add to a folder of a total size."""
+        return max(0, self._budget - total) // self._num_processes
 
     def _write(self) -> None:
         data = save(dict(sorted(self._pending.items())))
         path = self._folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
         try:
             write_bytes(path, data)
-            shard = safe_open(path, framework="numpy")
         except OSError as error:
             self._say(f"WARNING: {self._folder}: no more pictures are kept ({error.strerror})")
             self._left = 0
         else:
             self._left -= len(data)
             self._seen.add(path)
-            self._shards |= dict.fromkeys(self._pending, shard)
+            with suppress(OSError, SafetensorError):  # another process has removed it already
+                self._use(path, safe_open(path, framework="numpy"), self._pending)
         self._pending, self._pending_bytes = {}, 0
 
     def _say(self, message: str) -> None:

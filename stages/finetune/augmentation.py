@@ -17,6 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
+from headstart.imaging.decode import Picture
 from headstart.imaging.transform import Transform
 from headstart.tables.index import IndexRow
 
@@ -98,19 +99,21 @@ class Augmentation:
         px = self._transform.crop_px
         return (px, px) if self.reduction is None else self.reduction.size(row.width, row.height)
 
-    def source(self, image: Image.Image, row: IndexRow) -> NDArray[np.uint8]:
+    def source(self, picture: Picture) -> NDArray[np.uint8]:
         """Return the source picture of an image, uint8 (height, width, 3). It may be called from several threads.
 
         Args:
-            image: The upright RGB picture, perhaps reduced when it was decoded, but not below the source picture.
-            row: Row of the image in the index.
+            picture: The image, perhaps reduced when it was decoded, but not below the source picture.
         """
+        image, extent = picture.image, picture.extent
         if self.reduction is None:
-            return self._transform.pixels(image, (row.width, row.height))
-        width, height = self.source_size(row)
+            return self._transform.pixels(image, extent)
+        width, height = self.reduction.size(extent.width, extent.height)
         filter_ = Image.Resampling[self.reduction.interpolation.upper()]
+        left, top, right, bottom = extent.box
         # Columns first, then rows, as the transform does. A pass that changes nothing copies the pixels.
-        return np.asarray(image.resize((width, image.height), filter_).resize((width, height), filter_))
+        columns = image.resize((width, image.height), filter_, (left, 0, right, image.height))
+        return np.asarray(columns.resize((width, height), filter_, (0, top, width, bottom)))
 
     def plan(self, row: IndexRow, epoch: int) -> Plan:
         """Draw the augmentation of an image.

@@ -1,23 +1,23 @@
 """Kept pixels: what the loader's threads load. Each photo is decoded once; later its pixels come from the cache."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from headstart.artifacts.references import MOST_REFERENCES
 from headstart.backbone.spec import min_side_px_of
 from headstart.base.files import code_digests
+from headstart.imaging.decode import Picture
 from headstart.imaging.reader import Reader
 from headstart.imaging.scale import reduction
 from headstart.pixels.cache import PixelCache, recipe
 from headstart.tables.index import IndexRow
 from stages.finetune.augmentation import Augmentation
-from stages.finetune.subsets import Subsets
+from stages.finetune.subsets import LabelledImage, Subsets
 
 
 class KeptPixels:
@@ -28,6 +28,7 @@ class KeptPixels:
         augmentation: Augmentation, which makes the source pictures.
         spec: Spec of the cached embeddings, which has the views.
         subsets: Images of this run.
+        all_training: Images that train at any time, those of `finetune.refit` among them.
         budget: `runtime.pixels`, in bytes.
         num_processes: Number of processes of this run on this machine.
     """
@@ -38,6 +39,7 @@ class KeptPixels:
         augmentation: Augmentation,
         spec: Mapping[str, Any],
         subsets: Subsets,
+        all_training: Sequence[LabelledImage],
         *,
         budget: int,
         num_processes: int,
@@ -48,18 +50,19 @@ class KeptPixels:
         least_px = reduced.short_px if reduced else 0
         self._side_px = None if self._views_side_px is None else max(self._views_side_px, least_px)
         seen = {name: spec[name] for name in ("decode", "transform", "views")}
-        self._views_recipe = recipe(**seen)
+        own_code = code_digests("stages/finetune/augmentation.py", "stages/finetune/kept_pixels.py")
+        self._views_recipe = recipe(**seen, views_side_px=self._views_side_px, own_code=own_code)
         self._source_recipe = recipe(
             decode=spec["decode"],
             side_px=self._side_px,
             reduction=asdict(reduced) if reduced else spec["transform"],
-            augmentation=code_digests("stages/finetune/augmentation.py"),
+            own_code=own_code,
         )
         px = spec["transform"]["crop_px"]
         wanted = {}
-        for image in [*subsets.validation, *subsets.training[:MOST_REFERENCES], *subsets.test]:
+        for image in [*subsets.validation, *all_training[:MOST_REFERENCES], *subsets.test]:
             wanted[self._views_name(image.row)] = len(spec["views"]) * px * px * 3
-        for image in subsets.training:
+        for image in all_training:
             width, height = augmentation.source_size(image.row)
             wanted[self._source_name(image.row)] = width * height * 3
         self._cache = PixelCache(wanted, budget, "finetune", num_processes=num_processes)
@@ -75,9 +78,9 @@ class KeptPixels:
         if source is not None:
             return source
         with self.picture(row) as picture:
-            source = self._augmentation.source(picture, row)
+            source = self._augmentation.source(picture)
             if self._serves_views(row) and self._cache.may_keep(views_name):
-                self._cache.add(views_name, self._reader.views_of_picture(picture, (row.width, row.height)))
+                self._cache.add(views_name, self._reader.views_of_picture(picture))
         self._cache.add(name, source)
         return source
 
@@ -95,7 +98,7 @@ class KeptPixels:
         return views
 
     @contextmanager
-    def picture(self, row: IndexRow) -> Iterator[Image.Image]:
+    def picture(self, row: IndexRow) -> Iterator[Picture]:
         """Give an image from its file, upright and large enough for its source picture.
 
         Raises:

@@ -58,6 +58,7 @@ class Loader:
         Raises:
             DataError: The content of a file differs from the index.
         """
+        self._pixels.share()
         rows = (images[position].row for batch in batches for position in batch)
         yield from _in_batches(batches, in_order(self._pixels.views, rows, self._num_threads, _ahead(batches)))
         self._pixels.share()
@@ -69,9 +70,9 @@ class Loader:
             DataError: The content of the file differs from the index.
         """
         with self._pixels.picture(image.row) as picture:
-            source = self._augmentation.source(picture, image.row)
+            source = self._augmentation.source(picture)
             plans = [self._augmentation.plan(image.row, epoch) for epoch in epochs]
-            return picture, [self._augmentation.apply(source, plan) for plan in plans]
+            return picture.image, [self._augmentation.apply(source, plan) for plan in plans]
 
     def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
         image, plan = planned

@@ -252,6 +252,7 @@ class FinetuneRun:
             self._augmentation,
             self._spec,
             subsets,
+            self._learnt_from.training,
             budget=runtime.pixels,
             num_processes=num_local_ranks(),
         )

@@ -27,7 +27,7 @@ class Thumbnails:
         budget: `runtime.pixels`, in bytes.
 
     Attributes:
-        missing: Paths of photos that are missing or have changed. They have no thumbnail.
+        missing: Paths of photos that are missing or have changed, and whose thumbnails are not kept. They have none.
     """
 
     def __init__(self, source: Folder, index: Sequence[IndexRow], num_threads: int, budget: int) -> None:

@@ -53,7 +53,7 @@ class Pictures:
             DataError: The file cannot be read or decoded, or has changed since it was indexed.
         """
         with self._reader.picture(image.row, self._min_side_px) as decoded:
-            picture = reduce_to(decoded, self._transform)
+            picture = reduce_to(decoded.image, self._transform)
         random = random_of(image.row.digest, self._seed)
         return [picture, *(shift(picture, random) for shift in SHIFTS)]
 

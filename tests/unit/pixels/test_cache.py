@@ -135,6 +135,29 @@ def test_the_longest_unused_shards_free_space(tmp_path: Path) -> None:
     assert kept(tmp_path) == {"r/0", "r/2", "r/5"}
 
 
+def test_a_lower_budget_removes_shards_that_are_in_use_too(tmp_path: Path) -> None:
+    """If the budget is lowered, the folder shrinks below it, and the pictures that are left are found."""
+    for name in ("r/0", "r/1", "r/2"):
+        fill(tmp_path, {name: PICTURES[name]})
+    size = shards(tmp_path)[0].stat().st_size
+    made = PixelCache(SIZES, 2 * size, "stage", folder=tmp_path)
+
+    assert len(shards(tmp_path)) == sum(made.find(name) is not None for name in SIZES) == 2
+
+
+def test_what_others_keep_counts(tmp_path: Path) -> None:
+    """After `refresh` a process adds no more than the budget leaves beside the shards of others."""
+    first, second = (PixelCache(SIZES, 5 * BYTES, "stage", folder=tmp_path) for _ in range(2))
+    for name in ("r/0", "r/1", "r/2"):
+        first.add(name, PICTURES[name])
+    first.flush()
+    second.refresh()
+    for name in ("r/3", "r/4", "r/5"):
+        second.add(name, PICTURES[name])
+
+    assert [second.find(name) is not None for name in sorted(SIZES)[:6]] == [True, True, True, True, False, False]
+
+
 def test_nothing_is_removed_while_all_fits(tmp_path: Path) -> None:
     """Pictures of other runs stay as long as there is room."""
     fill(tmp_path, {"r/0": PICTURES["r/0"]})

@@ -34,6 +34,7 @@ from headstart.engines.torch_engine import TorchEngine
 from headstart.imaging.clock import Clock
 from headstart.imaging.decode import decode
 from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.scale import Extent
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
 from headstart.store.shards import SHARD_PATTERN
@@ -304,13 +305,13 @@ def test_no_more_is_decoded_than_the_budget_holds(
     lock = threading.Lock()
 
     class Counting(Transform):
-        def pixels(self, image: Image.Image, whole: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        def pixels(self, image: Image.Image, extent: Extent | None = None) -> NDArray[np.uint8]:
             nonlocal active, peak
             with lock:
                 active += 1
                 peak = max(peak, active)
             time.sleep(0.02)  # long enough for another thread to come in
-            pixels = super().pixels(image, whole)
+            pixels = super().pixels(image, extent)
             with lock:
                 active -= 1
             return pixels

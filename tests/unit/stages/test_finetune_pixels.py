@@ -17,12 +17,14 @@ from headstart.imaging.transform import Transform, View
 from headstart.pixels import cache
 from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
+from stages.finetune import trainer
 from stages.finetune.augmentation import Augmentation
 from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.run import FineTuned
 from stages.finetune.subsets import LabelledImage, Subsets
 from tests.conftest import index_of
 from tests.support.finetuning import Tune, differing, tensors_of
+from tests.unit.stages.test_finetune import keep_the_last
 
 VIEW = Transform(36, 32, False, "bicubic", (0.5,) * 3, (0.5,) * 3)
 VIEWS = (View(None, mirror=False), View(None, mirror=True))
@@ -78,24 +80,25 @@ def pixels_of(
     augmentation = Augmentation(kind, VIEW, 0.35, px, seed=0)
     subsets = Subsets(images, [], [])
     return (
-        KeptPixels(reader, augmentation, spec, subsets, budget=budget, num_processes=1),
+        KeptPixels(reader, augmentation, spec, subsets, images, budget=budget, num_processes=1),
         reader,
         augmentation,
     )
 
 
-@pytest.mark.parametrize("kind", ["crop", "mild"])
+@pytest.mark.parametrize(("kind", "refit"), [("crop", "none"), ("mild", "none"), ("crop", "all")])
 def test_the_cache_changes_no_bit_and_later_runs_decode_nothing(
-    tune: Tune, decoded: Counter[int], monkeypatch: pytest.MonkeyPatch, kind: str
+    tune: Tune, decoded: Counter[int], monkeypatch: pytest.MonkeyPatch, kind: str, refit: str
 ) -> None:
     """Without a cache, with too small a one, and with one that an earlier run filled, the weights are the same."""
 
     def run(pixels: int) -> FineTuned:
         decoded.clear()
-        tuned = tune(runtime={"pixels": pixels}, augmentation__kind=kind)
+        tuned = tune(runtime={"pixels": pixels}, augmentation__kind=kind, refit=refit)
         tuned.checkpoint.remove()
         return tuned
 
+    monkeypatch.setattr(trainer.Trainer, "_choose", keep_the_last)  # so that a refit trains
     without = run(0)
     num_without = max(decoded.values())
     tight = run(40_000) if kind == "crop" else without
@@ -110,7 +113,7 @@ def test_the_cache_changes_no_bit_and_later_runs_decode_nothing(
         assert np.array_equal(tuned.predictions.logits, without.predictions.logits)
         assert tuned.history == without.history
     assert num_without >= 3  # once an epoch, and for the references
-    assert num_first == 2  # for the sample batch, and once for all that follows
+    assert num_first == 2  # for the sample batch (or the inner validation), and once for all that follows
 
 
 @pytest.mark.parametrize("policy", ["scaled", "exact"])
@@ -151,7 +154,8 @@ def test_a_source_picture_is_the_reduced_photo(
     made, reader, augmentation = pixels_of(tmp_path / "large", large, 0, policy="exact", px=70)
     for image in large:
         source = made.source(image.row)
-        with reader.picture(image.row, None) as photo:
+        with reader.picture(image.row, None) as picture:
+            photo = picture.image
             assert photo.size == (image.row.width, image.row.height)
             width, height = augmentation.source_size(image.row)
             expected = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC))

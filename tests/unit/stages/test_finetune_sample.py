@@ -51,7 +51,7 @@ def load(photos: Path) -> Load:
         augmentation = Augmentation(kind, transform, 0.3, "auto", seed=7)
         spec = {"transform": asdict(transform), "views": [VIEW.spec()], "decode": DECODE_POLICIES["exact"]}
         subsets = Subsets(images, [], [])
-        pixels = KeptPixels(reader, augmentation, spec, subsets, budget=0, num_processes=1)
+        pixels = KeptPixels(reader, augmentation, spec, subsets, images, budget=0, num_processes=1)
         return Loader(pixels, augmentation, num_threads=2), images
 
     return made
