@@ -192,3 +192,8 @@ def squeezenet() -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is missing: the real weights are not part of the project")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the tests that take minutes, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name != "test_real_data.py")
