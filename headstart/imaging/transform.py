@@ -68,6 +68,13 @@ class Transform:
         square = columns.resize((self.crop_px, height), filter_, (0, first, self.crop_px, last))
         return np.asarray(square.crop((0, top, self.crop_px, top + self.crop_px)))
 
+    def whole_pixels(self, image: Image.Image, extent: Extent) -> NDArray[np.uint8]:
+        """Return an RGB picture resized, not cropped, uint8 (height, width, 3). The arguments are as for `pixels`."""
+        width, height = self.resized(extent.width, extent.height)
+        filter_, (start, first, stop, last) = _FILTERS[self.interpolation], extent.box
+        columns = image.resize((width, image.height), filter_, (start, 0, stop, image.height))
+        return np.asarray(columns.resize((width, height), filter_, (0, first, width, last)))
+
     def box_pixels(
         self, image: Image.Image, box: tuple[float, float, float, float], extent: Extent | None = None
     ) -> NDArray[np.uint8]:

@@ -3,8 +3,6 @@
 Another `head.c` or another kind of head needs the same trials, which take half of the stage's time.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -13,16 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from headstart.base.files import canonical_json, code_digests, sha256_json, write_bytes
+from headstart.artifacts.kept import KeptTensors
+from headstart.base.files import code_digests, sha256_json
 from headstart.linear.fold_ridge import LayerSet
 from headstart.linear.model import Float64Array
 from headstart.linear.selection import CrossValidationScore
 
 _PACKAGES = ("h5py", "numpy", "scipy")
-_CODE = ("headstart/artifacts/features.py", "headstart/linear")
+_CODE = ("headstart/artifacts/features.py", "headstart/artifacts/kept.py", "headstart/linear")
 
 
 @dataclass(frozen=True)
@@ -65,32 +62,17 @@ class KeptTrials:
     """
 
     def __init__(self, path: Path, depends_on: Mapping[str, Any]) -> None:
-        self._path = path
         versions = {name: version(name) for name in _PACKAGES}
-        self._key = sha256_json({"code": code_digests(*_CODE), "versions": versions, **depends_on})
+        key = sha256_json({"code": code_digests(*_CODE), "versions": versions, **depends_on})
+        self._kept = KeptTensors(path, key, "head")
 
     def load(self) -> dict[LayerSet, Trial]:
-        """Return the trials by set of layers, in the order in which they were made.
-
-        They are empty if there are none of this key, or the file is damaged, which is said.
-        """
-        try:
-            return {trial.layers: trial for trial in self._read()}
-        except FileNotFoundError:
+        """Return the trials by set of layers, in the order in which they were made; none where none are kept."""
+        found = self._kept.load()
+        if found is None:
             return {}
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            print(f"head: WARNING: {self._path} is damaged ({error}); it is made anew", flush=True)
-            return {}
-
-    def _read(self) -> list[Trial]:
-        with safe_open(self._path, framework="numpy") as file:
-            made = json.loads(file.metadata()["made"])
-            if made["key"] != self._key:
-                return []
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if _sha256(tensors, made["trials"]) != made["sha256"]:
-            raise ValueError("its content does not have its sha256")
-        return [
+        tensors, facts = found
+        trials = [
             Trial(
                 layers=tuple(one["layers"]),
                 num_columns=one["num_columns"],
@@ -99,11 +81,12 @@ class KeptTrials:
                 losses=tensors[f"losses{number}"],
                 c_grid=one["c_grid"],
             )
-            for number, one in enumerate(made["trials"])
+            for number, one in enumerate(facts)
         ]
+        return {trial.layers: trial for trial in trials}
 
     def save(self, trials: Sequence[Trial]) -> None:
-        """Replace the file, whole or not at all. Where it cannot be written, say so: the next run takes longer."""
+        """Replace the trials."""
         facts = [
             {
                 "layers": list(trial.layers),
@@ -116,14 +99,4 @@ class KeptTrials:
         tensors: dict[str, NDArray[Any]] = {}
         for number, trial in enumerate(trials):
             tensors |= {f"errors{number}": trial.errors, f"losses{number}": trial.losses}
-        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        # With more than one key of metadata, the bytes of the file are not deterministic (huggingface/safetensors#584).
-        made = canonical_json({"key": self._key, "sha256": _sha256(tensors, facts), "trials": facts})
-        try:
-            write_bytes(self._path, save(tensors, metadata={"made": made}))
-        except OSError as error:
-            print(f"head: WARNING: {self._path}: cannot be written ({error.strerror}); the next run takes longer")
-
-
-def _sha256(tensors: Mapping[str, NDArray[Any]], facts: Sequence[Mapping[str, Any]]) -> str:
-    return hashlib.sha256(save(dict(tensors)) + canonical_json({"trials": facts}).encode()).hexdigest()
+        self._kept.save(tensors, facts)

@@ -175,6 +175,6 @@ def _make_pictures() -> list[bytes]:
         coarse = random.integers(0, 256, size=(51, 68, 3), dtype=np.uint8)
         file = io.BytesIO()
         large = Image.fromarray(coarse).resize(_LARGE_SIZE, Image.Resampling.NEAREST)
-        large.save(file, kind, quality=40)
+        large.save(file, kind, quality=40)  # small files
         files.append(file.getvalue())
     return files

@@ -6,7 +6,7 @@ pixel.
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,27 +41,6 @@ class Plan:
     mirror: bool
 
 
-@dataclass(frozen=True)
-class Reduction:
-    """How a photo becomes the picture from which random crops are taken.
-
-    Attributes:
-        short_px: Length in pixels to which the shorter side of a larger photo is reduced.
-        interpolation: Filter of the resize, which is antialiased.
-    """
-
-    short_px: int
-    interpolation: Literal["bilinear", "bicubic", "lanczos"]
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height of the picture of a photo, in pixels."""
-        short, long = sorted((width, height))
-        if short <= self.short_px:
-            return width, height
-        reduced_long = int(self.short_px * long / short)  # rounded as the transform does
-        return (self.short_px, reduced_long) if width <= height else (reduced_long, self.short_px)
-
-
 class Augmentation:
     """Makes source pictures, draws augmentations and applies them.
 
@@ -70,7 +49,7 @@ class Augmentation:
 
     Attributes:
         kind: Kind of augmentation.
-        reduction: How the whole image is reduced; None where the source picture is the square.
+        reduction: Transform whose resize makes the source picture of a larger image; None where it is the square.
 
     Args:
         kind: `none`; `mild`: a small rotation, shift and zoom; `crop`: a random crop, mirrored in half of all cases
@@ -92,12 +71,15 @@ class Augmentation:
         self._affine = v2.RandomAffine(**_MILD, interpolation=InterpolationMode.BILINEAR)
         smallest_fraction = math.sqrt(min_area * min(self._crop.ratio))  # of the shorter side of a square picture
         short_px = math.ceil(transform.crop_px / smallest_fraction) if source_px == "auto" else source_px
-        self.reduction = Reduction(short_px, transform.interpolation) if kind == "crop" else None
+        self.reduction = replace(transform, resize_px=short_px, squash=False) if kind == "crop" else None
 
     def source_size(self, row: IndexRow) -> tuple[int, int]:
         """Return width and height of the source picture of an image, in pixels."""
-        px = self._transform.crop_px
-        return (px, px) if self.reduction is None else self.reduction.size(row.width, row.height)
+        if self.reduction is None:
+            return self._transform.crop_px, self._transform.crop_px
+        if min(row.width, row.height) <= self.reduction.resize_px:
+            return row.width, row.height
+        return self.reduction.resized(row.width, row.height)
 
     def source(self, picture: Picture) -> NDArray[np.uint8]:
         """Return the source picture of an image, uint8 (height, width, 3). It may be called from several threads.
@@ -105,15 +87,11 @@ class Augmentation:
         Args:
             picture: The image, perhaps reduced when it was decoded, but not below the source picture.
         """
-        image, extent = picture.image, picture.extent
         if self.reduction is None:
-            return self._transform.pixels(image, extent)
-        width, height = self.reduction.size(extent.width, extent.height)
-        filter_ = Image.Resampling[self.reduction.interpolation.upper()]
-        left, top, right, bottom = extent.box
-        # Columns first, then rows, as the transform does. A pass that changes nothing copies the pixels.
-        columns = image.resize((width, image.height), filter_, (left, 0, right, image.height))
-        return np.asarray(columns.resize((width, height), filter_, (0, top, width, bottom)))
+            return self._transform.pixels(picture.image, picture.extent)
+        if min(picture.width, picture.height) <= self.reduction.resize_px:
+            return np.asarray(picture.image)
+        return self.reduction.whole_pixels(picture.image, picture.extent)
 
     def plan(self, row: IndexRow, epoch: int) -> Plan:
         """Draw the augmentation of an image.

@@ -1,7 +1,7 @@
 """Kept pixels: what the loader's threads load. Each photo is decoded once; later its pixels come from the cache."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
@@ -47,7 +47,7 @@ class KeptPixels:
         self._reader, self._augmentation = reader, augmentation
         self._views_side_px, reduced = min_side_px_of(spec), augmentation.reduction
         # Enough for the views too, so that one decoding usually serves both.
-        least_px = reduced.short_px if reduced else 0
+        least_px = reduced.resize_px if reduced else 0
         self._side_px = None if self._views_side_px is None else max(self._views_side_px, least_px)
         seen = {name: spec[name] for name in ("decode", "transform", "views")}
         own_code = code_digests("stages/finetune/augmentation.py", "stages/finetune/kept_pixels.py")
@@ -97,15 +97,13 @@ class KeptPixels:
             self._cache.add(name, views)
         return views
 
-    @contextmanager
-    def picture(self, row: IndexRow) -> Iterator[Picture]:
-        """Give an image from its file, upright and large enough for its source picture.
+    def picture(self, row: IndexRow) -> AbstractContextManager[Picture]:
+        """Give an image from its file, upright and large enough for its source picture, in a `with` block.
 
         Raises:
             DataError: As for `source`.
         """
-        with self._reader.picture(row, self._side_px) as picture:
-            yield picture
+        return self._reader.picture(row, self._side_px)
 
     def share(self) -> None:
         """Write the pixels that are kept in memory, and look for those that other processes have written."""

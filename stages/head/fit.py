@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headstart.artifacts.features import Features
 from headstart.base.files import sha256_file
@@ -84,15 +85,18 @@ def fit_head(
     digests, c_grid = [row.digest for row in training], kind.ridge_c_grid(head)
     targets = make_targets(labels, classes, head.class_weights, "head.class_weights")
     folds = make_folds(labels, [row.group for row in training], head.folds, head.seed, "head.folds")
-    arrays = {"classes": targets.classes, "sample_weights": targets.sample_weights, "folds": folds}
-    depends_on = {
-        "features": sha256_file(features.path),
-        "digests": digests,
-        **{name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()},
-        "layers": head.layers,
-        "c_grid": c_grid,
-        "device": params.runtime.device,
-    }
+
+    def depends_on() -> dict[str, Any]:
+        arrays = {"classes": targets.classes, "sample_weights": targets.sample_weights, "folds": folds}
+        return {
+            "features": sha256_file(features.path),
+            "digests": digests,
+            **{name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()},
+            "layers": head.layers,
+            "c_grid": c_grid,
+            "device": params.runtime.device,
+        }
+
     chooser = LayerChooser(
         features,
         digests,
@@ -101,7 +105,7 @@ def fit_head(
         c_grid=c_grid,
         max_bytes=params.runtime.memory // MEMORY_DIVISOR,
         resources_for=resources_for,
-        kept=None if trials_path is None else KeptTrials(trials_path, depends_on),
+        kept=None if trials_path is None else KeptTrials(trials_path, depends_on()),
     )
     choice = chooser.choose(head.layers, "head.layers")
     ridge_c = choice.score.c
