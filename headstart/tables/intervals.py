@@ -1,12 +1,14 @@
 """Intervals: 95 % confidence intervals of scores that were measured on a limited number of images."""
 
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 CONFIDENCE = 0.95
+# Half the width of an interval of a normal distribution, in standard deviations: 1.96.
+HALF_WIDTH = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
@@ -21,7 +23,7 @@ def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
     Returns:
         The lower and the upper end, in [0, 1].
     """
-    z = float(ndtri((1 + CONFIDENCE) / 2))
+    z = HALF_WIDTH
     middle = (accuracy + z**2 / (2 * num)) / (1 + z**2 / num)
     margin = z * float(np.sqrt(accuracy * (1 - accuracy) / num + z**2 / (4 * num**2))) / (1 + z**2 / num)
     return max(0.0, middle - margin), min(1.0, middle + margin)

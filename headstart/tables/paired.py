@@ -1,9 +1,8 @@
 """Paired tests: whether one of two models is really better, from the images that only one of them got right."""
 
 import numpy as np
-from scipy.special import bdtr, ndtri
 
-from headstart.tables.intervals import CONFIDENCE
+from headstart.tables.intervals import HALF_WIDTH
 
 
 def mcnemar_p(num_first: int, num_second: int) -> float:
@@ -13,7 +12,12 @@ def mcnemar_p(num_first: int, num_second: int) -> float:
         num_first: Number of images that only the first got right.
         num_second: Number of images that only the second got right.
     """
-    return min(1.0, 2 * float(bdtr(min(num_first, num_second), num_first + num_second, 0.5)))
+    num = num_first + num_second
+    ways = num_outcomes = 1
+    for fewer in range(min(num_first, num_second)):
+        ways = ways * (num - fewer) // (fewer + 1)  # of choosing `fewer + 1` images among `num`
+        num_outcomes += ways
+    return min(1.0, 2 * num_outcomes / 2**num)
 
 
 def paired_interval(num: int, num_first: int, num_second: int) -> tuple[float, float]:
@@ -32,5 +36,5 @@ def paired_interval(num: int, num_first: int, num_second: int) -> tuple[float, f
     """
     first, second, total = num_first + 0.5, num_second + 0.5, num + 2
     middle = (second - first) / total
-    margin = float(ndtri((1 + CONFIDENCE) / 2)) * np.sqrt((first + second) / total - middle**2) / np.sqrt(total)
+    margin = HALF_WIDTH * np.sqrt((first + second) / total - middle**2) / np.sqrt(total)
     return max(-1.0, float(middle - margin)), min(1.0, float(middle + margin))

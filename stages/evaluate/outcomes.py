@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
 
 from headstart.tables.classes import class_numbers
 from headstart.tables.predictions import Predictions
@@ -34,6 +33,7 @@ class Outcomes:
 
     Attributes:
         logits: (N, C) calibrated logits.
+        probabilities: (N, C) probability of each class.
         target: (N,) number of the true class.
         predicted: (N,) number of the class with the largest logit (the first of equal ones).
         rank: (N,) number of classes that are more probable than the true one.
@@ -43,6 +43,7 @@ class Outcomes:
     """
 
     logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
     target: NDArray[np.int64]
     predicted: NDArray[np.int64]
     rank: NDArray[np.int64]
@@ -56,11 +57,12 @@ class Outcomes:
         logits = predictions.logits
         target = class_numbers(predictions.labels, predictions.classes)
         rows = np.arange(len(target))
-        log_probabilities = log_softmax(logits, axis=1)
+        log_probabilities = predictions.log_probabilities
         probabilities = np.exp(log_probabilities)
         brier = (probabilities**2).sum(axis=1) - 2 * probabilities[rows, target] + 1
         return cls(
             logits=logits,
+            probabilities=probabilities,
             target=target,
             predicted=logits.argmax(axis=1),
             rank=(logits > logits[rows, target][:, None]).sum(axis=1),
@@ -101,7 +103,7 @@ class Outcomes:
         all cases are pooled (one against the rest, micro average).
         """
         first = 1 if self.num_classes == 2 else 0
-        probability = softmax(self.logits, axis=1)[:, first:].ravel()
+        probability = self.probabilities[:, first:].ravel()
         is_positive = (self.target[:, None] == np.arange(first, self.num_classes)).ravel()
         order = np.argsort(-probability, kind="stable")
         ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from headstart.artifacts.bundle import read_config
 from headstart.base.errors import TableError
@@ -151,7 +150,7 @@ def _track(name: str) -> Track:
     return Track(
         name=name,
         predictions=predictions,
-        probabilities=softmax(predictions.logits, axis=1),
+        probabilities=predictions.probabilities,
         scores=read_rows(folder / "scores.csv", ScoreRow),
         classes=read_rows(folder / "classes.csv", ClassScore),
         reliability=read_rows(folder / "reliability.csv", ReliabilityPoint),
