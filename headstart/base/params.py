@@ -64,10 +64,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ParamsError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
-        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path, path.read_bytes())
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}). Run from the project's root folder.") from error
+
+
+def parse_yaml(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the sections of a params file by name, unchecked, from its content.
+
+    Raises:
+        ParamsError: The content is not YAML, or is not a mapping.
+    """
+    try:
+        # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
+        raw = YAML(typ="safe").load(content.decode("utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
