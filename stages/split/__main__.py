@@ -18,12 +18,16 @@ def main() -> None:
     from stages.split.layout import read_layout
     from stages.split.params import Params
     from stages.split.partition import partition
+    from stages.split.spelling import spell
 
     params = load_params(Params).split
     index = read_rows(Path("data/index.csv"), IndexRow)
-    layout = read_layout(index, read_rows(Path("data/table.csv"), LabelRow), params)
+    spelling = spell(
+        read_layout(index, read_rows(Path("data/table.csv"), LabelRow), params), ignore_case=params.ignore_case
+    )
+    layout = spelling.layout
     with unchanged(Path(params.label_fixes)):
-        fixed = apply_fixes(layout.images, index, read_fixes(Path(params.label_fixes)))
+        fixed = apply_fixes(layout.images, index, spelling.fixes(read_fixes(Path(params.label_fixes))))
         parted = partition(fixed.images, layout.source, params)
         classes = results.order_classes(parted.rows, params.class_order)
         write_rows(Path("data/split.csv"), parted.rows, SplitRow)
