@@ -148,7 +148,7 @@ class Reader:
             if found != row.digest:
                 raise DataError(
                     f"{path}: has changed since it was indexed: sha256 is {found}; data/index.csv has {row.digest}. "
-                    "Run: dvc repro"
+                    "Run: dvc repro -f -s index && dvc repro"
                 )
             with ExitStack() as stack:
                 try:
