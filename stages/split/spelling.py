@@ -1,14 +1,18 @@
 """Spelling: labels that differ only in ways that nobody sees are one class; those that differ by case are named."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from headstart.base.errors import DataError
 from stages.split.fixes import DROP, Fix
 from stages.split.layout import Layout
 
 _MOST_NOTES = 5
+# The page of `dvc plots show` would run what follows these as script.
+_SCRIPT = re.compile("<(/script|script|!--)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,17 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
     Args:
         layout: The layout, with labels as the folders or the table spell them.
         ignore_case: Whether labels that differ only by case are one class. If not, a note names them.
+
+    Raises:
+        DataError: A label would run as script on a page.
     """
     counts = Counter(image.label for image in layout.images)
+    for label in sorted(counts):
+        if found := _SCRIPT.search(label):
+            raise DataError(
+                f"the label {label!r} ({counts[label]} images) has {found[0]!r} in it, which the page of "
+                "`dvc plots show` would run as script. Rename the class."
+            )
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
         spellings[_key(label, ignore_case=ignore_case)].append(label)

@@ -1,18 +1,33 @@
 """Spelling of labels: differences that nobody sees make no second class, and others are named."""
 
+import json
 import unicodedata
 from collections import Counter
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow
 from stages.split.fixes import Fix
 from stages.split.layout import LabelledImage, Layout
 from stages.split.spelling import Spelling, spell
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))
+
+
+class TextOfScript(HTMLParser):
+    """The text of a page that is one script."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        """Keep a part of the text."""
+        self.parts.append(data)
 
 
 def spelled(*labels: str, ignore_case: bool = False) -> Spelling:
@@ -80,6 +95,27 @@ def test_many_odd_labels_are_counted() -> None:
 
     assert len(spelling.layout.notes) == 7
     assert spelling.layout.notes[-1] == "and 4 more labels of this kind"
+
+
+@pytest.mark.parametrize("label", ["</script><script>alert(1)</script>", "a<!--b", "x<SCRIPT y"])
+def test_labels_that_run_as_script_are_refused(label: str) -> None:
+    """DVC's page of plots puts labels into a script as they are, so a label that ends or hides it is an error."""
+    with pytest.raises(DataError, match=r"1 images.*dvc plots show.*Rename the class"):
+        spelled("bee", label)
+
+
+@given(st.text(alphabet="</script!->SCRIPT \"'&a", min_size=1))
+def test_allowed_labels_stay_inside_a_script(label: str) -> None:
+    """A label that is not refused is still the same when a page with it inside a script is parsed."""
+    try:
+        (name,) = labels_of(spelled(label))
+    except DataError:
+        return
+    page = TextOfScript()
+    page.feed(f"<script>{json.dumps(name)}</script>")
+    page.close()
+
+    assert json.loads("".join(page.parts)) == name
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=8), st.booleans())
