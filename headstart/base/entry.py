@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from headstart.base.terminal import print_any_text
+
 # Modules that the wheel installs only with an extra, and the name of the extra.
 _EXTRAS = {
     "fastapi": "serve",
@@ -21,6 +23,7 @@ def run_main(stage: str, main: Callable[[], None]) -> None:
     """Run the `main` of a stage or command. An error that the user can mend ends the process with a message.
 
     A bug still shows its stack trace. SIGTERM raises SystemExit in `main`, so that its temporary files are removed.
+    Letters that the encoding of the output lacks are printed escaped.
 
     Args:
         stage: Name of the stage or command. Every message begins with it.
@@ -31,6 +34,7 @@ def run_main(stage: str, main: Callable[[], None]) -> None:
             with 143 for SIGTERM.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    print_any_text()
     try:
         from headstart.base.errors import HeadstartError
 

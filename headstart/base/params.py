@@ -1,6 +1,7 @@
 """params.yaml: it is read as DVC reads it, all of it is checked strictly, and one message lists all mistakes."""
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +79,8 @@ def parse_yaml(path: Path, content: bytes) -> dict[str, Any]:
     try:
         # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
         raw = YAML(typ="safe").load(content.decode("utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        json.dumps(raw, default=str, skipkeys=True)  # raises ValueError for a value that holds itself
+    except (YAMLError, UnicodeDecodeError, ValueError) as error:  # ValueError: also an integer of thousands of digits
         raise ParamsError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: expected sections (`name:` and keys below); found {type(raw).__name__}")

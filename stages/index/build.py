@@ -182,7 +182,7 @@ def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction
     """
     try:
         deps = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]["index"]["deps"]
-        last = next(int(dep["nfiles"]) for dep in deps if dep["path"] == folder)
+        last = next(int(dep["nfiles"]) for dep in deps if posixpath.normpath(dep["path"]) == posixpath.normpath(folder))
     except (OSError, YAMLError, KeyError, TypeError, StopIteration):
         return
     if last - num_files > max_removed_fraction * last:

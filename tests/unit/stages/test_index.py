@@ -238,6 +238,9 @@ def test_a_folder_that_lost_many_files_is_refused(
     check_complete(num_files, "data/photos", lock, fraction)  # no lock yet
     write_json(lock, {"stages": {"index": {"deps": [{"path": "data/photos", "nfiles": 100}, {"path": "x.py"}]}}})
     check_complete(num_files, "data/others", lock, fraction)
+    for folder in ("data/photos/", "./data/photos") * refused:
+        with pytest.raises(DataError, match="a partial copy"):
+            check_complete(num_files, folder, lock, fraction)
     if refused:
         with pytest.raises(DataError, match=f"data/photos has {num_files} files, but had 100 .*a partial copy"):
             check_complete(num_files, "data/photos", lock, fraction)

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow
-from stages.split.fixes import Fix
+from headstart.tables.split import SplitRow
+from stages.split import results
+from stages.split.fixes import Fix, Fixed
 from stages.split.layout import LabelledImage, Layout
+from stages.split.partition import Partition
 from stages.split.spelling import Spelling, spell
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))
@@ -127,3 +130,14 @@ def test_a_second_pass_changes_nothing(labels: list[str], ignore_case: bool) -> 
     assert once == twice
     for one, other in zip(labels, once, strict=True):
         assert [new for old, new in zip(labels, once, strict=True) if old == one] == [other] * labels.count(one)
+
+
+def test_a_label_cannot_command_the_terminal() -> None:
+    """In the printed table of classes, ESC and line ends of a label are escaped."""
+    rows = [SplitRow(f"{n:064x}", f"{n}.png", label, "train", "") for n, label in enumerate(["a\x1b[2J", "b\nc"])]
+    parted = Partition(rows, "drawn", num_across_splits=0, num_conflicts=0)
+    text = results.describe([], parted, ["a\x1b[2J", "b\nc"], Fixed([], 0, 0), [])
+
+    assert "\x1b" not in text
+    assert text.count("\n") == 5
+    assert r"a\x1b[2J" in text
