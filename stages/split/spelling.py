@@ -51,10 +51,12 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
         ignore_case: Whether labels that differ only by case are one class. If not, a note names them.
 
     Raises:
-        DataError: A label would run as script on a page.
+        DataError: A label would run as script on a page, or has a NUL in it.
     """
     counts = Counter(image.label for image in layout.images)
     for label in sorted(counts):
+        if "\0" in label:
+            raise DataError(f"the label {label!r} ({counts[label]} images) has a NUL in it. Rename the class.")
         if found := _SCRIPT.search(label):
             raise DataError(
                 f"the label {label!r} ({counts[label]} images) has {found[0]!r} in it, which the page of "
