@@ -71,9 +71,7 @@ class GpuRows:
         return cls(x, torch.from_numpy(classes).to(device), torch.from_numpy(weights).to(device), positions, targets)
 
     def select(self, columns: NDArray[np.intp]) -> "GpuRows":
-        """Return the same rows with some columns only, given by their positions, ascending."""
-        if len(columns) == self.x.shape[1]:
-            return self
+        """Return the same rows with some columns only, given by their positions."""
         return replace(self, x=self.x.index_select(1, torch.from_numpy(columns).to(self.x.device)))
 
     def statistics(self, mask: Mask) -> SufficientStatistics:

@@ -63,6 +63,8 @@ class OnGpu:
 
     def select(self, columns: NDArray[np.intp]) -> "OnGpu":
         """Return the same rows with some columns only, given by their positions. They are copied on the GPU."""
+        if self._rows is None or len(columns) == self._rows.x.shape[1]:
+            return self
         return OnGpu(self.compute(lambda rows: rows.select(columns)))
 
 

@@ -20,7 +20,6 @@ from headstart.linear.design import DesignMatrices, DesignMatrix, Resources, row
 from headstart.linear.folds import make_folds
 from headstart.linear.gpu_rows import GpuPasses, GpuRows
 from headstart.linear.layer_choice import LayerChooser, Layers
-from headstart.linear.layer_rows import LayerRows
 from headstart.linear.logistic import fit_logistic
 from headstart.linear.model import LinearModel
 from headstart.linear.on_gpu import OnGpu
@@ -67,15 +66,18 @@ def as_array(sums: Any) -> NDArray[np.float64]:
 def test_statistics_are_those_of_the_cpu(
     pair: tuple[DesignMatrices, DesignMatrices], monkeypatch: pytest.MonkeyPatch, most_runs: int
 ) -> None:
-    """The statistics of each fold and of any other rows agree with those of NumPy in float64 to 1e-6."""
+    """The statistics of each fold, of some columns and of any rows agree with those of NumPy in float64 to 1e-6."""
     monkeypatch.setattr("headstart.linear.gpu_rows._MOMENT_ROWS", 7)
     monkeypatch.setattr("headstart.linear.gpu_rows._MOST_RUNS", most_runs)
     on_cpu, on_gpu = pair
     rows, targets = on_cpu.rows, on_cpu.targets
     held = rows_on_gpu(rows, targets, GPU)
     exact = statistics_of_folds(rows, targets, FOLDS, RESOURCES, OnGpu())
-    for mine, theirs in zip(statistics_of_folds(rows, targets, FOLDS, GPU, held), exact, strict=True):
-        np.testing.assert_allclose(as_array(mine), as_array(theirs), rtol=1e-6, atol=1e-4)
+    for of_fold, theirs in zip(statistics_of_folds(rows, targets, FOLDS, GPU, held), exact, strict=True):
+        np.testing.assert_allclose(as_array(of_fold), as_array(theirs), rtol=1e-6, atol=1e-4)
+    columns = np.array([1, 4, 7])
+    mine = held.select(columns).compute(lambda rows: rows.statistics(on_cpu.rows.folds == 0))
+    np.testing.assert_allclose(as_array(mine), as_array(exact[0].select(columns)), rtol=1e-6, atol=1e-4)
     for mask in masks():
         for one, other in zip(on_gpu.standardisation(mask), on_cpu.standardisation(mask), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
@@ -187,52 +189,75 @@ def test_a_pass_waits_twice(pair: tuple[DesignMatrices, DesignMatrices], monkeyp
     assert held.compute(count) == [Counter(up=1, down=1), Counter(up=1, down=1), Counter(down=1)]
 
 
-def given_resources(resources: Resources, _: LayerRows, __: Targets) -> Resources:
-    """Return the same resources for all rows."""
-    return resources
+def fit_all(
+    folder: Path, resources: Resources, layers: Layers
+) -> tuple[tuple[str, ...], float, NDArray[np.floating[Any]]]:
+    """Choose layers and a strength, and fit logistic regression. Return them, and the probabilities of all rows."""
+    x, classes = clusters(150, 16, CLASSES)
+    digests = digests_of(len(x))
+    write_features(folder / "f.h5", digests, {"one": x[:, :7], "two": x[:, 7:]})
+    with open_features(folder / "f.h5") as features:
+        chooser = LayerChooser(
+            features,
+            digests,
+            equal_targets(classes, CLASSES),
+            make_folds([str(number) for number in classes], digests, FOLDS, 0, "head.folds"),
+            c_grid=[0.001, 0.1, 10.0],
+            max_bytes=0,
+            resources_for=lambda _, __: resources,
+        )
+        choice = chooser.choose(layers, "head.layers")
+        designs, c = choice.designs, choice.score.c
+        assert c is not None
+        validated = cross_validate_logistic(designs, c, ridge_fold_models(designs, c), 1000, 1e-7)
+        model, _ = refit(designs, validated, 1000, 1e-7)
+    columns = np.concatenate([{"one": x[:, :7], "two": x[:, 7:]}[layer] for layer in choice.layers], axis=1)
+    return choice.layers, c, softmax(columns @ model.weight.T + model.bias, axis=1)
 
 
 @pytest.mark.parametrize("layers", ["auto", ["two"]])
 def test_rows_go_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: Layers) -> None:
-    """The choice of layers, the fits without each fold and the fit of all rows use one copy of the rows.
+    """The search for layers, the fits without each fold and the fit of all rows use one copy of the rows.
 
-    Layers, strength and probabilities are those of the CPU.
+    Second moments are summed once for each fold. Layers, strength and probabilities are those of the CPU.
     """
-    uploads: list[GpuRows] = []
-    upload = GpuRows.upload
+    calls: Counter[str] = Counter()
 
-    def counted(*given: Any) -> GpuRows:
-        uploads.append(upload(*given))
-        return uploads[-1]
+    def counted(name: str) -> Any:
+        original = getattr(GpuRows, name)
 
-    monkeypatch.setattr(GpuRows, "upload", counted)
-    x, classes = clusters(150, 16, CLASSES)
-    digests = digests_of(len(x))
-    write_features(tmp_path / "f.h5", digests, {"one": x[:, :7], "two": x[:, 7:]})
-    folds = make_folds([str(number) for number in classes], digests, FOLDS, 0, "head.folds")
-    found = []
-    with open_features(tmp_path / "f.h5") as features:
-        for resources in (RESOURCES, GPU):
-            chooser = LayerChooser(
-                features,
-                digests,
-                equal_targets(classes, CLASSES),
-                folds,
-                c_grid=[0.001, 0.1, 10.0],
-                max_bytes=0,
-                resources_for=partial(given_resources, resources),
-            )
-            choice = chooser.choose(layers, "head.layers")
-            designs, c = choice.designs, choice.score.c
-            assert c is not None
-            validated = cross_validate_logistic(designs, c, ridge_fold_models(designs, c), 1000, 1e-7)
-            model, _ = refit(designs, validated, 1000, 1e-7)
-            columns = x if len(choice.layers) == 2 else x[:, :7] if choice.layers == ("one",) else x[:, 7:]
-            found.append((choice.layers, c, softmax(columns @ model.weight.T + model.bias, axis=1)))
+        def call(*given: Any) -> Any:
+            calls[name] += 1
+            return original(*given)
 
-    assert len(uploads) == 1
-    assert found[0][:2] == found[1][:2]
-    assert np.abs(found[0][2] - found[1][2]).max() < 1e-4
+        return call
+
+    theirs = fit_all(tmp_path, RESOURCES, layers)
+    for name in ("upload", "statistics"):
+        monkeypatch.setattr(GpuRows, name, counted(name))
+    mine = fit_all(tmp_path, GPU, layers)
+
+    assert calls == Counter(upload=1, statistics=FOLDS)
+    assert mine[:2] == theirs[:2]
+    assert np.abs(mine[2] - theirs[2]).max() < 1e-4
+
+
+@pytest.mark.parametrize("place", ["_empty", "GpuRows.statistics"])
+@pytest.mark.parametrize("layers", ["auto", ["two"]])
+def test_a_lack_of_memory_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str, layers: Layers
+) -> None:
+    """If the search for layers finds that the memory is too small, the rest is computed on the CPU, with its bits."""
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(f"headstart.linear.gpu_rows.{place}", fail)
+    mine, theirs = (fit_all(tmp_path, resources, layers) for resources in (GPU, RESOURCES))
+
+    assert mine[:2] == theirs[:2]
+    assert np.array_equal(mine[2], theirs[2])
+    assert capsys.readouterr().out.count("continuing on the CPU") == 1
 
 
 @pytest.mark.parametrize(
@@ -254,7 +279,9 @@ def test_without_memory_the_cpu_goes_on(
     x, classes = clusters(NUM, DIM, CLASSES)
     on_cpu = designs_of(x, equal_targets(classes, CLASSES))
     monkeypatch.setattr(f"headstart.linear.gpu_rows.{place}", fail)
-    held = rows_on_gpu(on_cpu.rows, on_cpu.targets, GPU).select(np.arange(DIM))
+    # A selection of all columns copies nothing.
+    columns = np.arange(DIM - (place == "GpuRows.select"))
+    held = rows_on_gpu(on_cpu.rows, on_cpu.targets, GPU).select(columns)
     statistics = statistics_of_folds(on_cpu.rows, on_cpu.targets, FOLDS, RESOURCES, OnGpu())
     on_gpu = DesignMatrices(on_cpu.rows, on_cpu.targets, FOLDS, GPU, statistics, on_gpu=held)
     models = [[fit(each, each.design(each.without_fold(fold)), 0.1) for fold in (0, 1)] for each in (on_cpu, on_gpu)]
