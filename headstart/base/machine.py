@@ -18,6 +18,9 @@ from headstart.base.threads import num_cores
 # torch, and importing torch, which takes seconds, is not necessary.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _MAX_RESTARTS = 3
+# What torch's errors say if a device, a library of NVIDIA, or the computer itself has too little memory. Some of them
+# are plain RuntimeErrors.
+_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory", "not enough memory")
 _TIMEOUT_DAYS = 7  # for the slowest machine
 
 
@@ -124,6 +127,21 @@ def make_repeatable() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the device has too little memory.
+
+    Drop the error before you try again with less: its stack trace holds the tensors of the failed attempt.
+
+    Args:
+        error: Error that torch raised.
+    """
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    )
 
 
 def count_gpus(runtime: RuntimeParams) -> int:

@@ -90,7 +90,7 @@ def test_the_head_takes_torch_to_a_gpu_only() -> None:
     code = "import sys, stages.head.train; assert 'torch' not in sys.modules, 'torch'"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
-    assert importing == {"headstart/base/machine.py", "headstart/linear/loss_gpu.py"}
+    assert importing == {"headstart/base/machine.py", "headstart/linear/gpu_rows.py"}
     assert done.returncode == 0, done.stderr
 
 
