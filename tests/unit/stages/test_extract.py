@@ -27,7 +27,7 @@ from headstart.base.files import code_digests
 from headstart.base.machine import RuntimeParams
 from headstart.engines import cache, export_process
 from headstart.engines import export as graphs
-from headstart.engines.engine import AUTO_ENGINES, ExportError, engines_to_try
+from headstart.engines.engine import AUTO_ENGINES, Engine, ExportError, engines_to_try
 from headstart.engines.export_process import backbone_key, export_backbone
 from headstart.engines.onnx_engine import OnnxEngine
 from headstart.engines.torch_engine import TorchEngine
@@ -232,7 +232,7 @@ def test_values_beyond_half_precision_are_refused(
         extract(index_of(photos), params, tmp_path / "f.h5", tmp_path / "store")
 
 
-class MeanEngine:
+class MeanEngine(Engine):
     """An engine whose embedding is the mean colour of the picture."""
 
     name = "mean"
@@ -349,7 +349,7 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
 
     assert np.allclose(engine.embed(pixels)["last"], pixels.mean((1, 2)))
     assert engine.batch == 4
-    assert "out of memory with 32 pictures at once; continuing with 16" in capsys.readouterr().out
+    assert "out of memory with 32 pictures at once; continuing with 16" in capsys.readouterr().err
     with pytest.raises(BackboneError, match="even for two pictures"):
         TorchEngine(Needy(1), "cpu", 8, "float32", Clock()).embed(pixels)  # type: ignore[arg-type]
 
