@@ -49,13 +49,15 @@ class CudaPasses:
                 as they are until the returned function has returned.
             batch: Pictures in the pass.
         """
-        num = len(pixels_BHWC)
+        num, pixels = len(pixels_BHWC), torch.from_numpy(pixels_BHWC)
+        if not pixels.is_pinned():  # a buffer of `TorchEngine.new_buffer` is
+            pixels = pixels.pin_memory()
         with torch.cuda.device(self._device):
             passes = torch.cuda.current_stream()
             given = self._next_input((batch, *pixels_BHWC.shape[1:]), passes)
             with torch.cuda.stream(self._copies):
                 self._copies.wait_event(given.free)
-                given.pixels[:num].copy_(torch.from_numpy(pixels_BHWC), non_blocking=True)
+                given.pixels[:num].copy_(pixels, non_blocking=True)
                 if num < batch:
                     given.pixels[num:].zero_()
                 copied = self._copies.record_event()
@@ -72,9 +74,10 @@ class CudaPasses:
 
     def _next_input(self, shape: tuple[int, ...], passes: torch.cuda.Stream) -> _Input:
         """Return the input that was used longer ago. Another shape gets new ones."""
-        if not self._inputs or tuple(self._inputs[0].pixels.shape) != shape:
+        if self._inputs and self._inputs[0].pixels.shape != shape:
             self._copies.synchronize()  # no copy may run into memory that is given back
             self._inputs.clear()
+        if not self._inputs:
             pixels = [torch.empty(shape, dtype=torch.uint8, device=self._device) for _ in range(2)]
             # Memory of an earlier pass, which may still run.
             self._inputs = [_Input(each, passes.record_event()) for each in pixels]

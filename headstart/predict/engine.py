@@ -42,9 +42,8 @@ def build_engine(
         batch: Images in a forward pass; None for the engine's default.
         num_images: Approximate number of images. Only this number and the device decide which engine is used, so the
             same images always give the same bits.
-        num_at_once: Images that usually come together; None if all do. With torch a forward pass has room for about
-            as many, because blank pictures fill it up. It stays the same for all images, as their bits may depend on
-            it.
+        num_at_once: Images that usually come together; None if all do. With torch a forward pass takes about as many,
+            because blank pictures fill it up. It stays the same for all images, as their bits may depend on it.
         num_threads: Threads that will use the engine.
         weights: Weights of the backbone, as for `build_network`.
         clock: Clock that the engine adds its seconds to.
@@ -70,11 +69,11 @@ def build_engine(
     if batch is None:
         num_pictures = (num_at_once or num_images) * len(bundle.spec["views"])
         largest = default_batch(device, transform_of(bundle.spec).crop_px)
-        batch = min(largest, _room_for(num_pictures, device))
+        batch = min(largest, _pass_size(num_pictures, device))
     return TorchEngine(build_network(bundle, weights), device, batch, precision, clock)
 
 
-def _room_for(num_pictures: int, device: str) -> int:
+def _pass_size(num_pictures: int, device: str) -> int:
     """Return the size of the passes for a number of pictures. A GPU gets one of few sizes."""
     if device == "cpu":
         return max(_MIN_BATCH, num_pictures)

@@ -11,7 +11,6 @@ Example:
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,8 +28,8 @@ from headstart.imaging.decode import DECODE_POLICIES
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
 from headstart.predict.engine import build_engine
-from headstart.predict.image_like import ImageLike, ImageStatus, in_batches, name_of, read_images
-from headstart.predict.prediction import UNKNOWN, Neighbour, Prediction, apply_thresholds
+from headstart.predict.image_like import ImageLike, ImageStatus, ReadImages, in_batches, merged, name_of, read_images
+from headstart.predict.prediction import UNKNOWN, Prediction, apply_thresholds, find_nearest
 from headstart.sources.folder import Folder
 
 # The limit from which Pillow suspects a decompression bomb, and the default of index.max_pixels.
@@ -39,7 +38,6 @@ _MEMORY_BYTES = 2**30
 # Where threads decode image by image: one thread may run the engine while another searches for the nearest.
 _NUM_AFTER_DECODING = 2
 Result = TypeVar("Result")
-ReadImages = tuple[list[NDArray[np.uint8]], list[ImageStatus]]
 
 
 class Model:
@@ -187,14 +185,8 @@ class Model:
         if self._engine.num_parallel > 1:
             batches = in_batches(images, self._batch_images)
             return in_order(lambda batch: function(self._read(batch)), batches, self._num_threads)
-        return in_order(function, self._read_each(images), _NUM_AFTER_DECODING)
-
-    def _read_each(self, images: Iterable[ImageLike]) -> Generator[ReadImages]:
-        """Give the images of each batch, which threads read and decode image by image."""
-        num = self._batch_images
-        read = in_order(self._read, in_batches(images, 1), self._num_threads, num_ahead=2 * num)
-        while parts := list(islice(read, num)):
-            yield [each for pixels, _ in parts for each in pixels], [each for _, statuses in parts for each in statuses]
+        read = in_order(self._read, in_batches(images, 1), self._num_threads, num_ahead=2 * self._batch_images)
+        return in_order(function, merged(read, self._batch_images), _NUM_AFTER_DECODING)
 
     def _predict_batch(
         self,
@@ -206,7 +198,7 @@ class Model:
         embeddings = self._forward(pixels)
         logits = iter(self.bundle.logits(embeddings))
         num = max(num_nearest, 1 if thresholds else 0)
-        nearest = iter(self._nearest(embeddings, num) if num else [[] for _ in embeddings])
+        nearest = iter(find_nearest(self.bundle.references, embeddings, num) if num else [[] for _ in embeddings])
         predictions = []
         for status in statuses:
             if status.status == "quarantined":
@@ -215,22 +207,6 @@ class Model:
             prediction = Prediction(*status, self.classes, next(logits), next(nearest))
             predictions.append(apply_thresholds(prediction, thresholds) if thresholds else prediction)
         return predictions
-
-    def _nearest(self, embeddings: Rows, num: int) -> list[list[Neighbour]]:
-        references = self.bundle.references
-        positions, similarities = references.nearest(embeddings, num)
-        return [
-            [
-                Neighbour(
-                    references.paths[position],
-                    references.digests[position],
-                    references.labels[position],
-                    float(similarity),
-                )
-                for position, similarity in zip(*of_image, strict=True)
-            ]
-            for of_image in zip(positions, similarities, strict=True)
-        ]
 
     def _read(self, images: Sequence[tuple[ImageLike, str]]) -> ReadImages:
         return read_images(self._reader, images, self._max_pixels)
@@ -265,8 +241,8 @@ def load(
         num_images: Approximate number of images that will be predicted. From `engine.MANY_IMAGES` on, a network on a
             CPU is first exported for ONNX Runtime. That takes about ten seconds once, and predictions are then several
             times faster.
-        num_at_once: Approximate number of images in each call of `predict`; None if all come in one. A forward pass on
-            a GPU has room for no more, so that a few images do not take as long as many.
+        num_at_once: Approximate number of images in each call of `predict`; None if all come in one. Forward passes on
+            a GPU take about as many.
         weights: Weights file of the backbone, for a bundle that holds only a head and whose weights are not found by
             their digest.
         max_pixels: Largest width x height of an image file that is decoded; a larger one is quarantined.

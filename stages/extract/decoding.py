@@ -23,13 +23,15 @@ class DecodedBatch:
 
     Attributes:
         rows: Rows of the index.
-        buffer: uint8 (size * views, px, px, 3). The first pictures are those of the rows.
+        buffer: uint8 (size * views, px, px, 3), the memory of the pixels.
+        pixels: uint8 (n * views, px, px, 3), the views of the rows.
         num_left: Rows whose pixels are not there yet.
         errors: Errors of rows that could not be decoded, by their place in the batch.
     """
 
     rows: Sequence[IndexRow]
     buffer: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     num_left: int
     errors: dict[int, BaseException] = field(default_factory=dict)
 
@@ -103,7 +105,7 @@ class DecodedBatches:
         while (turn := self._take_turn()) is not None:
             batch, place = turn
             try:
-                batch.buffer[place * self._num_views : (place + 1) * self._num_views] = self._decode(batch.rows[place])
+                batch.pixels[place * self._num_views : (place + 1) * self._num_views] = self._decode(batch.rows[place])
             except BaseException as error:  # noqa: BLE001 - raised where the batch is given
                 batch.errors[place] = error
             with self._may_give:
@@ -119,8 +121,8 @@ class DecodedBatches:
                 return None
             place = self._next % self._size
             if place == 0:
-                part = self._rows[self._next : self._next + self._size]
-                self._newest = DecodedBatch(part, self._free.popleft(), len(part))
+                part, buffer = self._rows[self._next : self._next + self._size], self._free.popleft()
+                self._newest = DecodedBatch(part, buffer, buffer[: len(part) * self._num_views], len(part))
                 self._batches.append(self._newest)
             self._next += 1
             return self._newest, place

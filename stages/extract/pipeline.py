@@ -93,7 +93,7 @@ def _embed_batches(
         while error is None:
             try:
                 batch = next(following)
-                started.append((batch, engine.start(batch.buffer[: len(batch.rows) * num_views])))
+                started.append((batch, engine.start(batch.pixels)))
             except StopIteration:
                 break
             except Exception as found:  # noqa: BLE001 - raised after the embeddings of the batch before
