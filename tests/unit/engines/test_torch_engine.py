@@ -115,6 +115,19 @@ def test_passes_are_replayed_as_a_graph(cuda: Device, pixels: NDArray[np.uint8],
     assert cuda.log.replayed > 8
 
 
+@pytest.mark.usefixtures("cuda")
+def test_passes_of_another_size_get_another_graph(pixels: NDArray[np.uint8], expected: NDArray[Any]) -> None:
+    """As after a lack of memory: the graph of the former size is given up with its memory."""
+    engine, network = make_engine("cuda:0")
+    engine.embed(pixels)
+    former = engine._cuda_passes._network._graph  # type: ignore[union-attr]
+    engine.batch = 2
+    for _ in range(2):
+        assert np.allclose(engine.embed(pixels)["last"], expected, atol=1e-6)
+    assert engine._cuda_passes._network._graph not in (None, former)  # type: ignore[union-attr]
+    assert network.passes[-1] == 2
+
+
 def test_a_few_passes_get_no_graph(cuda: Device, pixels: NDArray[np.uint8]) -> None:
     """To capture one takes as long as a few passes."""
     engine, network = make_engine("cuda:0")
@@ -173,9 +186,8 @@ def test_a_library_that_is_out_of_memory_halves_the_batch(
     """Some of them raise a plain RuntimeError. The rows stay the same."""
     with pretended(kind) as device:
         engine, _ = make_engine(kind, batch=16)
-        engine.embed(np.concatenate([pixels] * 4))  # on CUDA a graph of 16 pictures has been captured by then
+        engine.embed(pixels)
         device.failures.append(more_pictures_than(5, RuntimeError(words)))
-        engine._cuda_passes = engine._cuda_passes and type(engine._cuda_passes)(engine._network, engine._device)
         assert np.array_equal(engine.embed(pixels)["last"], expected)
     assert engine.batch == 4
     assert capsys.readouterr().err.count("out of memory with") == 2

@@ -76,10 +76,14 @@ def test_all_threads_work_on_one_batch() -> None:
 
 def test_the_first_error_of_a_batch_is_raised_in_its_turn() -> None:
     """The batches before it are given. Of several errors, that of the first row counts, whichever came first."""
+    has_failed = threading.Event()
 
     def decode(number: int) -> NDArray[np.uint8]:
+        if number == 6:
+            assert has_failed.wait(20)
+            time.sleep(0.01)
         if number in (6, 8):
-            time.sleep(0.02 * (number == 6))
+            has_failed.set()
             raise ValueError(f"row {number}")
         return picture(number)
 
