@@ -1,6 +1,5 @@
 """Extraction on a pretended device: the CPU's embeddings, one store for all, few waits, too little memory."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +56,8 @@ def run(tmp_path: Path, tiny_backbone: BackboneParams, monkeypatch: pytest.Monke
     return Run(tmp_path, tiny_backbone)
 
 
-@pytest.mark.parametrize(
-    ("kind", "precision"),
-    [
-        ("cuda", "float32"),
-        pytest.param(
-            "cuda", "float16", marks=pytest.mark.xfail(strict=True, reason="a GPU also computes in half precision")
-        ),
-        ("mps", "float32"),
-        ("mps", "float16"),
-    ],
-)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_gpu_gives_the_bytes_of_the_cpu(run: Run, kind: str, precision: str) -> None:
     """The features file of a GPU is that of the CPU by the torch engine, bit for bit: float16 is only how it stores."""
     run("cpu", "cpu", 24, precision)
@@ -89,24 +79,15 @@ def test_a_cpu_and_a_gpu_share_a_store(run: Run, precision: str, first: str) -> 
 
 
 def test_a_pass_waits_once(run: Run, cuda: Device) -> None:
-    """Each pass of the network waits once for its embeddings, and its pictures go up beside the pass before."""
+    """There is one wait at most for each pass of the network, and its pictures go up beside the pass before."""
     counts = waits_at(cuda, "permute")  # the first operation on the pictures of a pass
     run("gpu", "cuda")
     assert len(counts) >= 6
-    assert max(later - earlier for earlier, later in pairwise(counts)) <= 1
+    assert len(cuda.log.waits) - counts[0] <= len(counts)
     assert [copy for copy in cuda.log.pictures_up if copy.is_blocking] == []
 
 
-@pytest.mark.parametrize(
-    "library",
-    [
-        "torch",
-        *(
-            pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="only torch's own error is known"))
-            for name in OUT_OF_MEMORY
-        ),
-    ],
-)
+@pytest.mark.parametrize("library", ["torch", *OUT_OF_MEMORY])
 def test_out_of_memory_halves_the_batch(
     run: Run, cuda: Device, capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
@@ -116,7 +97,7 @@ def test_out_of_memory_halves_the_batch(
     held = live_bytes()
     cuda.failures.append(more_pictures_than(4, error))
     run("less", "cuda", batch=8)
-    assert "out of memory with 8 pictures at once; continuing with 4" in capsys.readouterr().out
+    assert "out of memory with 8 pictures at once; continuing with 4" in capsys.readouterr().err
     assert run.bytes_of("less") == run.bytes_of("all")
     assert live_bytes() <= held
 
