@@ -36,10 +36,10 @@ def embed_rows(
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         yield from in_order(lambda part: (part, _embed(part, reader, engine, num_views)), parts, num_workers)
         return
-    shape = (size * num_views, reader.px, reader.px, 3)
-    buffers = [engine.new_buffer(shape) for _ in range(min(_num_buffers(size, num_workers), len(rows)))]
-    if not buffers:
+    if not rows:
         return
+    shape, num_batches = (size * num_views, reader.px, reader.px, 3), -(-len(rows) // size)
+    buffers = [engine.new_buffer(shape) for _ in range(min(num_batches, _num_buffers(size, num_workers)))]
     with DecodedBatches(rows, reader.pixels, buffers, size, num_workers) as batches:
         yield from _embed_batches(batches, engine, num_views)
 
