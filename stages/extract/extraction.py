@@ -15,6 +15,8 @@ from headstart.tables.index import IndexRow
 from stages.extract.extractor import Extractor
 from stages.extract.params import Params
 
+_IMAGES_PER_PROCESS = 2000  # starting a process takes as long as embedding some thousand images
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -106,7 +108,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
     with in_use(root):
         extractor = Extractor(index, params, root)
         missing = extractor.missing_rows()
-        num = num_processes(params.runtime)
+        num = num_processes(params.runtime, most=len(missing) // _IMAGES_PER_PROCESS)
         start = time.monotonic()
         if missing and num > 1:
             if not run_processes("stages.extract", num):
