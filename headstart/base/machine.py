@@ -1,9 +1,7 @@
 """The machine: its device, its threads, its processes, and what makes a run repeatable."""
 
 import os
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,15 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field, ValidationError
 
-from headstart.base.entry import MESSAGES, first_message
-from headstart.base.errors import HeadstartError, ParamsError
+from headstart.base.errors import ParamsError
 from headstart.base.params import Section, explain, read_yaml
 from headstart.base.threads import num_cores
 
 # Device files of the drivers of NVIDIA, NVIDIA under WSL, and AMD. Without any of them a Linux machine has no GPU for
 # torch, and importing torch, which takes seconds, is not necessary.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-_MAX_RESTARTS = 3
 _REFUSAL = "does not have a deterministic implementation"  # in torch's error, after the name of the operation
 # What torch's errors say if a device, a library of NVIDIA, or the computer itself has too little memory. Some of them
 # are plain RuntimeErrors.
@@ -239,32 +235,6 @@ def num_processes(runtime: RuntimeParams, most: int) -> int:
         most: Number of processes beyond which `auto` does not go, because each would have too little work.
     """
     return max(1, min(count_gpus(runtime), most)) if runtime.processes == "auto" else runtime.processes
-
-
-def run_processes(module: str, num: int) -> bool:
-    """Run a module in several processes on this machine, wait for them, and return whether all succeeded.
-
-    If a process dies, all are started again, at most three times. An error that the user can mend ends them at once.
-
-    Args:
-        module: Dotted name of the module, as for `python -m`. Its `main` runs in `run_main`.
-        num: Number of processes.
-
-    Raises:
-        HeadstartError: A process met an error that the user can mend. The message is that of the process.
-    """
-    command = [sys.executable, "-m", "headstart.base.launch", module, str(num)]
-    with tempfile.TemporaryDirectory() as folder:
-        for attempt in range(1 + _MAX_RESTARTS):
-            if attempt:
-                print(f"a process died; all start again ({attempt} of {_MAX_RESTARTS})", flush=True)
-            ended = subprocess.run(command, check=False, env=os.environ | {MESSAGES: folder})  # noqa: S603 - our words
-            if ended.returncode == 0:
-                return True
-            message = first_message(folder)
-            if message is not None:
-                raise HeadstartError(message)
-    return False
 
 
 def _may_have_gpu() -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import StoreError
-from headstart.base.machine import Rank, num_processes, run_processes
+from headstart.base.launch import run_processes
+from headstart.base.machine import Rank, num_processes
 from headstart.imaging.clock import Clock
 from headstart.store.location import in_use
 from headstart.store.upkeep import outdated_stores

@@ -8,7 +8,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from headstart.base.errors import ParamsError
-from headstart.base.machine import Rank
+from headstart.base.machine import Rank, RuntimeParams, count_gpus
 from stages.finetune.loader import Batch
 from stages.finetune.trainable_layers import has_batch_norm
 
@@ -96,3 +96,22 @@ class Ranks:
         values = [value]
         distributed.broadcast_object_list(values, src=0, device=self._device if self._device.type == "cuda" else None)
         return values[0]
+
+
+def check_gpus(runtime: RuntimeParams, device: torch.device, num: int) -> None:
+    """Check that each process that trains on this machine has a GPU of its own, as NCCL requires.
+
+    Args:
+        runtime: Params of the machine.
+        device: Device of this process.
+        num: Number of processes on this machine.
+
+    Raises:
+        ParamsError: There are more processes than GPUs.
+    """
+    num_gpus = max(1, count_gpus(runtime))
+    if device.type != "cpu" and num > num_gpus:
+        raise ParamsError(
+            f"runtime.processes: found {num} processes on {num_gpus} GPU(s); expected at most {num_gpus}, because each "
+            "process that trains needs a GPU of its own. Set runtime.processes to auto"
+        )

@@ -11,16 +11,14 @@ import torch
 from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.features import Features, fingerprint
 from headstart.backbone.spec import min_side_px_of, transform_of
-from headstart.base.errors import ParamsError, TrainingError
+from headstart.base.errors import TrainingError
+from headstart.base.launch import run_processes
 from headstart.base.machine import (
     Rank,
-    RuntimeParams,
     choose_device,
-    count_gpus,
     make_repeatable,
     num_local_ranks,
     num_processes,
-    run_processes,
     this_rank,
 )
 from headstart.imaging.clock import Clock
@@ -38,7 +36,7 @@ from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.loader import Loader
 from stages.finetune.memory import explain_out_of_memory
 from stages.finetune.params import Params
-from stages.finetune.ranks import Ranks
+from stages.finetune.ranks import Ranks, check_gpus
 from stages.finetune.sample_batch import SampleImage, make_sample_batch
 from stages.finetune.subsets import Subsets, make_subsets
 from stages.finetune.trained_classifier import TrainedClassifier
@@ -117,7 +115,7 @@ def fine_tune(
     """
     rank, num = this_rank(), num_processes(params.runtime, most=params.finetune.batch // _LEAST_SHARE)
     run = FinetuneRun(features, index, split, classes=classes, split_sha256=split_sha256, params=params)
-    _check_gpus(params.runtime, run.device, num if rank is None else num_local_ranks())
+    check_gpus(params.runtime, run.device, num if rank is None else num_local_ranks())
     if rank is None:
         show(run.sample_batch())
     if rank is None and num > 1 and not run_processes("stages.finetune", num):
@@ -126,15 +124,6 @@ def fine_tune(
             "that was saved"
         )
     return run.train(rank or Rank(0, 1), watch, predict=rank is None)
-
-
-def _check_gpus(runtime: RuntimeParams, device: torch.device, num: int) -> None:
-    num_gpus = max(1, count_gpus(runtime))
-    if device.type != "cpu" and num > num_gpus:
-        raise ParamsError(
-            f"runtime.processes: found {num} processes on {num_gpus} GPU(s); expected at most {num_gpus}, because each "
-            "process that trains needs a GPU of its own. Set runtime.processes to auto"
-        )
 
 
 class FinetuneRun:

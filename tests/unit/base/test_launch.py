@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from headstart.base import machine
+from headstart.base import launch
 from headstart.base.errors import HeadstartError
-from headstart.base.machine import run_processes
+from headstart.base.launch import run_processes
 from tests.support.source import ROOT
 
 # Two processes that meet in a sum by gloo, until one of them does what a test asks for.
@@ -80,7 +80,7 @@ def test_a_bug_shows_its_stack_trace(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that is no message for the user is shown with its stack, after the last attempt too."""
-    monkeypatch.setattr(machine, "_MAX_RESTARTS", 0)
+    monkeypatch.setattr(launch, "_MAX_RESTARTS", 0)
     (folder / "work.py").write_text(MODULE.replace("FAIL", "raise KeyError('a bug')"))
 
     assert not run_processes("work", 2)
