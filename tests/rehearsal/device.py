@@ -12,6 +12,7 @@ streams apart from copies, and work that torch does in C++ alone. A function of 
 function of Python does inside, such as a wait, is not seen. Random numbers are those of the CPU's generator.
 """
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from tests.rehearsal import process_group
 from tests.rehearsal.state import Device, Event, Failure, Stream, _active
-from tests.rehearsal.tensor import Mode, parse_device, plain
+from tests.rehearsal.tensor import DeviceTensor, Mode, parse_device, plain
 
 _MEMORY = 80 * 2**30
 _autocast, _run_thread = torch.autocast, threading.Thread.run
@@ -63,25 +64,48 @@ def pretended(
 
 def more_pictures_than(num: int, error: Exception | None = None) -> Failure:
     """Return a failure of every convolution of more than so many pictures: the device is out of memory."""
-    error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. (pretended)")
 
     def fail(name: str, tensors: Sequence[torch.Tensor]) -> Exception | None:
-        return error if name == "conv2d" and len(tensors[0]) > num else None
+        return _new(error) if name == "conv2d" and len(tensors[0]) > num else None
 
     return fail
 
 
 def at_call(name: str, number: int, error: Exception | None = None) -> Failure:
     """Return a failure of one call, counted from 1, of one of torch's functions: the device is out of memory."""
-    error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. (pretended)")
     done = 0
 
     def fail(called: str, _: Sequence[torch.Tensor]) -> Exception | None:
         nonlocal done
         done += called == name
-        return error if called == name and done == number else None
+        return _new(error) if called == name and done == number else None
 
     return fail
+
+
+def _new(error: Exception | None) -> Exception:
+    """Return a copy of an error, because an error that was raised holds the stack; out of memory by default."""
+    return torch.OutOfMemoryError("CUDA out of memory. (pretended)") if error is None else type(error)(*error.args)
+
+
+def waits_at(device: Device, *names: str) -> list[int]:
+    """Return a list that gets the number of waits so far at every call of some of torch's functions from now on."""
+    counts: list[int] = []
+
+    def count(name: str, _: Sequence[torch.Tensor]) -> None:
+        if name in names:
+            counts.append(len(device.log.waits))
+
+    device.failures.append(count)
+    return counts
+
+
+def live_bytes() -> int:
+    """Return the bytes of all tensors of the device that Python still holds."""
+    gc.collect()
+    with plain():
+        storages = [one.untyped_storage() for one in gc.get_objects() if type(one) is DeviceTensor]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 class Graph:

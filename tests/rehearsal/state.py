@@ -121,7 +121,7 @@ class Device:
         kind: `cuda` or `mps`.
         count: Number of devices.
         log: What it was asked for.
-        failures: Each is asked before every computation, and may return an error to raise.
+        failures: Each is asked before every computation, and before a copy up (`to`), and may return an error to raise.
         in_flight: Copies that the host has not waited for.
         pinned: Pinned tensors. They live as long as the device, so that no other tensor gets their memory.
         captured: Calls that a graph captures: function, arguments, options, result. None while no graph captures.
@@ -160,6 +160,12 @@ class Device:
     @current_stream.setter
     def current_stream(self, stream: Stream) -> None:
         self._local.stream = stream
+
+    def fail(self, name: str, tensors: Sequence[torch.Tensor]) -> None:
+        """Raise the error of the first failure that has one for a computation."""
+        for failure in self.failures:
+            if (error := failure(name, tensors)) is not None:
+                raise error
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Return whether a tensor on the host lies in pinned memory."""

@@ -114,9 +114,7 @@ def _compute(func: Call, args: Args, kwargs: Options) -> Any:
         _check_places(name, leaves, ours)
         for tensor in ours:
             active().check_order(tensor)
-        for failure in active().failures:
-            if (error := failure(name, ours)) is not None:
-                raise error
+        active().fail(name, ours)
         active().log.computed[name] += 1
     options = {key: value for key, value in kwargs.items() if key not in ("device", "pin_memory")}
     if named is not None and not is_made_here:
@@ -201,7 +199,7 @@ def _move(
     if place.type not in ("cpu", active().kind):
         raise RuntimeError(f"this machine has no {place}")
     if place.type != "cpu":
-        mark(moved, place)
+        active().fail("to", [mark(moved, place)])
     _transfer(source, moved, non_blocking=non_blocking, into_new_memory=True)
     return moved
 

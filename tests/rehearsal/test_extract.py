@@ -1,0 +1,140 @@
+"""Extraction on a pretended device: the CPU's embeddings, one store for all, few waits, too little memory."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headstart.artifacts.features import open_features
+from headstart.backbone.params import BackboneParams
+from headstart.base.errors import BackboneError
+from stages.extract.extraction import Extraction, extract
+from tests.conftest import extract_params, index_of, write_photos
+from tests.rehearsal.device import live_bytes, more_pictures_than, pretended, waits_at
+from tests.rehearsal.state import Device
+
+OUT_OF_MEMORY = {
+    "cuDNN": "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "cuBLAS": "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "MPS": "MPS backend out of memory (MPS allocated: 17.12 GB, other allocations: 384.00 KB)",
+}
+
+
+class Run:
+    """Extracts the embeddings of a folder of photos, each time by a new process of the pipeline.
+
+    Args:
+        folder: Folder of photos, stores and features files.
+        backbone: Params of the backbone.
+    """
+
+    def __init__(self, folder: Path, backbone: BackboneParams) -> None:
+        self.folder, self._backbone = folder, backbone
+        write_photos(folder / "photos", per_class=8)
+        self._index = index_of(folder / "photos")
+
+    def __call__(self, name: str, device: str, num: int = 24, precision: str = "float32", **runtime: Any) -> Extraction:
+        """Extract into a store, the first photos only. The features file has the name of the store."""
+        params = extract_params(
+            self.folder / "photos",
+            self._backbone,
+            extract={"precision": precision},
+            runtime={"device": device} | runtime,
+        )
+        return extract(self._index[:num], params, self.folder / f"{name}.h5", self.folder / name)
+
+    def bytes_of(self, name: str) -> bytes:
+        """Return the bytes of a features file."""
+        return (self.folder / f"{name}.h5").read_bytes()
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_backbone: BackboneParams, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A function that extracts, where there is no dvc.lock that knows embeddings."""
+    monkeypatch.chdir(tmp_path)
+    return Run(tmp_path, tiny_backbone)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("cuda", "float32"),
+        pytest.param(
+            "cuda", "float16", marks=pytest.mark.xfail(strict=True, reason="a GPU also computes in half precision")
+        ),
+        ("mps", "float32"),
+        ("mps", "float16"),
+    ],
+)
+def test_a_gpu_gives_the_bytes_of_the_cpu(run: Run, kind: str, precision: str) -> None:
+    """The features file of a GPU is that of the CPU by the torch engine, bit for bit: float16 is only how it stores."""
+    run("cpu", "cpu", 24, precision)
+    with pretended(kind):
+        done = run("gpu", "auto", 24, precision, engine="auto")
+    assert (done.device, done.engine) == (torch.device(done.device).type + ":0" * (kind == "cuda"), "torch")
+    assert run.bytes_of("gpu") == run.bytes_of("cpu")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("first", ["cpu", "cuda"])
+def test_a_cpu_and_a_gpu_share_a_store(run: Run, precision: str, first: str) -> None:
+    """What one of them stored, the other reuses, and it adds the rest, in float32 and in float16."""
+    second = {"cpu": "cuda", "cuda": "cpu"}[first]
+    with pretended("cuda"):
+        assert run("shared", first, 12, precision).num_embedded == 12
+        assert run("shared", second, 24, precision).num_embedded == 12
+        assert run("shared", first, 24, precision).num_embedded == 0
+
+
+def test_a_pass_waits_once(run: Run, cuda: Device) -> None:
+    """Each pass of the network waits once for its embeddings, and its pictures go up beside the pass before."""
+    counts = waits_at(cuda, "permute")  # the first operation on the pictures of a pass
+    run("gpu", "cuda")
+    assert len(counts) >= 6
+    assert max(later - earlier for earlier, later in pairwise(counts)) <= 1
+    assert [copy for copy in cuda.log.pictures_up if copy.is_blocking] == []
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        "torch",
+        *(
+            pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="only torch's own error is known"))
+            for name in OUT_OF_MEMORY
+        ),
+    ],
+)
+def test_out_of_memory_halves_the_batch(
+    run: Run, cuda: Device, capsys: pytest.CaptureFixture[str], library: str
+) -> None:
+    """Out of memory, of whatever library, the batch is halved; the rows stay the same, and no memory is kept."""
+    error = None if library == "torch" else RuntimeError(OUT_OF_MEMORY[library])
+    run("all", "cuda", batch=8)
+    held = live_bytes()
+    cuda.failures.append(more_pictures_than(4, error))
+    run("less", "cuda", batch=8)
+    assert "out of memory with 8 pictures at once; continuing with 4" in capsys.readouterr().out
+    assert run.bytes_of("less") == run.bytes_of("all")
+    assert live_bytes() <= held
+
+
+def test_too_little_memory_is_a_clear_error(run: Run, cuda: Device) -> None:
+    """Memory for less than two pictures, or for less than the network, is an error that says so."""
+    cuda.failures[:] = [more_pictures_than(1)]
+    with pytest.raises(BackboneError, match="out of memory even for two pictures"):
+        run("gpu", "cuda")
+    cuda.failures[:] = [lambda name, _: torch.OutOfMemoryError("CUDA out of memory.") if name == "to" else None]
+    with pytest.raises(BackboneError, match="memory does not hold the network"):
+        run("gpu", "cuda")
+
+
+def test_the_features_of_a_gpu_can_be_read_anywhere(run: Run) -> None:
+    """The features file says nothing of the device, so its spec is that of a CPU."""
+    with pretended("cuda"):
+        run("gpu", "cuda", 4)
+    run("cpu", "cpu", 4)
+    with open_features(run.folder / "gpu.h5") as mine, open_features(run.folder / "cpu.h5") as theirs:
+        assert mine.spec == theirs.spec

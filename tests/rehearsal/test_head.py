@@ -1,0 +1,111 @@
+"""The head on a pretended device: the CPU's probabilities, rows that go up once, few waits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from scipy.special import softmax
+
+from headstart.artifacts.features import open_features
+from headstart.base.errors import ParamsError
+from headstart.tables.split import SplitRow
+from stages.head.params import Params
+from stages.head.train import TrainedHead, train_head
+from tests.rehearsal.state import Device
+from tests.support.head_data import digests_of, write_features
+from tests.support.source import ROOT
+
+NUM, NUM_TRAINING, NUM_CLASSES, DIM = 400, 320, 4, 24
+
+
+def head_of(folder: Path, device: str, **changes: Any) -> TrainedHead:
+    """Train the head of overlapping clusters on a device."""
+    random = np.random.default_rng(0)
+    classes = np.arange(NUM) % NUM_CLASSES
+    x = (0.6 * random.normal(size=(NUM_CLASSES, DIM))[classes] + random.normal(size=(NUM, DIM))).astype(np.float32)
+    digests, path = digests_of(NUM), folder / "features.h5"
+    if not path.exists():
+        write_features(path, digests, {"last": x})
+    split = [
+        SplitRow(digest, f"{number}.png", f"class {label}", "train" if number < NUM_TRAINING else "test", digest)
+        for number, (digest, label) in enumerate(zip(digests, classes, strict=True))
+    ]
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    head = {"kind": "logistic", "folds": 3, "c_grid": [0.01, 1.0]} | changes
+    params = Params(
+        head=content["head"] | head, runtime=content["runtime"] | {"workers": 2, "device": device, "memory": 2**30}
+    )
+    with open_features(path) as features:
+        return train_head(features, split, [f"class {number}" for number in range(NUM_CLASSES)], "0" * 64, params)
+
+
+@pytest.fixture(autouse=True)
+def _many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take any number of rows for a large one, on which a GPU is worth it."""
+    monkeypatch.setattr("headstart.linear.design._LARGE", 0)
+
+
+def rows_up(device: Device) -> int:
+    """Return the number of rows of embeddings, of whatever precision, that were copied up."""
+    return sum(copy.shape[0] for copy in device.log.up if copy.dtype.is_floating_point and copy.shape[1:] == (DIM,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["logistic", "auto"])
+def test_a_gpu_gives_the_head_of_the_cpu(tmp_path: Path, cuda: Device, kind: str) -> None:
+    """The head of a GPU chooses the same strength, and its probabilities differ by less than 1e-4."""
+    mine, cpu = head_of(tmp_path, "cuda", kind=kind), head_of(tmp_path, "cpu", kind=kind)
+    assert rows_up(cuda) > 0
+    assert mine.fitted.score.c == cpu.fitted.score.c
+    for mine_logits, cpu_logits in (
+        (mine.predictions.logits, cpu.predictions.logits),
+        (mine.out_of_fold.logits, cpu.out_of_fold.logits),
+    ):
+        assert np.abs(softmax(mine_logits, axis=1) - softmax(cpu_logits, axis=1)).max() < 1e-4
+
+
+@pytest.mark.xfail(strict=True, reason="each fit copies its rows up again")
+@pytest.mark.slow
+def test_rows_go_up_once(tmp_path: Path, cuda: Device) -> None:
+    """All fits share the rows on the GPU: those of the folds at every strength, and the last one on all rows."""
+    head_of(tmp_path, "cuda")
+    assert NUM_TRAINING <= rows_up(cuda) <= NUM_TRAINING + 16 * NUM_CLASSES  # models may have the shape of a few rows
+
+
+@pytest.mark.xfail(strict=True, reason="each block of rows waits four times in each pass, twice for copies up")
+@pytest.mark.slow
+def test_a_pass_waits_twice_at_most(tmp_path: Path, cuda: Device) -> None:
+    """Each pass of the solver through the rows waits for the GPU at most twice: for a number and for a gradient."""
+    head_of(tmp_path, "cuda")
+    passes = max(cuda.log.computed[name] for name in ("logsumexp", "log_softmax", "cross_entropy"))
+    assert passes
+    assert len(cuda.log.waits) <= 2 * passes + 40
+
+
+@pytest.mark.xfail(strict=True, reason="float64 on MPS")
+def test_an_apple_gpu_leaves_the_head_to_the_cpu(tmp_path: Path, mps: Device) -> None:
+    """MPS has no float64, so the head computes on the CPU, to the bit."""
+    mine, cpu = head_of(tmp_path, "auto"), head_of(tmp_path, "cpu")
+    assert np.array_equal(mine.bundle.weight, cpu.bundle.weight)
+    assert np.array_equal(mine.predictions.logits, cpu.predictions.logits)
+    assert not mps.log.computed
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("to",),
+        pytest.param(
+            ("addmm", "matmul", "__matmul__"),
+            marks=pytest.mark.xfail(strict=True, reason="only the copies up are guarded"),
+        ),
+    ],
+)
+def test_too_little_memory_is_a_clear_error(tmp_path: Path, cuda: Device, names: tuple[str, ...]) -> None:
+    """Out of memory, while rows go up or while they are computed with, is an error that says what to do."""
+    cuda.failures.append(lambda name, _: torch.OutOfMemoryError("CUDA out of memory.") if name in names else None)
+    with pytest.raises(ParamsError, match=r"runtime\.device.*memory"):
+        head_of(tmp_path, "cuda")
