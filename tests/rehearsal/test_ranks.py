@@ -17,9 +17,9 @@ from stages.finetune.history import Epoch
 from stages.finetune.run import fine_tune
 from tests.conftest import extract_params, index_of
 from tests.rehearsal.device import more_pictures_than, pretended
+from tests.rehearsal.outcome import SHORT, assert_same
 from tests.rehearsal.ranks import run_ranks
 from tests.rehearsal.state import active
-from tests.rehearsal.test_finetune import SHORT, assert_same
 from tests.support.finetuning import CLASSES, Tune, finetune_params, rows_of
 
 BACKENDS = ["nccl", "cpu:gloo,cuda:nccl"]
