@@ -7,13 +7,16 @@ from pathlib import Path
 
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import StoreError
-from headstart.base.machine import Rank, num_processes, run_processes
+from headstart.base.launch import run_processes
+from headstart.base.machine import Rank, num_processes
 from headstart.imaging.clock import Clock
 from headstart.store.location import in_use
 from headstart.store.upkeep import outdated_stores
 from headstart.tables.index import IndexRow
 from stages.extract.extractor import Extractor
 from stages.extract.params import Params
+
+_IMAGES_PER_PROCESS = 2000  # starting a process takes as long as embedding some thousand images
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
     with in_use(root):
         extractor = Extractor(index, params, root)
         missing = extractor.missing_rows()
-        num = num_processes(params.runtime)
+        num = num_processes(params.runtime, most=len(missing) // _IMAGES_PER_PROCESS)
         seconds = 0.0
         if missing and num > 1:
             extractor.embedder.engine.close()  # the processes need the memory of the device
