@@ -1,7 +1,6 @@
 """The machine: its device, its threads, its processes, and what makes a run repeatable."""
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +16,7 @@ from headstart.base.threads import num_cores
 # Device files of the drivers of NVIDIA, NVIDIA under WSL, and AMD. Without any of them a Linux machine has no GPU for
 # torch, and importing torch, which takes seconds, is not necessary.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-_MAX_RESTARTS = 3
+_REFUSAL = "does not have a deterministic implementation"  # in torch's error, after the name of the operation
 # What torch's errors say if a device, a library of NVIDIA, or the computer itself has too little memory. Some of them
 # are plain RuntimeErrors.
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory", "not enough memory")
@@ -114,19 +113,48 @@ def wait_asleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def make_repeatable() -> None:
+def make_repeatable(*, strict: bool = False) -> None:
     """Make torch give the same bits in every run on a GPU: no kernels chosen by timing, no atomic sums, no TF32.
 
-    An operation that has no deterministic kernel runs anyway, with a warning.
+    Args:
+        strict: Whether an operation that has no repeatable kernel raises an error, for which `allow_unrepeatable` is
+            made. Otherwise it runs with a warning. Training must be strict: only then do torch's fast kernels of
+            attention compute gradients in a repeatable way.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):  # it is read when CUDA starts
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     import torch
 
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    # Filling all new memory would only serve code that reads memory before it writes there.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(True, warn_only=not strict)
+
+
+def is_strictly_repeatable() -> bool:
+    """Return whether torch refuses operations that have no repeatable kernel."""
+    import torch
+
+    return torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def allow_unrepeatable(error: BaseException) -> bool:
+    """Allow operations that have no repeatable kernel from now on, and say so, if an error is such a refusal.
+
+    Returns:
+        Whether it is one, so that the same work can be tried again.
+    """
+    operation, found, _ = str(error).partition(_REFUSAL)
+    if not found or not is_strictly_repeatable():
+        return False
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    print(f"{operation.strip()} has no repeatable kernel on this GPU; runs may differ in their last digits", flush=True)
+    return True
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -199,23 +227,14 @@ def wait_for_others(rank: Rank) -> None:
     store.wait([f"done/{other}" for other in range(rank.num_ranks)], timeout)
 
 
-def num_processes(runtime: RuntimeParams) -> int:
-    """Return the number of processes on this machine. `auto` is one for each GPU, or one without a GPU."""
-    return max(1, count_gpus(runtime)) if runtime.processes == "auto" else runtime.processes
-
-
-def run_processes(module: str, num: int) -> bool:
-    """Run a module in several processes on this machine, wait for them, and return whether all succeeded.
-
-    If a process dies, torchrun restarts all of them, at most three times.
+def num_processes(runtime: RuntimeParams, most: int) -> int:
+    """Return the number of processes on this machine. `auto` is one for each GPU, or one without a GPU.
 
     Args:
-        module: Dotted name of the module, as for `python -m`.
-        num: Number of processes.
+        runtime: Params of the machine.
+        most: Number of processes beyond which `auto` does not go, because each would have too little work.
     """
-    options = ["--standalone", f"--nproc-per-node={num}", f"--max-restarts={_MAX_RESTARTS}"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module]
-    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - our own words
+    return max(1, min(count_gpus(runtime), most)) if runtime.processes == "auto" else runtime.processes
 
 
 def _may_have_gpu() -> bool:

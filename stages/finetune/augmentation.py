@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
@@ -39,6 +38,52 @@ class Plan:
 
     drawn: dict[str, Any] | None
     mirror: bool
+
+
+class _Draws:
+    """Random numbers from a generator of its own, drawn as torchvision's transforms draw them.
+
+    torchvision draws from torch's own generator, which the training uses at the same time, for dropout. So threads
+    cannot use it, and drawing in the thread that trains would keep a GPU waiting.
+
+    Args:
+        seed: Seed of the generator.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def crop(self, transform: v2.RandomResizedCrop, width: int, height: int) -> dict[str, Any]:
+        """Return what `transform.make_params` returns for a picture of this size."""
+        low, high = (math.log(ratio) for ratio in transform.ratio)
+        for _ in range(10):
+            area = width * height * self._uniform(*transform.scale).item()
+            ratio = self._uniform(low, high).exp().item()
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                top, left = self._below(height - h + 1), self._below(width - w + 1)
+                return {"top": top, "left": left, "height": h, "width": w}
+        w = min(width, round(height * max(transform.ratio)))
+        h = min(height, round(width / min(transform.ratio)))
+        return {"top": (height - h) // 2, "left": (width - w) // 2, "height": h, "width": w}
+
+    def affine(self, transform: v2.RandomAffine, width: int, height: int) -> dict[str, Any]:
+        """Return what `transform.make_params` returns for a picture of this size, without shear."""
+        angle = self._uniform(*transform.degrees).item()
+        most = (fraction * side for fraction, side in zip(transform.translate, (width, height), strict=True))
+        translate = tuple(round(self._uniform(-pixels, pixels).item()) for pixels in most)
+        scale = self._uniform(*transform.scale).item()
+        return {"angle": angle, "translate": translate, "scale": scale, "shear": (0.0, 0.0)}
+
+    def coin(self) -> bool:
+        """Return True in half of all cases."""
+        return bool(torch.rand((), generator=self._generator) < 0.5)
+
+    def _uniform(self, low: float, high: float) -> torch.Tensor:
+        return torch.empty(1).uniform_(low, high, generator=self._generator)
+
+    def _below(self, end: int) -> int:
+        return int(torch.randint(0, end, (1,), generator=self._generator).item())
 
 
 class Augmentation:
@@ -94,9 +139,7 @@ class Augmentation:
         return self.reduction.whole_pixels(picture.image, picture.extent)
 
     def plan(self, row: IndexRow, epoch: int) -> Plan:
-        """Draw the augmentation of an image.
-
-        It leaves torch's own generator as it was. Do not call it from several threads.
+        """Draw the augmentation of an image. It may be called from several threads.
 
         Args:
             row: Row of the image in the index.
@@ -105,14 +148,10 @@ class Augmentation:
         if self.kind == "none":
             return Plan(None, mirror=False)
         seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{epoch}/{row.digest}".encode()).digest()[:7])
-        width, height = self.source_size(row)
-        blank = tv_tensors.Image(torch.empty(3, height, width, device="meta"))  # only its sides are read
-        transform = self._crop if self.kind == "crop" else self._affine
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPU's generator
-            drawn = transform.make_params([blank])
-            mirror = self.kind == "crop" and bool(torch.rand(()) < 0.5)
-        return Plan(drawn, mirror)
+        size, draws = self.source_size(row), _Draws(seed)
+        if self.kind == "crop":
+            return Plan(draws.crop(self._crop, *size), draws.coin())
+        return Plan(draws.affine(self._affine, *size), mirror=False)
 
     def apply(self, source: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
         """Return the augmented pixels of a source picture, uint8 (px, px, 3). It may be called from several threads."""

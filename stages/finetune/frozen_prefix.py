@@ -39,6 +39,8 @@ class FrozenPrefix:
                 self._names.append(name)
         self._inside = [layer for layer in classifier.reader.layers if self._holds(layer)]
         self._activation_shape: tuple[int, ...] = ()
+        self._removed: dict[str, nn.Module] = {}
+        self._embed_pictures = classifier.embed
 
     def activations(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return what the rest of the network needs, float32 (B, values), for normalised pictures (B, 3, px, px)."""
@@ -64,17 +66,32 @@ class FrozenPrefix:
     @contextmanager
     def removed(self) -> Iterator[None]:
         """Remove the prefix inside a `with` block: the classifier then takes activations instead of pictures."""
-        embed = self._classifier.embed
-        removed = {name: self._backbone.get_submodule(name) for name in self._names}
         try:
-            for name in removed:
-                self._backbone.set_submodule(name, nn.Identity())
-            self._classifier.embed = _unchanged if self._first is None else self._embed_rest
+            self._remove()
             yield
         finally:
-            for name, module in removed.items():
-                self._backbone.set_submodule(name, module)
-            self._classifier.embed = embed
+            self._put_back()
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Put the prefix back inside a `with` block, while it is removed."""
+        self._put_back()
+        try:
+            yield
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        for name in self._names:
+            self._removed[name] = self._backbone.get_submodule(name)
+            self._backbone.set_submodule(name, nn.Identity())
+        self._classifier.embed = _unchanged if self._first is None else self._embed_rest
+
+    def _put_back(self) -> None:
+        for name, module in self._removed.items():
+            self._backbone.set_submodule(name, module)
+        self._removed = {}
+        self._classifier.embed = self._embed_pictures
 
     def _embed_rest(self, activations: torch.Tensor) -> torch.Tensor:
         """Return the embeddings that the head reads, float32 (B, dim), for what `activations` returned."""
@@ -82,7 +99,10 @@ class FrozenPrefix:
         sizes = [math.prod(self._activation_shape), *(reader.dims[layer] for layer in self._inside)]
         activation, *embeddings = torch.split(activations, sizes, dim=1)
         known = dict(zip(self._inside, embeddings, strict=True))
-        found = known | reader.read(activation.reshape(-1, *self._activation_shape))
+        activation = activation.reshape(-1, *self._activation_shape)
+        if activation.device.type == "cuda" and activation.ndim == 4:  # as the weights, or every layer would convert it
+            activation = activation.contiguous(memory_format=torch.channels_last)
+        found = known | reader.read(activation)
         return torch.cat([found[layer] for layer in reader.layers], dim=1)
 
     def _holds(self, name: str) -> bool:

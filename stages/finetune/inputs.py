@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from headstart.backbone.layers import Normalisation
 from stages.finetune.frozen_prefix import FrozenPrefix
 from stages.finetune.loader import Batch, Loader, even_batches
+from stages.finetune.memory import ForwardPasses
 from stages.finetune.subsets import LabelledImage, Subsets
 
 
 class Inputs(Protocol):
     """Gives the inputs of the classifier, on its device."""
+
+    def prepare(self) -> None:
+        """Compute what all batches need. Call it before the first batch, with the classifier in eval mode."""
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:
         """Give batches of training images: their positions (B,) and inputs, float32 (B, ...)."""
@@ -25,9 +29,9 @@ class Inputs(Protocol):
         """Give batches of the inner validation: their positions (B,) and inputs, float32 (B, views, ...)."""
 
 
-def to_device(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Copy pixels to a device. A GPU continues to work on earlier batches during the copy."""
-    tensor = torch.from_numpy(pixels)
+def to_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Copy pixels, activations or classes to a device. A GPU continues to work on earlier batches during the copy."""
+    tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -65,6 +69,9 @@ class Pictures:
     def __init__(self, loader: Loader, normalise: Normalisation, subsets: Subsets, device: torch.device) -> None:
         self._loader, self._normalise, self._subsets, self._device = loader, normalise, subsets, device
 
+    def prepare(self) -> None:
+        """See `Inputs`."""
+
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:
         """See `Inputs`."""
         for batch, pixels in self._loader.augmented(self._subsets.training, batches, epoch):
@@ -82,9 +89,10 @@ class Activations:
 
     Args:
         pictures: Inputs of the frozen prefix, without augmentation.
-        prefix: Frozen prefix of the classifier's backbone, which is in eval mode.
+        prefix: Frozen prefix of the classifier's backbone. It is removed while activations are used.
         subsets: Training images and inner validation.
-        batch: Number of images in one forward pass of the frozen prefix.
+        passes: Forward passes of the frozen prefix.
+        batch: Number of images that are loaded at once.
         folder: Folder of the files.
         device: Device of the classifier.
     """
@@ -95,23 +103,31 @@ class Activations:
         prefix: FrozenPrefix,
         subsets: Subsets,
         *,
+        passes: ForwardPasses,
         batch: int,
         folder: Path,
         device: torch.device,
     ) -> None:
-        self._device = device
-        num_images = len(subsets.training), len(subsets.validation)
-        parts = [even_batches(np.arange(num), batch) for num in num_images]
-        with torch.inference_mode():
+        self._pictures, self._prefix, self._passes, self._device = pictures, prefix, passes, device
+        self._num_images = len(subsets.training), len(subsets.validation)
+        self._batch, self._folder = batch, folder
+        self._training: np.memmap | None = None
+        self._validation: np.memmap | None = None
+
+    def prepare(self) -> None:
+        """See `Inputs`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        parts = [even_batches(np.arange(num), self._batch) for num in self._num_images]
+        with self._prefix.put_back(), torch.inference_mode():
             self._training = _cache(
-                folder / "training.npy",
-                num_images[0],
-                ((at, prefix.activations(inputs)) for at, inputs in pictures.training(parts[0], epoch=0)),
+                self._folder / "training.npy",
+                self._num_images[0],
+                ((at, self._activations(inputs)) for at, inputs in self._pictures.training(parts[0], epoch=0)),
             )
             self._validation = _cache(
-                folder / "validation.npy",
-                num_images[1],
-                ((at, _by_view(prefix, inputs)) for at, inputs in pictures.validation(parts[1])),
+                self._folder / "validation.npy",
+                self._num_images[1],
+                ((at, self._by_view(inputs)) for at, inputs in self._pictures.validation(parts[1])),
             )
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:  # noqa: ARG002
@@ -125,13 +141,15 @@ class Activations:
     def _batches(self, cached: np.memmap | None, batches: Sequence[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
         for batch in batches:
             assert cached is not None, "there are images, because there is a batch"
-            yield batch, torch.from_numpy(cached[batch]).to(self._device)
+            yield batch, to_device(cached[batch], self._device)
 
+    def _activations(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._passes(self._prefix.activations, inputs)
 
-def _by_view(prefix: FrozenPrefix, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the activations (B, views, ...) of inputs (B, views, ...)."""
-    activations = prefix.activations(inputs.flatten(0, 1))
-    return activations.reshape(*inputs.shape[:2], *activations.shape[1:])
+    def _by_view(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the activations (B, views, ...) of inputs (B, views, ...)."""
+        activations = self._activations(inputs.flatten(0, 1))
+        return activations.reshape(*inputs.shape[:2], *activations.shape[1:])
 
 
 def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) -> np.memmap | None:

@@ -105,10 +105,13 @@ class KeptPixels:
         """
         return self._reader.picture(row, self._side_px)
 
-    def share(self) -> None:
-        """Write the pixels that are kept in memory, and look for those that other processes have written."""
-        self._cache.flush()
+    def refresh(self) -> None:
+        """Look for pixels that other processes have kept."""
         self._cache.refresh()
+
+    def flush(self) -> None:
+        """Write the pixels that are kept in memory, for later runs and for other processes."""
+        self._cache.flush()
 
     def _serves_views(self, row: IndexRow) -> bool:
         """Return whether the views are made from a picture of the same size as the source picture."""

@@ -1,13 +1,13 @@
 """The loader: threads read and decode images ahead of the network and put them into batches of pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.base.threads import in_order
-from stages.finetune.augmentation import Augmentation, Plan
+from stages.finetune.augmentation import Augmentation
 from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.subsets import LabelledImage
 
@@ -40,11 +40,12 @@ class Loader:
         Raises:
             DataError: The content of a file differs from the index.
         """
-        self._pixels.share()
-        flat = ((images[position], epoch) for batch in batches for position in batch)
-        planned = ((image, self._augmentation.plan(image.row, number)) for image, number in flat)
-        yield from _in_batches(batches, in_order(self._load, planned, self._num_threads, _ahead(batches)))
-        self._pixels.share()
+
+        def load(position: int) -> NDArray[np.uint8]:
+            row = images[position].row
+            return self._augmentation.apply(self._pixels.source(row), self._augmentation.plan(row, epoch))
+
+        yield from self._batches(batches, load)
 
     def views(
         self, images: Sequence[LabelledImage], batches: Sequence[Batch]
@@ -58,10 +59,7 @@ class Loader:
         Raises:
             DataError: The content of a file differs from the index.
         """
-        self._pixels.share()
-        rows = (images[position].row for batch in batches for position in batch)
-        yield from _in_batches(batches, in_order(self._pixels.views, rows, self._num_threads, _ahead(batches)))
-        self._pixels.share()
+        yield from self._batches(batches, lambda position: self._pixels.views(images[position].row))
 
     def draws(self, image: LabelledImage, epochs: Sequence[int]) -> tuple[Image.Image, list[NDArray[np.uint8]]]:
         """Return an upright image, and what `augmented` gives of it in several epochs, uint8 (px, px, 3) each.
@@ -74,20 +72,16 @@ class Loader:
             plans = [self._augmentation.plan(image.row, epoch) for epoch in epochs]
             return picture.image, [self._augmentation.apply(source, plan) for plan in plans]
 
-    def _load(self, planned: tuple[LabelledImage, Plan]) -> NDArray[np.uint8]:
-        image, plan = planned
-        return self._augmentation.apply(self._pixels.source(image.row), plan)
-
-
-def _ahead(batches: Sequence[Batch]) -> int:
-    return _AHEAD * max((len(batch) for batch in batches), default=0)
-
-
-def _in_batches(
-    batches: Sequence[Batch], loaded: Iterator[NDArray[np.uint8]]
-) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
-    for batch in batches:
-        yield batch, np.stack([next(loaded) for _ in batch])
+    def _batches(
+        self, batches: Sequence[Batch], load: Callable[[int], NDArray[np.uint8]]
+    ) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
+        self._pixels.refresh()
+        num_ahead = _AHEAD * max((len(batch) for batch in batches), default=0)
+        positions = (int(position) for batch in batches for position in batch)
+        loaded = in_order(load, positions, self._num_threads, num_ahead)
+        for batch in batches:
+            yield batch, np.stack([next(loaded) for _ in batch])
+        self._pixels.flush()
 
 
 def even_batches(order: NDArray[np.intp], batch: int) -> list[Batch]:

@@ -39,9 +39,14 @@ def make_groups(classifier: Classifier, depth_of: Mapping[str, int], params: Opt
     ]
 
 
-def make_optimizer(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
-    """Return the optimizer that `finetune.optimizer.kind` names, for groups of parameters."""
-    return OPTIMIZERS[params.kind](groups, params)
+def make_optimizer(
+    groups: list[dict[str, Any]], params: OptimizerParams, device: torch.device
+) -> torch.optim.Optimizer:
+    """Return the optimizer that `finetune.optimizer.kind` names, for groups of parameters on a device.
+
+    On CUDA one kernel updates many tensors, if the optimizer has such a kernel.
+    """
+    return OPTIMIZERS[params.kind](groups, params, True if device.type == "cuda" else None)
 
 
 def rate_factor(epoch: int, step: int, num_steps: int, params: FinetuneParams) -> float:
@@ -63,20 +68,21 @@ def rate_factor(epoch: int, step: int, num_steps: int, params: FinetuneParams) -
     return SCHEDULES[schedule.kind](epoch, step, num_steps, params)
 
 
-def _adamw(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, betas=(params.momentum, 0.999))
+def _adamw(groups: list[dict[str, Any]], params: OptimizerParams, fused: bool | None) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, betas=(params.momentum, 0.999), fused=fused)
 
 
-def _rmsprop(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
+def _rmsprop(groups: list[dict[str, Any]], params: OptimizerParams, fused: bool | None) -> torch.optim.Optimizer:  # noqa: ARG001
     return torch.optim.RMSprop(groups, momentum=params.momentum)
 
 
-def _sgd(groups: list[dict[str, Any]], params: OptimizerParams) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, momentum=params.momentum)
+def _sgd(groups: list[dict[str, Any]], params: OptimizerParams, fused: bool | None) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, momentum=params.momentum, fused=fused)
 
 
 # To add an optimizer, add an entry, and its name to `OptimizerParams.kind`. The groups bring rates and weight decay.
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerParams], torch.optim.Optimizer]] = {
+# `fused` is None where torch may choose.
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerParams, bool | None], torch.optim.Optimizer]] = {
     "adamw": _adamw,
     "rmsprop": _rmsprop,
     "sgd": _sgd,

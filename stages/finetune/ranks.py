@@ -1,15 +1,18 @@
 """Ranks: the processes that train one classifier together, each on its share of every batch."""
 
 from types import TracebackType
+from typing import TypeVar
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from headstart.base.errors import ParamsError
-from headstart.base.machine import Rank
+from headstart.base.machine import Rank, RuntimeParams, count_gpus
 from stages.finetune.loader import Batch
 from stages.finetune.trainable_layers import has_batch_norm
+
+Value = TypeVar("Value")
 
 
 class Ranks:
@@ -27,14 +30,20 @@ class Ranks:
         self.rank, self._device = rank, device
 
     def __enter__(self) -> "Ranks":
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # what torch makes without the name of a device lies there too
         if self.rank.num_ranks > 1:
-            distributed.init_process_group("nccl" if self._device.type == "cuda" else "gloo")
+            if self._device.type == "cuda":
+                distributed.init_process_group("nccl", device_id=self._device)
+            else:
+                distributed.init_process_group("gloo")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.rank.num_ranks > 1:
+        # After an error the other ranks may never come to the same point, and this one would wait for them.
+        if self.rank.num_ranks > 1 and error is None:
             distributed.destroy_process_group()
 
     @property
@@ -72,7 +81,37 @@ class Ranks:
         return DistributedDataParallel(classifier, device_ids=ids)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the sum of a tensor over the ranks."""
-        if self.rank.num_ranks > 1:
-            distributed.all_reduce(tensor)
-        return tensor
+        """Return the sum of a tensor over the ranks. Both are on the CPU, so that float64 is possible everywhere."""
+        if self.rank.num_ranks == 1:
+            return tensor
+        # NCCL adds tensors on GPUs, gloo those on the CPU.
+        mine = tensor.to(self._device) if self._device.type == "cuda" else tensor
+        distributed.all_reduce(mine)
+        return mine.cpu()
+
+    def from_first(self, value: Value) -> Value:
+        """Return the value of the first rank; its tensors are on the CPU. What the others have plays no part."""
+        if self.rank.num_ranks == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, device=self._device if self._device.type == "cuda" else None)
+        return values[0]
+
+
+def check_gpus(runtime: RuntimeParams, device: torch.device, num: int) -> None:
+    """Check that each process that trains on this machine has a GPU of its own, as NCCL requires.
+
+    Args:
+        runtime: Params of the machine.
+        device: Device of this process.
+        num: Number of processes on this machine.
+
+    Raises:
+        ParamsError: There are more processes than GPUs.
+    """
+    num_gpus = max(1, count_gpus(runtime))
+    if device.type != "cpu" and num > num_gpus:
+        raise ParamsError(
+            f"runtime.processes: found {num} processes on {num_gpus} GPU(s); expected at most {num_gpus}, because each "
+            "process that trains needs a GPU of its own. Set runtime.processes to auto"
+        )

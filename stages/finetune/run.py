@@ -12,13 +12,13 @@ from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.features import Features, fingerprint
 from headstart.backbone.spec import min_side_px_of, transform_of
 from headstart.base.errors import TrainingError
+from headstart.base.launch import run_processes
 from headstart.base.machine import (
     Rank,
     choose_device,
     make_repeatable,
     num_local_ranks,
     num_processes,
-    run_processes,
     this_rank,
 )
 from headstart.imaging.clock import Clock
@@ -34,8 +34,9 @@ from stages.finetune.classifier import Classifier
 from stages.finetune.history import Epoch, Kept
 from stages.finetune.kept_pixels import KeptPixels
 from stages.finetune.loader import Loader
+from stages.finetune.memory import explain_out_of_memory
 from stages.finetune.params import Params
-from stages.finetune.ranks import Ranks
+from stages.finetune.ranks import Ranks, check_gpus
 from stages.finetune.sample_batch import SampleImage, make_sample_batch
 from stages.finetune.subsets import Subsets, make_subsets
 from stages.finetune.trained_classifier import TrainedClassifier
@@ -44,6 +45,8 @@ from stages.finetune.training import Setting, Training
 
 Watch = Callable[[Sequence[Epoch]], None]
 Show = Callable[[Sequence[SampleImage]], None]
+
+_LEAST_SHARE = 16  # with fewer images of a batch, a GPU mostly waits
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,13 @@ def fine_tune(
         DataError: The tables do not fit each other, there are too few images, or the content of a file differs from
             the index.
         FeatureFileError: The features are of another backbone, or lack the layer or the images of the probe.
-        ParamsError: A device, a layer or a class does not exist.
-        TrainingError: A number is not finite, a device has too little memory, or processes failed.
+        ParamsError: A device, a layer or a class does not exist, or there are more processes than GPUs.
+        HeadstartError: What one of several processes reported.
+        TrainingError: A number is not finite, a device has too little memory, or processes died.
     """
-    rank, num = this_rank(), num_processes(params.runtime)
+    rank, num = this_rank(), num_processes(params.runtime, most=params.finetune.batch // _LEAST_SHARE)
     run = FinetuneRun(features, index, split, classes=classes, split_sha256=split_sha256, params=params)
+    check_gpus(params.runtime, run.device, num if rank is None else num_local_ranks())
     if rank is None:
         show(run.sample_batch())
     if rank is None and num > 1 and not run_processes("stages.finetune", num):
@@ -126,6 +131,7 @@ class FinetuneRun:
 
     Attributes:
         checkpoint: Checkpoint of this run.
+        device: Device of this process.
 
     Raises:
         DataError: The tables do not fit each other, or there are too few images.
@@ -144,7 +150,7 @@ class FinetuneRun:
     ) -> None:
         self._features, self._classes, self._params, self._split_sha256 = features, classes, params, split_sha256
         self._subsets = make_subsets(index, split, classes, params.finetune)
-        self._device = torch.device(choose_device(params.runtime.device))
+        self.device = torch.device(choose_device(params.runtime.device))
         self._spec = features.spec
         self._transform = transform_of(self._spec)
         sides_px = [min(image.row.width, image.row.height) for image in self._subsets.training]
@@ -154,7 +160,7 @@ class FinetuneRun:
             kind, self._transform, augmentation.min_area, params.finetune.source_px, params.finetune.seed
         )
         data = {"split": split_sha256, "classes": "\n".join(classes)}
-        self.checkpoint = Checkpoint(run_key(params, fingerprint(self._spec), data, self._device.type))
+        self.checkpoint = Checkpoint(run_key(params, fingerprint(self._spec), data, self.device.type))
 
     def sample_batch(self) -> list[SampleImage]:
         """Return a few training images as training sees them.
@@ -182,10 +188,14 @@ class FinetuneRun:
             ParamsError: A layer or a class does not exist.
             TrainingError: A number is not finite, or a device has too little memory.
         """
-        make_repeatable()
+        make_repeatable(strict=True)
+        with explain_out_of_memory(self.device, self._params.finetune):
+            return self._train(rank, watch, predict=predict)
+
+    def _train(self, rank: Rank, watch: Watch, *, predict: bool) -> FineTuned | None:
         setting, subsets = self._setting(), self._subsets
         training = Training(setting, subsets, self.checkpoint)
-        with Ranks(rank, self._device) as ranks:
+        with Ranks(rank, self.device) as ranks:
             with training.trainer(ranks) as trainer:
                 kept = trainer.run(watch)
             classifier, held_out = training.classifier, None
@@ -216,7 +226,7 @@ class FinetuneRun:
             subsets=subsets,
             augmentation=self._augmentation.kind,
             has_frozen_prefix=training.has_frozen_prefix,
-            device=str(self._device),
+            device=str(self.device),
             timings=trainer.timings,
             checkpoint=self.checkpoint,
         )
@@ -242,7 +252,7 @@ class FinetuneRun:
             open_source(self._params.data.path),
             self._transform,
             [view_of(view) for view in self._spec["views"]],
-            memory_for_decoding(runtime.memory, self._device.type),
+            memory_for_decoding(runtime.memory, self.device.type),
             Clock(),
             min_side_px=min_side_px_of(self._spec),
         )
@@ -266,11 +276,11 @@ class FinetuneRun:
             self._transform,
             self._augmentation,
             self._loader,
-            self._device,
+            self.device,
         )
 
     def _trained(self, classifier: Classifier, setting: Setting) -> TrainedClassifier:
-        return TrainedClassifier(classifier, setting.loader, self._params.finetune.batch, self._device)
+        return TrainedClassifier(classifier, setting.loader, self._params.finetune.batch, self.device)
 
     def _trained_on(self, kept: Kept) -> dict[str, str | int]:
         return {

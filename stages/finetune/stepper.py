@@ -1,6 +1,5 @@
 """The stepper: one step of the optimizer on one batch."""
 
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -10,14 +9,14 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
-from headstart.base.errors import TrainingError
+from headstart.base.machine import allow_unrepeatable, is_strictly_repeatable
 from headstart.linear.targets import Targets
+from stages.finetune.inputs import to_device
 from stages.finetune.loader import Batch
+from stages.finetune.memory import fill_up
 from stages.finetune.params import FinetuneParams
 from stages.finetune.ranks import Ranks
-from stages.finetune.subsets import LabelledImage
-
-_MAX_PATHS = 5  # paths of images in an error message
+from stages.finetune.trainable_layers import has_batch_norm
 
 
 class Stepper:
@@ -30,8 +29,7 @@ class Stepper:
     Args:
         module: The classifier, or a module that wraps it.
         optimizer: Optimizer of the parameters that train.
-        images: Training images, for messages.
-        targets: Targets of these images.
+        targets: Targets of the training images.
         params: Settings of the loss, of clipping and of accumulation.
         dtype: Precision of the forward pass.
         device: Device of the classifier.
@@ -40,10 +38,9 @@ class Stepper:
 
     def __init__(
         self,
-        module: Callable[[torch.Tensor], torch.Tensor],
+        module: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        images: Sequence[LabelledImage],
         targets: Targets,
         params: FinetuneParams,
         dtype: torch.dtype,
@@ -52,59 +49,84 @@ class Stepper:
     ) -> None:
         self.optimizer = optimizer
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-        self._module, self._images, self._params = module, images, params
+        self._module, self._params = module, params
         self._dtype, self._device, self._ranks = dtype, device, ranks
-        self._classes = torch.from_numpy(targets.classes).to(device)
-        self._sample_weights = targets.sample_weights
+        self._classes, self._sample_weights = targets.classes, targets.sample_weights
         weights_C = np.ones(targets.num_classes, dtype=np.float32)
         weights_C[targets.classes] = targets.sample_weights
         self._weights_C = torch.from_numpy(weights_C).to(device)
         alpha = params.augmentation.mixup
         self._mixup = v2.MixUp(alpha=alpha, num_classes=targets.num_classes) if alpha else None
+        # Batches differ by one image, and cuDNN plans its work anew for each size, which can take seconds. BatchNorm
+        # that trains would count the copies in its statistics.
+        trains_norms = params.batch_norm == "train" and has_batch_norm(module)
+        self._fills_up = device.type == "cuda" and not trains_norms
+        self._largest = 0  # number of images in the largest part so far
+        self._is_rehearsed = False
 
-    def step(self, share: Batch, batch: Batch, inputs: torch.Tensor, where: str) -> float:
-        """Take one step and return this rank's part of the loss of the batch.
+    def rehearse(self, share: Batch, batch: Batch, inputs: torch.Tensor) -> None:
+        """Find out which operation of a step has no repeatable kernel on a GPU, and allow it.
+
+        Afterwards only torch's generators are in another state.
+
+        It is done once, before the first step. A step itself cannot be repeated, because the ranks have begun to
+        average its gradients when the operation is refused.
+
+        Args:
+            share: As in `step`.
+            batch: As in `step`.
+            inputs: As in `step`.
+        """
+        if self._is_rehearsed or not is_strictly_repeatable():
+            return
+        self._is_rehearsed = True
+        buffers = [(buffer, buffer.clone()) for buffer in self._module.buffers()]
+        part = self._parts(share, batch)[0]
+        try:
+            with self._without_exchange(is_last=False):
+                self._loss(*self._mixed(inputs[part], share[part])).backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if not allow_unrepeatable(error):
+                raise
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+    def step(self, share: Batch, batch: Batch, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """Take one step and return this rank's part of the loss of the batch, as the scalars that add up to it.
 
         The loss of a batch is sum(w L) / sum(w), with the sample weight w of each image and its cross-entropy L. Sums
-        over the ranks and over the accumulated parts give the same loss.
+        over the ranks and over the accumulated parts give the same loss. The scalars are on the device: a GPU may not
+        have computed them yet.
 
         Args:
             share: Positions of the images of the batch that this rank works on, at least one.
             batch: Positions of all images of the batch.
             inputs: (B, ...) inputs of the share, on the device.
-            where: Epoch and step, for messages.
-
-        Raises:
-            TrainingError: The loss is not finite, or the device has too little memory.
         """
         total = float(self._sample_weights[batch].sum())
-        # The number is the same on every rank, because synchronised BatchNorm makes the ranks meet in every part.
-        num_parts = max(1, min(self._params.accumulate, len(batch) // self._ranks.rank.num_ranks // 2))
-        parts = np.array_split(np.arange(len(share)), num_parts)
-        target = self._classes[torch.from_numpy(share).to(self._device)]
-        if self._mixup is not None:
-            inputs, target = self._mixup(inputs, target)
-        loss = 0.0
-        try:
-            for number, part in enumerate(parts):
-                with self._without_exchange(is_last=number == num_parts - 1):
-                    part_loss = self._loss(inputs[part[0] : part[-1] + 1], target[part[0] : part[-1] + 1]) / total
-                    self.scaler.scale(part_loss * self._ranks.rank.num_ranks).backward()  # type: ignore[no-untyped-call]
-                    loss += part_loss.item()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"{self._device}: out of memory at a batch of {len(batch)} in {self._params.accumulate} part(s). "
-                "Raise finetune.accumulate (more parts, same result), or lower finetune.batch or transform.px"
-            ) from error
-        if not np.isfinite(loss):
-            shown = ", ".join(self._images[position].row.path for position in share[:_MAX_PATHS])
-            rest = f" and {len(share) - _MAX_PATHS} more" if len(share) > _MAX_PATHS else ""
-            raise TrainingError(
-                f"{where}: the loss is {loss}, on {shown}{rest}. Most often the learning rates are too high: lower "
-                "finetune.optimizer.backbone_rate and head_rate, or set finetune.optimizer.clip to 1.0"
-            )
+        parts = self._parts(share, batch)
+        inputs, target = self._mixed(inputs, share)
+        losses = []
+        for number, part in enumerate(parts, start=1):
+            with self._without_exchange(is_last=number == len(parts)):
+                loss = self._loss(inputs[part], target[part]) / total
+                self.scaler.scale(loss * self._ranks.rank.num_ranks).backward()  # type: ignore[no-untyped-call]
+                losses.append(loss.detach())
         self._update_weights()
-        return loss
+        return losses
+
+    def _mixed(self, inputs: torch.Tensor, share: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets, after mixup if there is any."""
+        target = to_device(self._classes[share], self._device)
+        return (inputs, target) if self._mixup is None else self._mixup(inputs, target)
+
+    def _parts(self, share: Batch, batch: Batch) -> list[slice]:
+        """Return the parts of a share whose gradients are accumulated."""
+        # The number is the same on every rank, because synchronised BatchNorm makes the ranks meet in every part.
+        num = max(1, min(self._params.accumulate, len(batch) // self._ranks.rank.num_ranks // 2))
+        return [slice(part[0], part[-1] + 1) for part in np.array_split(np.arange(len(share)), num)]
 
     def _loss(self, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the weighted sum of the loss over some images.
@@ -112,10 +134,14 @@ class Stepper:
         Targets are classes (B,), or shares of the classes (B, C) after mixup.
         """
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            logits = self._module(inputs).float()
+            logits = self._module(self._filled_up(inputs))[: len(inputs)].float()
         return functional.cross_entropy(
             logits, target, weight=self._weights_C, reduction="sum", label_smoothing=self._params.label_smoothing
         )
+
+    def _filled_up(self, inputs: torch.Tensor) -> torch.Tensor:
+        self._largest = max(self._largest, len(inputs))
+        return fill_up(inputs, self._largest) if self._fills_up else inputs
 
     def _update_weights(self) -> None:
         if self._params.optimizer.clip is not None:
@@ -134,7 +160,12 @@ class Stepper:
 
 
 def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the precision of forward passes. `auto` is bfloat16 on a GPU that supports it, else float32."""
+    """Return the precision of forward passes. `auto` is half precision on CUDA, else float32.
+
+    It is bfloat16, or float16 on GPUs that only emulate bfloat16, such as T4 and V100.
+    """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

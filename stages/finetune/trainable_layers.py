@@ -100,6 +100,24 @@ class TrainableLayers:
                     module.eval()
 
 
+def freeze_unused(classifier: Classifier, px: int) -> None:
+    """Freeze the parameters that no logit depends on, as if the network did not have them.
+
+    They get no gradient, so they would not learn anyway. But several ranks would wait for their gradients.
+
+    Args:
+        classifier: The classifier, on the CPU.
+        px: Side of the pictures.
+    """
+    was_training = classifier.backbone.training
+    classifier.backbone.eval()
+    classifier(torch.zeros(1, 3, px, px)).sum().backward()
+    classifier.backbone.train(was_training)
+    for parameter in classifier.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    classifier.zero_grad(set_to_none=True)
+
+
 def layer_depths(backbone: nn.Module, order: Sequence[str], blocks: Sequence[str]) -> dict[str, int]:
     """Return for every module how many blocks have begun when it starts.
 

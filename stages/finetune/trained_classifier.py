@@ -20,6 +20,7 @@ from headstart.tables.predictions import Predictions
 from stages.finetune.classifier import Classifier
 from stages.finetune.inputs import views_of
 from stages.finetune.loader import Loader, even_batches
+from stages.finetune.memory import ForwardPasses
 from stages.finetune.subsets import LabelledImage
 
 
@@ -29,12 +30,13 @@ class TrainedClassifier:
     Args:
         classifier: The classifier, on its device.
         loader: Loader of the images.
-        batch: Number of images in a forward pass.
+        batch: Number of images that are loaded at once.
         device: Device of the classifier.
     """
 
     def __init__(self, classifier: Classifier, loader: Loader, batch: int, device: torch.device) -> None:
         self._classifier, self._loader, self._batch, self._device = classifier, loader, batch, device
+        self._passes = ForwardPasses(device, batch)
 
     def bundle(
         self,
@@ -137,5 +139,5 @@ class TrainedClassifier:
         batches = even_batches(np.arange(len(images)), self._batch)
         with torch.inference_mode():
             for _, inputs in views_of(self._loader, self._classifier.normalise, images, batches, self._device):
-                embeddings = self._classifier.embed(inputs.flatten(0, 1)).reshape(*inputs.shape[:2], -1)
+                embeddings = self._passes(self._classifier.embed, inputs.flatten(0, 1)).reshape(*inputs.shape[:2], -1)
                 yield embeddings.float().cpu().numpy()

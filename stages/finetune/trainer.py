@@ -17,10 +17,13 @@ from stages.finetune.classifier import Classifier
 from stages.finetune.history import Epoch, Kept
 from stages.finetune.inputs import Inputs
 from stages.finetune.loader import even_batches
+from stages.finetune.losses import Losses
+from stages.finetune.memory import ForwardPasses
 from stages.finetune.optimizer import rate_factor
 from stages.finetune.params import FinetuneParams
 from stages.finetune.ranks import Ranks
 from stages.finetune.stepper import Stepper
+from stages.finetune.subsets import LabelledImage
 from stages.finetune.trainable_layers import TrainableLayers
 
 State = dict[str, torch.Tensor]
@@ -58,7 +61,9 @@ class Trainer:
         trainable_layers: Layers of the classifier that train.
         stepper: Takes the steps of the optimizer.
         inputs: Inputs for training and validation.
-        classes: Class numbers of the training images, int64 (N,), and of the inner validation, int64 (M,).
+        passes: Forward passes for validation.
+        images: Training images.
+        validation_classes: Class numbers of the inner validation, int64 (M,).
         params: Epochs, batch and schedule.
         ranks: Processes that share the work.
         checkpoint: Where the state is saved. If it has a state, training continues from it.
@@ -71,7 +76,9 @@ class Trainer:
         stepper: Stepper,
         inputs: Inputs,
         *,
-        classes: tuple[NDArray[np.int64], NDArray[np.int64]],
+        passes: ForwardPasses,
+        images: Sequence[LabelledImage],
+        validation_classes: NDArray[np.int64],
         params: FinetuneParams,
         ranks: Ranks,
         checkpoint: Checkpoint,
@@ -79,8 +86,8 @@ class Trainer:
         self.history: list[Epoch] = []
         self.timings = Timings()
         self._classifier, self._trainable_layers, self._stepper = classifier, trainable_layers, stepper
-        self._inputs = inputs
-        self._num_images, self._validation_classes = len(classes[0]), classes[1]
+        self._inputs, self._passes = inputs, passes
+        self._images, self._validation_classes = images, validation_classes
         self._params, self._ranks, self._checkpoint = params, ranks, checkpoint
         self._start = _copy_state(classifier)
 
@@ -101,11 +108,13 @@ class Trainer:
             TrainingError: A number is not finite, a device has too little memory, or the checkpoint cannot be written.
         """
         saved = self._resume()
-        num_left = self._num_images * (self._params.epochs - max(0, len(self.history) - 1))
+        if not self.is_done or saved.get("kept") is None:
+            self._prepare_inputs()
+        num_left = len(self._images) * (self._params.epochs - max(0, len(self.history) - 1))
         with torch.random.fork_rng(devices=[]), Progress("finetune", num_left, "image") as progress:
             while not self.is_done:
                 number = len(self.history)
-                loss, factor = self._train(number, self._num_images, progress) if number else (None, 0.0)
+                loss, factor = self._train(number, len(self._images), progress) if number else (None, 0.0)
                 self._end_epoch(number, loss, factor)
                 if self._ranks.is_first:
                     watch(self.history)
@@ -128,6 +137,8 @@ class Trainer:
             DataError, ParamsError, TrainingError: As `run`.
         """
         num_done = int(self._resume().get("num_epochs", 0))
+        if num_done < kept.epoch:
+            self._prepare_inputs()
         num_left = num_per_epoch * (kept.epoch - num_done)
         with torch.random.fork_rng(devices=[]), Progress("refit", num_left, "image") as progress:
             for number in range(num_done + 1, kept.epoch + 1):
@@ -135,6 +146,10 @@ class Trainer:
                 self._save({"num_epochs": number})
         if kept.epoch:
             self._classifier.load_state_dict(_mean(self._start, _copy_state(self._classifier), kept.share))
+
+    def _prepare_inputs(self) -> None:
+        self._classifier.eval()
+        self._inputs.prepare()
 
     def _choose(self, end: State) -> Kept:
         """Choose between the start, the last epoch and means of both (WiSE-FT: Wortsman et al. 2022, section 3).
@@ -156,8 +171,7 @@ class Trainer:
         """Train for one epoch, counted from 1, on so many images. Return its mean loss and its last rate factor."""
         start = time.monotonic()
         self._trainable_layers.set_training_mode()
-        torch.manual_seed(_seed(self._params.seed, number, self._ranks.rank.rank))  # of dropout and mixup
-        order = np.random.default_rng([self._params.seed, number]).permutation(self._num_images)[:num_images]
+        order = np.random.default_rng([self._params.seed, number]).permutation(len(self._images))[:num_images]
         batches = even_batches(order, self._params.batch)
         if len(batches[-1]) < self._ranks.rank.num_ranks:
             raise ParamsError(
@@ -165,18 +179,22 @@ class Trainer:
                 f"images has {len(batches[-1])}; expected at least {self._ranks.rank.num_ranks}, one for each process. "
                 "Raise finetune.batch or lower runtime.processes"
             )
-        losses, factor = [], 0.0
+        losses, factor = Losses(self._images), 0.0
         shares = [self._ranks.share(batch) for batch in batches]
         for step, (share, inputs) in enumerate(self._inputs.training(shares, number)):
+            if step == 0:
+                self._stepper.rehearse(share, batches[step], inputs)
+                torch.manual_seed(_seed(self._params.seed, number, self._ranks.rank.rank))  # of dropout and mixup
             factor = rate_factor(number - 1, step, len(batches), self._params)
             for group in self._stepper.optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
-            where = f"epoch {number}, step {step + 1} of {len(batches)}"
-            losses.append(self._stepper.step(share, batches[step], inputs, where))
+            parts = self._stepper.step(share, batches[step], inputs)
+            losses.add(parts, share, f"epoch {number}, step {step + 1} of {len(batches)}")
             progress.advance(len(batches[step]))
+        total = losses.total()  # here a GPU has done all steps
         self.timings.training_seconds += time.monotonic() - start
         self.timings.num_images += num_images
-        return float(self._ranks.sum(torch.tensor(losses, dtype=torch.float64).sum()) / len(batches)), factor
+        return float(self._ranks.sum(total) / len(batches)), factor
 
     def _end_epoch(self, number: int, loss: float | None, factor: float) -> None:
         """Score an epoch and save the state."""
@@ -226,14 +244,19 @@ class Trainer:
         logits = torch.zeros(num, self._classifier.head.out_features, dtype=torch.float64)
         with torch.inference_mode():
             for batch, inputs in self._inputs.validation([batch for batch in batches if len(batch)]):
-                logits_of_views = self._classifier(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
-                logits[torch.from_numpy(batch)] = logits_of_views.mean(dim=1).double().cpu()
-        device = self._classifier.head.weight.device
-        return self._ranks.sum(logits.to(device)).cpu().numpy()
+                flat = self._passes(self._classifier, inputs.flatten(0, 1))
+                logits_of_views = flat.reshape(*inputs.shape[:2], -1)
+                logits[torch.from_numpy(batch)] = logits_of_views.mean(dim=1).cpu().double()
+        return self._ranks.sum(logits).numpy()
 
     def _resume(self) -> Mapping[str, Any]:
-        """Return the saved state after continuing from it; empty if there is none."""
-        saved: Mapping[str, Any] | None = self._checkpoint.load()
+        """Return the saved state after continuing from it; empty if there is none.
+
+        The first rank reads it for all. Machines that see different files would start at different epochs, and wait for
+        each other forever.
+        """
+        saved: Mapping[str, Any] | None = self._checkpoint.load() if self._ranks.is_first else None
+        saved = self._ranks.from_first(saved)
         if saved is None:
             return {}
         self.history = [Epoch(**one) for one in saved["history"]]

@@ -24,13 +24,14 @@ from stages.finetune.classifier import Classifier
 from stages.finetune.frozen_prefix import FrozenPrefix, find_frozen_prefix
 from stages.finetune.inputs import Activations, Inputs, Pictures
 from stages.finetune.loader import Loader
+from stages.finetune.memory import ForwardPasses
 from stages.finetune.optimizer import make_groups, make_optimizer
 from stages.finetune.params import Params
 from stages.finetune.probe import fit_probe
 from stages.finetune.ranks import Ranks
 from stages.finetune.stepper import Stepper, forward_dtype
 from stages.finetune.subsets import Subsets
-from stages.finetune.trainable_layers import TrainableLayers, layer_depths, layer_order
+from stages.finetune.trainable_layers import TrainableLayers, freeze_unused, layer_depths, layer_order
 from stages.finetune.trainer import Trainer
 
 
@@ -86,6 +87,7 @@ class Training:
         self._order = layer_order(self.classifier.backbone, px)
         train_norms = params.batch_norm == "train"
         self._trainable_layers = TrainableLayers(self.classifier, self._order, params.unfreeze, train_norms=train_norms)
+        freeze_unused(self.classifier, px)
         self._prefix = self._find_frozen_prefix()
 
     @property
@@ -106,13 +108,14 @@ class Training:
         blocks = blocks_of(classifier.backbone, setting.transform.crop_px)
         depths = layer_depths(classifier.backbone, self._order, blocks)
         classifier.to(setting.device)
-        classifier.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(make_groups(classifier, depths, params.optimizer), params.optimizer)
+        if setting.device.type != "mps":  # there, torch of before mid 2026 fails in the gradients of BatchNorm
+            classifier.to(memory_format=torch.channels_last)
+        groups = make_groups(classifier, depths, params.optimizer)
+        optimizer = make_optimizer(groups, params.optimizer, setting.device)
         compiled: Any = torch.compile(classifier) if setting.params.runtime.compile else classifier
         stepper = Stepper(
             ranks.wrap(compiled),
             optimizer,
-            images=self._subsets.training,
             targets=self._targets,
             params=params,
             dtype=forward_dtype(params.precision, setting.device),
@@ -134,7 +137,9 @@ class Training:
             self._trainable_layers,
             stepper,
             inputs,
-            classes=(self._targets.classes, validation),
+            passes=self._passes(),
+            images=self._subsets.training,
+            validation_classes=validation,
             params=self._setting.params.finetune,
             ranks=ranks,
             checkpoint=self._checkpoint,
@@ -178,8 +183,16 @@ class Training:
         return find_frozen_prefix(self.classifier, self._trainable_layers.first, self._order, px)
 
     def _activations(self, pictures: Pictures, prefix: FrozenPrefix, ranks: Ranks) -> Activations:
-        self.classifier.eval()
         # Each rank has its own files, so that none waits for the file of another.
-        batch, folder = self._setting.params.finetune.batch, self._checkpoint.folder / f"rank{ranks.rank.rank}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return Activations(pictures, prefix, self._subsets, batch=batch, folder=folder, device=self._setting.device)
+        return Activations(
+            pictures,
+            prefix,
+            self._subsets,
+            passes=self._passes(),
+            batch=self._setting.params.finetune.batch,
+            folder=self._checkpoint.folder / f"rank{ranks.rank.rank}",
+            device=self._setting.device,
+        )
+
+    def _passes(self) -> ForwardPasses:
+        return ForwardPasses(self._setting.device, self._setting.params.finetune.batch)

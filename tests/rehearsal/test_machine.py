@@ -21,7 +21,6 @@ def test_each_process_takes_its_gpu(monkeypatch: pytest.MonkeyPatch, rank: str, 
             choose_device("mps")
 
 
-@pytest.mark.xfail(strict=True, reason="torch fills new memory")
 @pytest.mark.usefixtures("cuda")
 def test_a_run_on_a_gpu_is_repeatable() -> None:
     """Kernels without atomic sums, no TF32, no choice by timing; and no time is spent on filling new memory."""

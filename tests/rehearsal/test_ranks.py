@@ -10,16 +10,16 @@ import pytest
 
 from headstart.artifacts.features import open_features
 from headstart.backbone.params import BackboneParams
-from headstart.base.errors import ParamsError
-from headstart.base.machine import run_processes
+from headstart.base.errors import HeadstartError, ParamsError
+from headstart.base.launch import run_processes
 from stages.extract.extraction import extract
 from stages.finetune.history import Epoch
 from stages.finetune.run import fine_tune
 from tests.conftest import extract_params, index_of
 from tests.rehearsal.device import more_pictures_than, pretended
+from tests.rehearsal.outcome import SHORT, assert_same
 from tests.rehearsal.ranks import run_ranks
 from tests.rehearsal.state import active
-from tests.rehearsal.test_finetune import SHORT, assert_same
 from tests.support.finetuning import CLASSES, Tune, finetune_params, rows_of
 
 BACKENDS = ["nccl", "cpu:gloo,cuda:nccl"]
@@ -58,7 +58,6 @@ def train_rank(
     return history
 
 
-@pytest.mark.xfail(strict=True, reason="a tensor of the CPU goes into a collective of NCCL")
 @pytest.mark.slow
 @pytest.mark.parametrize(("num", "batch"), [(2, 4), (3, 5)])
 def test_several_gpus_give_the_result_of_one(tune: Tune, tiny_backbone: BackboneParams, num: int, batch: int) -> None:
@@ -78,7 +77,6 @@ def test_several_gpus_give_the_result_of_one(tune: Tune, tiny_backbone: Backbone
         assert "all_reduce" in rank.collectives, f"rank {number}"
 
 
-@pytest.mark.xfail(strict=True, reason="no rank chooses its device")
 @pytest.mark.slow
 @pytest.mark.usefixtures("finetune_project")
 def test_each_rank_chooses_its_gpu(tiny_backbone: BackboneParams) -> None:
@@ -90,7 +88,6 @@ def test_each_rank_chooses_its_gpu(tiny_backbone: BackboneParams) -> None:
     assert [set(rank.chosen) for rank in ranks] == [{0}, {1}]
 
 
-@pytest.mark.xfail(run=False, reason="each rank reads the checkpoint itself, so this test hangs for 40 seconds")
 @pytest.mark.slow
 def test_all_ranks_continue_from_the_first_ones_checkpoint(tune: Tune, tiny_backbone: BackboneParams) -> None:
     """Ranks on a machine that does not see the checkpoint continue with the others, after the same epoch."""
@@ -107,7 +104,6 @@ def test_all_ranks_continue_from_the_first_ones_checkpoint(tune: Tune, tiny_back
     assert len(ranks[0].value) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the group is destroyed after an error, which waits for the others")
 @pytest.mark.slow
 @pytest.mark.usefixtures("finetune_project")
 def test_an_error_of_one_rank_ends_all(tiny_backbone: BackboneParams) -> None:
@@ -135,7 +131,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.xfail(strict=True, reason="torchrun starts the processes again after any error")
 @pytest.mark.slow
 def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that end with an error that trying again cannot mend, such as wrong params, start once."""
@@ -143,11 +138,11 @@ def test_an_error_of_ours_is_not_tried_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
-    assert not run_processes("faulty_rank", 2)
+    with pytest.raises(HeadstartError, match="found 1; expected at least 2"):
+        run_processes("faulty_rank", 2)
     assert len((tmp_path / "starts").read_text().splitlines()) <= 2
 
 
-@pytest.mark.xfail(strict=True, reason="the number of processes is not compared with that of GPUs")
 @pytest.mark.slow
 def test_nccl_refuses_two_processes_on_one_gpu(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tuning with more processes than GPUs is an error before anything starts, because NCCL refuses it."""
@@ -156,7 +151,6 @@ def test_nccl_refuses_two_processes_on_one_gpu(tune: Tune, monkeypatch: pytest.M
         tune(runtime={"device": "cuda", "processes": 2})
 
 
-@pytest.mark.xfail(strict=True, reason="auto is a process for each GPU, however little work there is")
 @pytest.mark.slow
 def test_little_work_starts_no_processes(
     tune: Tune, finetune_project: Path, tiny_backbone: BackboneParams, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,23 @@
-"""The machine: which errors are a lack of memory."""
+"""The machine: its processes, which errors are a lack of memory, and what makes a run repeatable."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
-from headstart.base.machine import is_out_of_memory
+from headstart.base import machine
+from headstart.base.machine import (
+    RuntimeParams,
+    allow_unrepeatable,
+    is_out_of_memory,
+    is_strictly_repeatable,
+    make_repeatable,
+    num_processes,
+)
+from tests.support.source import ROOT
 
 
 @pytest.mark.parametrize(
@@ -29,3 +43,61 @@ def test_a_lack_of_memory_is_known_by_type_or_text(error: RuntimeError) -> None:
 def test_another_error_is_no_lack_of_memory(error: Exception) -> None:
     """A bug must not be taken for a lack of memory and tried again with less."""
     assert not is_out_of_memory(error)
+
+
+def runtime(**changes: Any) -> RuntimeParams:
+    """Return the shipped params of the machine with changes."""
+    section = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["runtime"]
+    return RuntimeParams.model_validate(section | changes)
+
+
+@pytest.mark.parametrize(("most", "num"), [(0, 1), (1, 1), (3, 3), (20, 8)])
+def test_auto_starts_no_process_without_enough_work(monkeypatch: pytest.MonkeyPatch, most: int, num: int) -> None:
+    """On 8 GPUs `auto` starts as many processes as there is work for, at least one; a number is always obeyed."""
+    monkeypatch.setattr(machine, "count_gpus", lambda _: 8)
+
+    assert num_processes(runtime(), most) == num
+    assert num_processes(runtime(processes=5), most) == 5
+
+
+@pytest.fixture
+def repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pretend a GPU, and restore torch's settings of repeatability afterwards."""
+    settings = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    yield
+    torch.use_deterministic_algorithms(settings[0], warn_only=settings[1])
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_a_refused_operation_is_allowed_once_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Training is strict until torch refuses an operation. Then it is allowed, and one line names the operation."""
+    refusal = RuntimeError(
+        "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set "
+        "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation ..."
+    )
+    make_repeatable(strict=True)
+    assert is_strictly_repeatable()
+    assert not allow_unrepeatable(RuntimeError("CUDA error: invalid argument"))
+    assert is_strictly_repeatable()
+    assert allow_unrepeatable(refusal)
+    assert not is_strictly_repeatable()
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not allow_unrepeatable(refusal)
+
+    line = "adaptive_avg_pool2d_backward_cuda has no repeatable kernel on this GPU; runs may differ"
+    assert capsys.readouterr().out.count(line) == 1
+
+
+@pytest.mark.usefixtures("repeatable")
+@pytest.mark.parametrize("given", [None, ":16:8", "4096"])
+def test_repeatable_kernels_do_not_fill_new_memory(monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+    """Torch does not fill new memory, and cuBLAS gets a setting with which it is repeatable, unless it has one."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given or "")
+    make_repeatable()
+
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (given if given == ":16:8" else ":4096:8")
+    assert torch.is_deterministic_algorithms_warn_only_enabled()

@@ -104,7 +104,7 @@ def test_a_refit_learns_from_every_image(tune_layers: Tune, monkeypatch: pytest.
     batches: list[int] = []
     step = Stepper.step
 
-    def counting(self: Stepper, share: NDArray[np.intp], *given: Any) -> float:
+    def counting(self: Stepper, share: NDArray[np.intp], *given: Any) -> list[torch.Tensor]:
         batches.append(len(share))
         return step(self, share, *given)
 

@@ -218,7 +218,7 @@ def test_damaged_pixels_are_made_again(
     monkeypatch.chdir(tmp_path)
     first = pixels_of(tmp_path / "large", large, 2**30)[0]
     expected = [first.source(image.row) for image in large]
-    first.share()
+    first.flush()
     (shard,) = (tmp_path / ".cache" / "pixels").glob("*.safetensors")
     data = bytearray(shard.read_bytes())
     data[-100] ^= 1
@@ -244,7 +244,7 @@ def test_pixels_are_kept_again_when_what_they_depend_on_changes(
         for image in large:
             made.source(image.row)
         assert len(decoded) == len(large)
-        made.share()
+        made.flush()
     monkeypatch.setattr(cache, "decoder_versions", lambda: {"pillow": "99"})
     decoded.clear()
     made = pixels_of(folder, large, 2**30)[0]
