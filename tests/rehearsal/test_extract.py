@@ -1,6 +1,5 @@
 """Extraction on a pretended device: the CPU's embeddings, one store for all, few waits, too little memory."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from headstart.backbone.params import BackboneParams
 from headstart.base.errors import BackboneError
 from stages.extract.extraction import Extraction, extract
 from tests.conftest import extract_params, index_of, write_photos
-from tests.rehearsal.device import live_bytes, more_pictures_than, pretended, waits_at
+from tests.rehearsal.device import live_bytes, more_pictures_than, pretended
 from tests.rehearsal.state import Device
 
 OUT_OF_MEMORY = {
@@ -90,10 +89,14 @@ def test_a_cpu_and_a_gpu_share_a_store(run: Run, precision: str, first: str) -> 
 
 def test_a_pass_waits_once(run: Run, cuda: Device) -> None:
     """Each pass of the network waits once for its embeddings, and its pictures go up beside the pass before."""
-    counts = waits_at(cuda, "permute")  # the first operation on the pictures of a pass
-    run("gpu", "cuda")
-    assert len(counts) >= 6
-    assert max(later - earlier for earlier, later in pairwise(counts)) <= 1
+    waits, passes = [], []
+    for name, num in (("few", 8), ("many", 24)):
+        before = len(cuda.log.waits), len(cuda.log.pictures_up)
+        run(name, "cuda", num, batch=2)
+        waits.append(len(cuda.log.waits) - before[0])
+        passes.append(len(cuda.log.pictures_up) - before[1])
+    assert passes[1] - passes[0] == 8
+    assert waits[1] - waits[0] <= 8
     assert [copy for copy in cuda.log.pictures_up if copy.is_blocking] == []
 
 
@@ -116,7 +119,8 @@ def test_out_of_memory_halves_the_batch(
     held = live_bytes()
     cuda.failures.append(more_pictures_than(4, error))
     run("less", "cuda", batch=8)
-    assert "out of memory with 8 pictures at once; continuing with 4" in capsys.readouterr().out
+    said = "".join(capsys.readouterr())
+    assert "out of memory with 8 pictures at once; continuing with 4" in said
     assert run.bytes_of("less") == run.bytes_of("all")
     assert live_bytes() <= held
 

@@ -10,7 +10,6 @@ from ruamel.yaml import YAML
 from scipy.special import softmax
 
 from headstart.artifacts.features import open_features
-from headstart.base.errors import ParamsError
 from headstart.tables.split import SplitRow
 from stages.head.params import Params
 from stages.head.train import TrainedHead, train_head
@@ -94,18 +93,14 @@ def test_an_apple_gpu_leaves_the_head_to_the_cpu(tmp_path: Path, mps: Device) ->
     assert not mps.log.computed
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("to",),
-        pytest.param(
-            ("addmm", "matmul", "__matmul__"),
-            marks=pytest.mark.xfail(strict=True, reason="only the copies up are guarded"),
-        ),
-    ],
-)
-def test_too_little_memory_is_a_clear_error(tmp_path: Path, cuda: Device, names: tuple[str, ...]) -> None:
-    """Out of memory, while rows go up or while they are computed with, is an error that says what to do."""
+@pytest.mark.xfail(strict=True, reason="a lack of memory ends the run")
+@pytest.mark.parametrize("names", [("to",), ("addmm", "matmul", "mm", "__matmul__")])
+def test_the_cpu_takes_over_if_memory_ends(
+    tmp_path: Path, cuda: Device, capsys: pytest.CaptureFixture[str], names: tuple[str, ...]
+) -> None:
+    """Out of memory, while rows go up or while they are computed with, the CPU goes on, and a line says so."""
+    cpu = head_of(tmp_path, "cpu")
     cuda.failures.append(lambda name, _: torch.OutOfMemoryError("CUDA out of memory.") if name in names else None)
-    with pytest.raises(ParamsError, match=r"runtime\.device.*memory"):
-        head_of(tmp_path, "cuda")
+    mine = head_of(tmp_path, "cuda")
+    assert "memory" in "".join(capsys.readouterr())
+    assert np.abs(softmax(mine.predictions.logits, axis=1) - softmax(cpu.predictions.logits, axis=1)).max() < 1e-4
