@@ -10,10 +10,10 @@ Layout, schema `headstart.features/3`:
 The file holds no labels, paths, versions or dates, so a new label or name of an image does not change it.
 """
 
+import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.feature_rows import FeatureWriter, row_checksums
 from headstart.base.errors import FeatureFileError
-from headstart.base.files import atomic_path, canonical_json, sha256_json, temporary_prefix
+from headstart.base.files import atomic_path, canonical_json, check_space, sha256_json, temporary_prefix
 
 SCHEMA = "headstart.features/3"
 REMEDY = "Run: dvc repro extract"
@@ -90,16 +90,11 @@ def create_features(
     if not (packed[1:] > packed[:-1]).all():
         raise FeatureFileError(f"{path}: the digests are not ascending or not unique; expected each once, in order")
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
-        leftover.unlink()  # a killed run left it; DVC allows only one writer of this file at a time
+        _remove_leftover(leftover)
     dtype, num_views = np.dtype(spec["precision"]), len(spec["views"])
     num_bytes = len(packed) * (packed.itemsize + sum(dims.values()) * num_views * dtype.itemsize)
     with atomic_path(path) as temporary:
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; HDF5 would crash at its end
-            with temporary.open("wb") as empty:
-                try:
-                    os.posix_fallocate(empty.fileno(), 0, num_bytes)
-                except OSError as error:
-                    raise OSError(error.errno, error.strerror, str(path)) from error
+        check_space(temporary, num_bytes)  # HDF5 would crash at its end
         # Contiguous datasets, a fixed order and the default libver make equal content equal bytes.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=packed)
@@ -117,6 +112,13 @@ def create_features(
             writer.check_complete(path, len(packed))
         with open_features(temporary, spec):
             pass
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove a file that a killed run left, unless it is that of a run that still writes: HDF5 locks what it writes."""
+    with suppress(OSError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 class Features:

@@ -59,6 +59,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_space(path: Path, num_bytes: int) -> None:
+    """Raise if the disk has no room for a file. Where the system cannot tell, do nothing.
+
+    Args:
+        path: Path of an empty file, which stays empty.
+        num_bytes: Size that the file will have.
+
+    Raises:
+        OSError: There is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            finally:
+                file.truncate(0)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with atomic_path(path) as temporary:

@@ -1,6 +1,6 @@
 """Exports a backbone in a process of its own, so that torch and its gigabyte of memory are gone when it ends.
 
-<folder>/<key>.json                         the backbone's facts (`BackboneFacts`) and layers
+<folder>/<key>.json                         the backbone's facts (`BackboneFacts`) and layers, and their sha256
 <folder>/<key>-<px>-<weights>-<...>.onnx    its graph for pictures of one side (see `cache`)
 """
 
@@ -25,10 +25,11 @@ def backbone_key(params: BackboneParams) -> str:
 
 
 def find_facts(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return `facts` and `layers` of a backbone from the cache; None if they are not there or not whole."""
+    """Return `facts` and `layers` of a backbone from the cache; None if they are not there or damaged."""
     with suppress(OSError, ValueError):
         known: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-        return known if {"facts", "layers"} <= set(known) else None
+        if known.pop("sha256", None) == sha256_json(known):
+            return known
     return None
 
 
@@ -92,7 +93,8 @@ def _export(params: BackboneParams, px: int | str, median_short_side_px: float, 
     facts, network = build_embedding_network(params, px, median_short_side_px)
     crop_px, key = facts.transform_for(px, median_short_side_px).crop_px, backbone_key(params)
     keep_graph(folder, _name(key, crop_px, facts.weights_sha256), make_graph(network, crop_px, network.layers))
-    write_json(folder / f"{key}.json", {"facts": facts.to_json(), "layers": list(network.layers)})
+    known = {"facts": facts.to_json(), "layers": list(network.layers)}
+    write_json(folder / f"{key}.json", known | {"sha256": sha256_json(known)})
 
 
 def _name(key: str, px: int, weights_sha256: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from headstart.artifacts.features import DIGEST_DTYPE, Rows, check_finite
@@ -173,11 +173,17 @@ def write_shard(folder: Path, packed: NDArray[np.uint8], rows: Rows, canary: NDA
 
 
 def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the tensors of a shard by name; None if it is missing or damaged. A damaged one is renamed `*.damaged`."""
+    """Return the tensors of a shard by name; None if it is missing or damaged. A damaged one is renamed `*.damaged`.
+
+    Damaged are also files whose name is right but whose content is no shard.
+    """
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == path.stem:
-            return load(data)
+            with suppress(SafetensorError):
+                tensors = load(data)
+                if _is_shard(tensors):
+                    return tensors
         aside = path.rename(path.with_suffix(".damaged"))
     except FileNotFoundError:
         return None
@@ -186,6 +192,20 @@ def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
         return None
     print(f"extract: WARNING: a damaged shard is set aside and its images are embedded again: {aside}")
     return None
+
+
+def _is_shard(tensors: Mapping[str, NDArray[Any]]) -> bool:
+    if set(tensors) != {"digest", "embedding", "canary"}:
+        return False
+    digests, rows, canary = tensors["digest"], tensors["embedding"], tensors["canary"]
+    return (
+        digests.dtype == canary.dtype == np.uint8
+        and digests.shape[1:] == canary.shape == (32,)
+        and rows.dtype in (np.float32, np.float16)
+        and rows.ndim == 3
+        and len(rows) == len(digests)
+        and bool(np.isfinite(rows).all())
+    )
 
 
 def unpack(packed: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -3,6 +3,8 @@
 Each run has its own checkpoint. Its name is a key of everything that the run depends on.
 """
 
+import hashlib
+import io
 import shutil
 from importlib.metadata import version
 from typing import Any
@@ -67,31 +69,39 @@ class Checkpoint:
         """Return the state that was saved last. None: there is no state, or it is damaged or belongs to another run."""
         if not self._path.is_file():
             return None
-        try:
-            content: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        digest, _, data = self._path.read_bytes().partition(b"\n")
+        if digest == _digest(data):
+            content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if content["key"] == self._key:
                 return content
             reason = "it belongs to another run"
-        except Exception as error:  # noqa: BLE001 - torch raises almost any error on a damaged file
-            reason = f"damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        else:
+            reason = "it is damaged: its checksum is wrong"
         print(f"finetune: WARNING: {self._path} is not used ({reason}); training starts from the beginning", flush=True)
         return None
 
     def save(self, content: dict[str, Any]) -> None:
-        """Replace the saved state. The file is written whole or not at all.
+        """Replace the saved state. The file is written whole or not at all. Its first line is the sha256 of the rest.
 
         Raises:
             TrainingError: The file cannot be written.
         """
+        state = io.BytesIO()
+        torch.save(content | {"key": self._key}, state)
         try:
-            with atomic_path(self._path) as temporary:
-                torch.save(content | {"key": self._key}, temporary)
-        except (OSError, RuntimeError) as error:  # torch hides the system's own error
+            with atomic_path(self._path) as temporary, temporary.open("wb") as file:
+                file.write(_digest(state.getbuffer()) + b"\n")
+                file.write(state.getbuffer())
+        except OSError as error:
             raise TrainingError(
-                f"{self._path}: cannot be written (is the disk full?): {str(error).splitlines()[0]}. The next run "
-                "continues after the last epoch that was saved"
+                f"{self._path}: cannot be written (is the disk full?): {error}. The next run continues after the last "
+                "epoch that was saved"
             ) from error
 
     def remove(self) -> None:
         """Delete the folder of the run. Call it when the results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()

@@ -355,6 +355,27 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
         TorchEngine(Needy(1), "cpu", 8, "float32", Clock()).embed(pixels)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_facts_of_an_exported_backbone_are_checked(
+    place: float, photos: Path, tiny_backbone: BackboneParams, engines: Path, tmp_path: Path
+) -> None:
+    """If a bit of the kept facts of a network has flipped, they are made anew, and the features are the same."""
+    rows = index_of(photos)
+    params = extract_params(photos, tiny_backbone, runtime={"engine": "onnx"})
+    shutil.copytree(engines, tmp_path / "store")
+    extract(rows, params, tmp_path / "before.h5", tmp_path / "store")
+    (facts,) = (tmp_path / "store" / "engines").glob("*.json")
+    data = bytearray(facts.read_bytes())
+    digits = [number for number, byte in enumerate(data) if chr(byte).isdigit()]
+    data[digits[int(place * len(digits))]] ^= 1
+    facts.write_bytes(data)
+    extract(rows, params, tmp_path / "after.h5", tmp_path / "store")
+
+    assert (tmp_path / "before.h5").read_bytes() == (tmp_path / "after.h5").read_bytes()
+    assert facts.read_bytes() != bytes(data)
+
+
 def test_processes_find_the_memory_of_the_device_free(
     photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
 from stages.finetune import trainer
 from stages.finetune.augmentation import Augmentation
+from stages.finetune.checkpoint import Checkpoint
 from stages.finetune.classifier import Classifier
 from stages.finetune.frozen_prefix import find_frozen_prefix
 from stages.finetune.history import Epoch, Kept
@@ -277,16 +278,22 @@ def test_the_checkpoint_of_another_run_is_not_used(tune: Tune, change: dict[str,
     assert seen == [0, 1, 2]
 
 
-@pytest.mark.parametrize("damage", ["cut", "foreign", "noise"])
+@pytest.mark.parametrize("damage", ["cut", "foreign", "noise", "bit"])
 @pytest.mark.slow
 def test_a_damaged_or_foreign_checkpoint_is_reported_and_not_used(
     tune: Tune, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A checkpoint that is cut, noise or of another run gives a warning, and training starts from the beginning."""
+    """A checkpoint that is cut, noise, of another run, or has one flipped bit gives a warning; training starts anew."""
     whole = tune()
     path = whole.checkpoint.folder / "checkpoint.pt"
     if damage == "foreign":
-        torch.save(torch.load(path, weights_only=True) | {"key": "another"}, path)
+        content = whole.checkpoint.load()
+        Checkpoint("another").save(content or {})
+        path.write_bytes((path.parents[1] / "another" / "checkpoint.pt").read_bytes())
+    elif damage == "bit":
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
     else:
         path.write_bytes(path.read_bytes()[:1000] if damage == "cut" else b"noise")
     seen: list[int] = []

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
 from headstart.artifacts.features import DIGEST_DTYPE
 from headstart.backbone import build as backbones
@@ -131,6 +131,36 @@ def test_a_damaged_shard_is_named_set_aside_and_made_again(
     assert f"a damaged shard is set aside and its images are embedded again: {shard.with_suffix('.damaged')}" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("kind", ["noise", "fewer rows", "not finite", "another type", "a tensor less"])
+def test_a_file_that_is_no_shard_is_set_aside(
+    kind: str, photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, cold: bytes
+) -> None:
+    """A file with the name of its content, but whose content is no shard, is set aside, and its images made again."""
+    root = tmp_path / "store"
+    run(photos, tiny_backbone, tmp_path / "f.h5", root)
+    shard = sorted(root.glob(f"*/{SHARD_PATTERN}"))[0]
+    tensors = load(shard.read_bytes())
+    rows = tensors["embedding"]
+    data = {
+        "noise": b"garbage",
+        "fewer rows": save(tensors | {"embedding": rows[:-1]}),
+        "not finite": save(tensors | {"embedding": np.full_like(rows, np.nan)}),
+        "another type": save(tensors | {"embedding": rows.astype(np.float64)}),
+        "a tensor less": save({name: tensor for name, tensor in tensors.items() if name != "canary"}),
+    }[kind]
+    shard.unlink()
+    wrong = shard.with_name(f"{hashlib.sha256(data).hexdigest()}.safetensors")
+    wrong.write_bytes(data)
+    assert verify(root) == [wrong.with_suffix(".damaged")] or verify(root) == [wrong]
+    wrong.write_bytes(data)
+    done = run(photos, tiny_backbone, tmp_path / "f.h5", root)
+
+    assert done.num_embedded == 4
+    assert (tmp_path / "f.h5").read_bytes() == cold
+    assert wrong.with_suffix(".damaged").exists()
 
 
 def test_what_was_embedded_before_an_error_is_kept(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path) -> None:
