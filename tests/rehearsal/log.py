@@ -42,8 +42,8 @@ class Log:
     Attributes:
         up: Copies to the device.
         down: Copies from the device.
-        waits: For each time that the host waited for the device, the line of this project that made it wait. A copy up
-            is no wait.
+        waits: For each time that the host waited for the device, the line of this project that made it wait. A copy
+            that blocks is a wait, also one up, because it comes after all earlier work.
         computed: Number of calls of each of torch's functions with tensors on the device, by name.
         collectives: Collective operations, by name, in order.
         backends: Backends that process groups were asked for, such as `nccl`.

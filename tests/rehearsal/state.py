@@ -224,3 +224,8 @@ _active: list[Device] = []
 def active() -> Device:
     """Return the device that is pretended at present."""
     return _active[-1]
+
+
+def is_active() -> bool:
+    """Return whether a device is pretended at present."""
+    return bool(_active)

@@ -5,7 +5,7 @@ CPU. Every call of torch's Python interface with such a tensor, or with a `devic
 a real device refuses, logs copies and waits, and gives the results the class.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from tests.rehearsal.log import Transfer, line_of_project
-from tests.rehearsal.state import active
+from tests.rehearsal.state import active, is_active
 
 T = torch.Tensor
 Call = Callable[..., Any]
@@ -63,6 +63,9 @@ class Mode(TorchFunctionMode):
 def call(func: Call, args: Args, kwargs: Options) -> Any:
     """Do what one of torch's functions does, as if the device were a real one."""
     handler = HANDLERS.get(func, _compute)
+    if not is_active():  # a thread that outlives the device
+        with plain():
+            return func(*args, **kwargs)
     if getattr(func, "__name__", "") == "__set__" and func.__self__.__name__ == "data":  # type: ignore[attr-defined]
         handler = _set_data
     with plain():
@@ -263,20 +266,12 @@ def _index(func: Call, args: Args, kwargs: Options) -> Any:
     return _compute(func, (target, positions, *value), kwargs)
 
 
-def _iterate(_: Call, args: Args, kwargs: Options) -> Iterator[Any]:
-    return iter(_compute(T.unbind, args, kwargs))
-
-
 def _pin(_: Call, args: Args, __: Options) -> torch.Tensor:
     if isinstance(args[0], DeviceTensor):
         raise RuntimeError(f"cannot pin '{args[0].device}' only dense CPU tensors can be pinned")  # noqa: TRY004
     pinned = args[0].clone()
     active().pinned.append(pinned)
     return pinned
-
-
-def _is_pinned(_: Call, args: Args, __: Options) -> bool:
-    return not isinstance(args[0], DeviceTensor) and active().is_pinned(args[0])
 
 
 def _set_data(func: Call, args: Args, _: Options) -> None:
@@ -302,7 +297,7 @@ HANDLERS: dict[Call, Callable[[Call, Args, Options], Any]] = {
     **dict.fromkeys([T.__getitem__, T.__setitem__], _index),
     **dict.fromkeys([torch.tensor, torch.as_tensor], _from_host),
     T.copy_: _copy,
-    T.__iter__: _iterate,
+    T.__iter__: lambda _, args, kwargs: iter(_compute(T.unbind, args, kwargs)),
     T.pin_memory: _pin,
-    T.is_pinned: _is_pinned,
+    T.is_pinned: lambda _, args, __: not isinstance(args[0], DeviceTensor) and active().is_pinned(args[0]),
 }

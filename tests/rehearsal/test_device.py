@@ -237,6 +237,25 @@ def test_each_thread_has_its_device_and_sees_the_tensors(cuda: Device) -> None:
     assert cuda.log.chosen == [1]
 
 
+def test_a_thread_may_outlive_the_device() -> None:
+    """A thread that ends after the device computes on, with tensors of the device that is gone, too."""
+    found, made, gone = list[float](), threading.Event(), threading.Event()
+
+    def work() -> None:
+        there = PICTURES.cuda()
+        made.set()
+        gone.wait()
+        found.append(float(there.sum() + torch.zeros(1)))
+
+    with pretended():
+        thread = threading.Thread(target=work)
+        thread.start()
+        made.wait()
+    gone.set()
+    thread.join()
+    assert found == [float(PICTURES.sum())]
+
+
 @pytest.mark.parametrize(("kind", "expected"), [("cuda", "cuda:0"), ("mps", "mps")])
 def test_the_code_believes_in_the_device(kind: str, expected: str) -> None:
     """`auto` chooses the pretended device, and bfloat16 depends on its compute capability."""

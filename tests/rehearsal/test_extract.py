@@ -56,6 +56,7 @@ def run(tmp_path: Path, tiny_backbone: BackboneParams, monkeypatch: pytest.Monke
     return Run(tmp_path, tiny_backbone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "precision"),
     [
@@ -76,6 +77,7 @@ def test_a_gpu_gives_the_bytes_of_the_cpu(run: Run, kind: str, precision: str) -
     assert run.bytes_of("gpu") == run.bytes_of("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("first", ["cpu", "cuda"])
 def test_a_cpu_and_a_gpu_share_a_store(run: Run, precision: str, first: str) -> None:
@@ -87,6 +89,7 @@ def test_a_cpu_and_a_gpu_share_a_store(run: Run, precision: str, first: str) -> 
         assert run("shared", first, 24, precision).num_embedded == 0
 
 
+@pytest.mark.slow
 def test_a_pass_waits_once(run: Run, cuda: Device) -> None:
     """Each pass of the network waits once for its embeddings, and its pictures go up beside the pass before."""
     waits, passes = [], []
@@ -100,6 +103,7 @@ def test_a_pass_waits_once(run: Run, cuda: Device) -> None:
     assert [copy for copy in cuda.log.pictures_up if copy.is_blocking] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "library",
     [
@@ -135,6 +139,7 @@ def test_too_little_memory_is_a_clear_error(run: Run, cuda: Device) -> None:
         run("gpu", "cuda")
 
 
+@pytest.mark.slow
 def test_the_features_of_a_gpu_can_be_read_anywhere(run: Run) -> None:
     """The features file says nothing of the device, so its spec is that of a CPU."""
     with pretended("cuda"):
