@@ -1,6 +1,7 @@
 """The params of the stages: each stage reads its sections, after all of params.yaml was checked."""
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.base.params import Section, check_sections, read_yaml
 
 PARAMS_PATH = Path("params.yaml")
+UNTRACKED = {"runtime"}  # changes no result
 
 
 class StageParams(BaseModel):
@@ -18,6 +20,11 @@ class StageParams(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def tracked(cls, sections: Collection[str]) -> set[str]:
+        """Return the sections that DVC tracks for the stage, of all `sections` that params.yaml has."""
+        return set(cls.model_fields) & set(sections) - UNTRACKED
 
 
 P = TypeVar("P", bound=StageParams)
@@ -41,12 +48,12 @@ def load_params(wanted: type[P], path: Path = PARAMS_PATH) -> P:
 
 
 def tracked_sections(path: Path = PARAMS_PATH) -> dict[str, dict[str, Any]]:
-    """Return the sections of params.yaml unchecked, to be shown. `runtime` is left out: it changes no result.
+    """Return the sections of params.yaml that DVC tracks, unchecked, to be shown.
 
     Raises:
         ParamsError: The file is missing or is not a mapping in YAML.
     """
-    return {name: section for name, section in read_yaml(path).items() if name != "runtime"}
+    return {name: section for name, section in read_yaml(path).items() if name not in UNTRACKED}
 
 
 def all_sections() -> dict[str, type[Section]]:

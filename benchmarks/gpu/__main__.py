@@ -44,6 +44,7 @@ SECTIONS = {
     "predict": Section("checks.predict", True, 75),
     "machine": Section("measures.machine", False, 30),
     "forward": Section("measures.forward", False, 90),
+    "decoding": Section("measures.decoding", False, 45),
     "extraction": Section("measures.extraction", False, 240),
     "finetuning": Section("measures.finetuning", False, 240),
     "head_fit": Section("measures.head_fit", False, 90),

@@ -6,18 +6,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.gpu.checks import write_features
 from benchmarks.gpu.lab import PACKAGED, Lab
-from benchmarks.gpu.outcomes import Measure, Outcome
+from benchmarks.gpu.outcomes import Check, Measure, Outcome
 from benchmarks.gpu.rivals import extraction_rate, training_rate
 from benchmarks.gpu.training_checks import train
 from benchmarks.rounds import median_and_spread
 from headstart.artifacts.features import open_features
 from headstart.base.machine import make_repeatable
+from headstart.base.threads import in_order, num_cores
 from headstart.imaging.clock import peak_memory_bytes
+from headstart.imaging.decode import decode
 from headstart.tables.index import IndexRow
 from headstart.tables.split import SplitRow
 from stages.extract.extraction import Extraction, extract
@@ -88,6 +93,34 @@ def _ways(lab: Lab, network: torch.nn.Module, pixels: torch.Tensor) -> Iterator[
                 half(halves)
             yield "float16 weights, CUDA graph", graph.replay
         network.float()
+
+
+def decoding(lab: Lab) -> Iterator[Outcome]:
+    """Measure whole JPEG files decoded by torchvision, on a GPU by nvJPEG, against Pillow in threads."""
+    folder, index = lab.photos(lab.size(512, 16))
+    files = [(folder / row.path).read_bytes() for row in index]
+    encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
+    batches = [encoded[start : start + 64] for start in range(0, len(encoded), 64)]
+
+    def by_pillow() -> list[NDArray[np.uint8]]:
+        return list(in_order(lambda data: np.asarray(decode(data, 10**6).image), files, num_cores()))
+
+    def by_torchvision() -> list[torch.Tensor]:
+        return [picture for batch in batches for picture in decode_jpeg(batch, ImageReadMode.RGB, lab.device)]
+
+    try:
+        found = by_torchvision()
+    except RuntimeError as error:  # this build of torchvision has no nvJPEG
+        yield Check("torchvision decodes JPEG on this device", ok=True, value=f"no: {error}"[:200], limit="yes or no")
+        return
+    pairs = zip(by_pillow(), found, strict=True)
+    apart = [np.abs(one.astype(np.int16) - other.permute(1, 2, 0).cpu().numpy()) for one, other in pairs]
+    yield Measure(
+        "decoding, torchvision: largest difference from Pillow", max(float(one.max()) for one in apart), "levels"
+    )
+    yield Measure("decoding, torchvision: mean difference", float(np.mean([one.mean() for one in apart])), "levels")
+    for name, work in (("Pillow, a thread for each core", by_pillow), ("torchvision, batches of 64", by_torchvision)):
+        yield _measure(f"decoding, {name}", [len(files) / each for each in _seconds(lab, work)], "images/s")
 
 
 def extraction(lab: Lab) -> Iterator[Outcome]:

@@ -1,15 +1,17 @@
 """Features: the HDF5 file of embeddings. Equal content gives equal bytes, and every file is checked when it is opened.
 
-Layout, schema `headstart.features/2`:
+Layout, schema `headstart.features/3`:
 
     /digest         (N,)             S64        sha256 of each image file in hex digits, ascending, unique
     /layers/<name>  (N, views, dim)  float32    embeddings of one layer (float16 if the spec's precision says so)
+    /checksums/<name>  (N,)          uint32     checksum of each of its rows (uint16 for float16; `row_checksums`)
     attributes      fingerprint, schema, spec   the spec, as JSON, is all that the rows depend on besides the images
 
 The file holds no labels, paths, versions or dates, so a new label or name of an image does not change it.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
@@ -20,10 +22,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.artifacts.feature_rows import FeatureWriter, row_checksums
 from headstart.base.errors import FeatureFileError
 from headstart.base.files import atomic_path, canonical_json, sha256_json, temporary_prefix
 
-SCHEMA = "headstart.features/2"
+SCHEMA = "headstart.features/3"
 REMEDY = "Run: dvc repro extract"
 DIGEST_DTYPE = "S64"
 Rows = NDArray[np.floating[Any]]  # float32 or float16
@@ -65,43 +68,6 @@ def columns_of(dims: Mapping[str, int]) -> dict[str, slice]:
     return {layer: slice(start, end) for layer, (start, end) in zip(dims, pairwise(ends), strict=True)}
 
 
-class FeatureWriter:
-    """Writes the rows of a new features file, layer by layer, in order. `create_features` gives one.
-
-    Args:
-        layers: Dataset of each layer, (N, views, dim), to be filled.
-    """
-
-    def __init__(self, layers: Mapping[str, h5py.Dataset]) -> None:
-        self._layers = layers
-        self._num_written = dict.fromkeys(layers, 0)
-
-    def append(self, layer: str, rows: Rows) -> None:
-        """Write the next rows of a layer.
-
-        Args:
-            layer: Name of the layer.
-            rows: (B, views, dim), finite, in the order of the digests.
-        """
-        start = self._num_written[layer]
-        self._layers[layer][start : start + len(rows)] = rows
-        self._num_written[layer] = start + len(rows)
-
-    def check_complete(self, path: Path, num_rows: int) -> None:
-        """Raise if a layer lacks rows.
-
-        Args:
-            path: Path of the file, for the message.
-            num_rows: Number of rows that each layer must have.
-
-        Raises:
-            FeatureFileError: A layer has another number of rows.
-        """
-        for layer, num_written in self._num_written.items():
-            if num_written != num_rows:
-                raise FeatureFileError(f"{path}: layer {layer!r}: {num_written} of {num_rows} rows were written")
-
-
 @contextmanager
 def create_features(
     path: Path, digests: Sequence[str], spec: Mapping[str, Any], dims: Mapping[str, int]
@@ -118,25 +84,35 @@ def create_features(
 
     Raises:
         FeatureFileError: The digests are not ascending or not unique, or the block ended before every row was written.
+        OSError: The disk has no room for the file.
     """
     packed = np.array(digests, dtype=DIGEST_DTYPE)
     if not (packed[1:] > packed[:-1]).all():
         raise FeatureFileError(f"{path}: the digests are not ascending or not unique; expected each once, in order")
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
         leftover.unlink()  # a killed run left it; DVC allows only one writer of this file at a time
+    dtype, num_views = np.dtype(spec["precision"]), len(spec["views"])
+    num_bytes = len(packed) * (packed.itemsize + sum(dims.values()) * num_views * dtype.itemsize)
     with atomic_path(path) as temporary:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; HDF5 would crash at its end
+            with temporary.open("wb") as empty:
+                try:
+                    os.posix_fallocate(empty.fileno(), 0, num_bytes)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, str(path)) from error
         # Contiguous datasets, a fixed order and the default libver make equal content equal bytes.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=packed)
             group = file.create_group("layers")
-            num_views, dtype = len(spec["views"]), np.dtype(spec["precision"])
             datasets = {
                 name: group.create_dataset(name, shape=(len(packed), num_views, dims[name]), dtype=dtype)
                 for name in spec["layers"]
             }
+            group, dtype = file.create_group("checksums"), np.dtype(f"u{dtype.itemsize}")
+            checksums = {name: group.create_dataset(name, shape=len(packed), dtype=dtype) for name in spec["layers"]}
             for name, value in (("fingerprint", fingerprint(spec)), ("schema", SCHEMA), ("spec", canonical_json(spec))):
                 file.attrs[name] = value
-            writer = FeatureWriter(datasets)
+            writer = FeatureWriter(datasets, checksums)
             yield writer
             writer.check_complete(path, len(packed))
         with open_features(temporary, spec):
@@ -165,12 +141,12 @@ class Features:
             digests: (B,) sha256 of the images, in any order.
 
         Raises:
-            FeatureFileError: The file lacks the layer, or an image has no row.
+            FeatureFileError: The file lacks the layer, an image has no row, or a row is damaged.
         """
         dataset, rows = self._dataset(layer), self.rows(digests)
         ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows only in ascending order
-        selected: NDArray[np.float32] = dataset[ascending].astype(np.float32, copy=False)
-        return selected[position]
+        selected = self._checked(layer, dataset[ascending], ascending)
+        return selected.astype(np.float32, copy=False)[position]
 
     def dim(self, layer: str) -> int:
         """Return the width of a layer: the number of values of an embedding.
@@ -195,15 +171,19 @@ class Features:
             dim is the sum over the layers.
 
         Raises:
-            FeatureFileError: The file lacks a layer.
+            FeatureFileError: The file lacks a layer, or a row is damaged.
         """
-        datasets = [self._dataset(layer) for layer in layers]
-        step = max(1, num_bytes // (4 * datasets[0].shape[1] * sum(dataset.shape[2] for dataset in datasets)))
+        datasets = {layer: self._dataset(layer) for layer in layers}
+        num_values = sum(dataset.shape[1] * dataset.shape[2] for dataset in datasets.values())
+        step = max(1, num_bytes // (4 * num_values))
         for start in range(0, len(self.digests), step):
             first, last = np.searchsorted(rows, [start, start + step])
             if first < last:
-                wanted = rows[first:last] - start
-                piece = [dataset[start : start + step][wanted] for dataset in datasets]
+                wanted = rows[first:last]
+                piece = [
+                    self._checked(layer, dataset[start : start + step][wanted - start], wanted)
+                    for layer, dataset in datasets.items()
+                ]
                 joined = piece[0] if len(piece) == 1 else np.concatenate(piece, axis=2)
                 yield np.arange(first, last), joined.astype(np.float32, copy=False)
 
@@ -233,12 +213,28 @@ class Features:
         Args:
             layer: Name of the layer, which the file must have.
             num_bytes: Largest size of a block, in bytes. A block has at least one row.
+
+        Raises:
+            FeatureFileError: A row is damaged.
         """
         dataset = self._file["layers"][layer]
         _, num_views, dim = dataset.shape
         step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
         for start in range(0, len(dataset), step):
-            yield dataset[start : start + step]
+            block = dataset[start : start + step]
+            yield self._checked(layer, block, np.arange(start, start + len(block)))
+
+    def _checked(self, layer: str, rows: Rows, numbers: NDArray[np.intp]) -> Rows:
+        """Return rows (B, views, dim) with given numbers (B,), ascending, after comparing them with their checksums."""
+        same = row_checksums(rows) == self._file["checksums"][layer][numbers]
+        if not same.all():
+            digest = self.digests[numbers[int(np.argmin(same))]].decode()
+            raise FeatureFileError(
+                f"{self.path}: layer {layer!r}: {(~same).sum()} rows are damaged (their checksums differ), the first "
+                f"that of image {digest}. Run: dvc repro -f -s extract. If this error returns after a `dvc checkout`, "
+                "the copy in DVC's cache is damaged too: delete it there"
+            )
+        return rows
 
     def _dataset(self, layer: str) -> h5py.Dataset:
         if layer not in self._file["layers"]:
@@ -280,6 +276,8 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
                 and digest.dtype == np.dtype(DIGEST_DTYPE)
                 and all(len(shape) == 3 and shape[0] == len(digest) for shape in shapes.values())
                 and all(dtype == np.dtype(spec["precision"]) for dtype in dtypes.values())
+                and {name: of.shape for name, of in file["checksums"].items()}
+                == {name: shape[:1] for name, shape in shapes.items()}
             )
         except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise FeatureFileError(f"{path}: is damaged ({error}). {REMEDY}") from error

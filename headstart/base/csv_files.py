@@ -37,7 +37,9 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[objec
 
 
 def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
-    """Read a CSV file that a person or a spreadsheet wrote. A byte order mark and empty lines are ignored.
+    """Read a CSV file that a person or a spreadsheet wrote.
+
+    A byte order mark, empty lines, and empty columns at the right are ignored.
 
     Spreadsheets of countries with a decimal comma separate cells by semicolons, and some programs by tabs. The header
     shows it: the separator is the one that gives it most cells. One that is no comma is printed.
@@ -56,7 +58,7 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = _separator(file)
             lines_of_file = csv.reader(file, strict=True, delimiter=separator)
-            header, *lines = [line for line in lines_of_file if line] or [[]]
+            header, *lines = [line for line in lines_of_file if any(line)] or [[]]
     except FileNotFoundError as error:
         raise DataError(f"{path}: is missing. {remedy}") from error
     except UnicodeDecodeError as error:
@@ -68,7 +70,10 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]
         raise DataError(f"{path}: is not a UTF-8 CSV file ({error}). Save it as CSV in UTF-8.") from error
     if separator != ",":
         print(f"{path}: cells are separated by {_SEPARATORS[separator]}s, as the header shows")
+    while header and not header[-1]:  # of a spreadsheet that once had more columns
+        header.pop()
     for number, line in enumerate(lines, start=1):
+        del line[max(len(header), *(place for place, cell in enumerate(line, start=1) if cell)) :]
         if len(line) != len(header):
             raise DataError(
                 f"{path}: row {number} has {len(line)} cells; expected {len(header)}: {header}. Quote a cell that "

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from headstart.base.terminal import print_any_text
+
 # Environment variable of processes that work for another one: the folder where they leave messages for it.
 MESSAGES = "HEADSTART_MESSAGES"
 # Modules that the wheel installs only with an extra, and the name of the extra.
@@ -30,6 +32,7 @@ def run_main(stage: str, main: Callable[[], None]) -> None:
     that, others that fail because it is gone end without a word.
 
     A bug still shows its stack trace. SIGTERM raises SystemExit in `main`, so that its temporary files are removed.
+    Letters that the encoding of the output lacks are printed escaped.
 
     Args:
         stage: Name of the stage or command. Every message begins with it.
@@ -40,6 +43,7 @@ def run_main(stage: str, main: Callable[[], None]) -> None:
             with 143 for SIGTERM.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    print_any_text()
     try:
         from headstart.base.errors import HeadstartError
 

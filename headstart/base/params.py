@@ -1,6 +1,7 @@
 """params.yaml: it is read as DVC reads it, all of it is checked strictly, and one message lists all mistakes."""
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,11 +65,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ParamsError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
-        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path, path.read_bytes())
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}). Run from the project's root folder.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+
+
+def parse_yaml(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the sections of a params file by name, unchecked, from its content.
+
+    Raises:
+        ParamsError: The content is not YAML, or is not a mapping.
+    """
+    try:
+        # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
+        raw = YAML(typ="safe").load(content.decode("utf-8"))
+        json.dumps(raw, default=str, skipkeys=True)  # raises ValueError for a value that holds itself
+    except (YAMLError, UnicodeDecodeError, ValueError) as error:  # ValueError: also an integer of thousands of digits
         raise ParamsError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: expected sections (`name:` and keys below); found {type(raw).__name__}")

@@ -1,6 +1,7 @@
 """The engine: what every engine does, which one a device gets, and how far two may differ."""
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,8 @@ from headstart.base.machine import RuntimeParams
 # root mean square, by precision. Measured with EfficientNet-Lite0 and SqueezeNet 1.1 in float32 on a CPU: other batches
 # and threads 0; ONNX Runtime against torch 4e-6 to 2e-5; one layer's weights 0.1 % larger 0.006 to 0.014; the mean off
 # by one gray level 0.06 to 0.13; another resize filter 0.5 and more. Rounding to float16 moves a large value by up to
-# 5e-4 of itself.
+# 5e-4 of itself. All engines compute in float32 and round what is stored: arithmetic in half precision moves values by
+# up to 0.08, by 0.04 to 0.06 even between two ways of doing it, and would hide the changes above.
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2}
 # Engines that `runtime.engine: auto` tries, in this order, by the type of the device; torch on any other. The order is
 # fixed, so that noise in timings never decides. On a CPU ONNX Runtime was faster than torch for every family of
@@ -45,6 +47,22 @@ class Engine(Protocol):
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
         """Turn uint8 pixels (B, px, px, 3) into embeddings (B, dim) for each layer, in the precision of the spec."""
         ...
+
+    def start(self, pixels_BHWC: NDArray[np.uint8]) -> Callable[[], dict[str, Rows]]:
+        """Start what `embed` does, and return a function that waits for the embeddings.
+
+        The pixels must stay as they are until that function has returned.
+        """
+        rows = self.embed(pixels_BHWC)
+        return lambda: rows
+
+    def new_buffer(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return an array for pixels from which the engine copies fast."""
+        return np.empty(shape, dtype=np.uint8)
+
+    def close(self) -> None:
+        """Give back the memory of the device. The engine cannot embed any more."""
+        return
 
 
 def engines_to_try(runtime: RuntimeParams, device: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.features import Rows
 from headstart.base.errors import BackboneError
-from headstart.engines.engine import fill_up
+from headstart.engines.engine import Engine, fill_up
 from headstart.imaging.clock import Clock
 
 # A larger batch is no faster, because every thread has its own forward pass (docs/explanation/benchmarks.md). Larger
@@ -15,7 +15,7 @@ _BATCH = 4
 _PIXELS = _BATCH * 384**2
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """A graph on the CPU.
 
     See `Engine`. A call runs on the thread that makes it and on no other. So threads that decode and embed fill all

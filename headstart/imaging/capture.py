@@ -1,12 +1,11 @@
 """The capture of a photo: which camera took it, and when, as the EXIF of the file says."""
 
-import io
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from headstart.imaging.formats import format_names
+from headstart.imaging.opening import open_image
 
 _MAKE, _MODEL = ExifTags.Base.Make, ExifTags.Base.Model
 _TAKEN, _FRACTION = ExifTags.Base.DateTimeOriginal, ExifTags.Base.SubsecTimeOriginal
@@ -44,7 +43,7 @@ def read_capture(data: bytes) -> Capture:
     if not data.startswith(_TIFF) and not any(mark in data for mark in _MARKS):
         return Capture("", "")
     try:
-        with Image.open(io.BytesIO(data), formats=format_names()) as image:
+        with open_image(data)[0] as image:
             exif = image.getexif()
             details = exif.get_ifd(ExifTags.IFD.Exif) if exif else {}
             names = [_text(one) for one in (exif.get(_MAKE), exif.get(_MODEL), details.get(_SERIAL))]

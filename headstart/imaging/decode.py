@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from headstart.imaging.opening import EXIF_UNREADABLE, OpeningError, coefficient_bytes, open_image
+from headstart.imaging.opening import EXIF_UNREADABLE, OpeningError, coefficient_bytes, num_scans, open_image
 from headstart.imaging.orientation import FLIPS_X, FLIPS_Y, SWAPS_SIDES, TURNS, read_orientation
 from headstart.imaging.scale import OVERSAMPLING, Extent, extent_of, reduction
 
@@ -20,6 +20,9 @@ DECODE_POLICIES = {
 
 # If the short side of a thinner strip were resized to what a network takes, the long side could take gigabytes.
 MAX_ASPECT_RATIO = 100
+# Scans of a JPEG times its pixels, which take a second for each 10^9. A progressive photo has about 10 scans; a file of
+# 1 MB may have thousands.
+_MOST_SCANNED_PIXELS = 4 * 10**9
 # Tags of a TIFF, and values of the tags before them.
 _BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC, _BLACK_IS_ZERO = 0x0106, 1
@@ -167,6 +170,8 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, list[str]]:
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
     _refuse_size(image)
+    if isinstance(image, JpegImageFile) and num_scans(data) * image.width * image.height > _MOST_SCANNED_PIXELS:
+        raise ImageError(f"{image.width} x {image.height} pixels in {num_scans(data)} scans, which would take minutes")
     return image, left_out
 
 

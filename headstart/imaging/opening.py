@@ -69,6 +69,11 @@ def open_image(data: bytes) -> tuple[Image.Image, list[str]]:
     return image, left_out
 
 
+def num_scans(data: bytes) -> int:
+    """Return the number of scans of a JPEG, at least. Each goes over the whole picture, however few bytes it has."""
+    return data.count(b"\xff\xda")
+
+
 def coefficient_bytes(image: JpegImageFile, data: bytes) -> int:
     """Return the memory of the coefficients that libjpeg keeps of the whole picture: none if one scan has them all."""
     assert image.fp is not None, "the file was opened a moment ago"

@@ -77,6 +77,9 @@ class Reader:
         clock: Clock to which the seconds of reading and decoding are added.
         min_side_px: Pixels that the shorter side of a picture keeps for the views (see `scale.reduction`); None to
             decode pictures whole.
+
+    Attributes:
+        px: Side of the views in pixels.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Reader:
         min_side_px: int | None,
     ) -> None:
         self._source, self._transform, self._views = source, transform, views
+        self.px = transform.crop_px
         self._clock, self._min_side_px = clock, min_side_px
         # A thread holds memory for its file and then memory for decoding it. With one budget for both, threads that
         # hold files could wait for each other.
@@ -148,7 +152,7 @@ class Reader:
             if found != row.digest:
                 raise DataError(
                     f"{path}: has changed since it was indexed: sha256 is {found}; data/index.csv has {row.digest}. "
-                    "Run: dvc repro"
+                    "Run: dvc repro -f -s index && dvc repro"
                 )
             with ExitStack() as stack:
                 try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from headstart.base.threads import in_order
 from headstart.linear.layer_rows import LayerRows, Mask, RowBlock, concatenate
 from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.on_gpu import OnGpu
 from headstart.linear.ridge import NormalEquations, kernel_ridge
 from headstart.linear.sufficient_statistics import (
     BlockStatistics,
@@ -30,7 +32,7 @@ class Resources:
 
     Attributes:
         num_threads: Number of CPU threads.
-        device: Where logistic regression computes: `cpu`, or the name of a GPU, such as `cuda:0`.
+        device: Where the rows are summed over: `cpu`, or the name of a GPU that has float64, such as `cuda:0`.
     """
 
     num_threads: int
@@ -50,6 +52,8 @@ class DesignMatrix:
         shift: float64 (dim,).
         divisor: float64 (dim,).
         basis: float64 (dim, r), orthonormal columns; r is at most the number of rows. None: no projection.
+        mask: bool (N,), true for the rows.
+        on_gpu: These rows, and perhaps more, on a GPU.
     """
 
     normal_equations: NormalEquations
@@ -57,6 +61,8 @@ class DesignMatrix:
     shift: Float64Array
     divisor: Float64Array
     basis: Float64Array | None
+    mask: Mask
+    on_gpu: OnGpu
 
     def to_design_columns(self, model: LinearModel) -> LinearModel:
         """Convert a model on embeddings, weight (C, dim), to a model on these columns, weight (C, r).
@@ -95,6 +101,7 @@ class DesignMatrices:
         num_folds: Number of folds, F.
         resources: What the computations may use, here and in all functions that take the design matrices.
         fold_statistics: Statistics of every fold, if they are known: those of `statistics_of_folds`.
+        on_gpu: The rows on the GPU, if they are there: those of `rows_on_gpu`.
     """
 
     def __init__(
@@ -104,11 +111,16 @@ class DesignMatrices:
         num_folds: int,
         resources: Resources,
         fold_statistics: Sequence[SufficientStatistics] | None = None,
+        *,
+        on_gpu: OnGpu | None = None,
     ) -> None:
         self.rows, self.targets, self.num_folds, self.resources = rows, targets, num_folds, resources
-        self._fold_statistics = fold_statistics
-        if fold_statistics is None and not self._is_wide(rows.num_rows):
-            self._fold_statistics = statistics_of_folds(rows, targets, num_folds, resources)
+        is_wide = self._is_wide(rows.num_rows)
+        if on_gpu is None:
+            on_gpu = OnGpu() if is_wide else rows_on_gpu(rows, targets, resources)
+        if fold_statistics is None and not is_wide:
+            fold_statistics = statistics_of_folds(rows, targets, num_folds, resources, on_gpu)
+        self._on_gpu, self._fold_statistics = on_gpu, fold_statistics
 
     def map_folds(self, function: Callable[[int], Result]) -> list[Result]:
         """Call a function with the number of every fold, in several threads, and return the results by fold."""
@@ -158,6 +170,9 @@ class DesignMatrices:
         whole = [fold for fold in range(self.num_folds) if mask[self.rows.folds == fold].all()]
         if self._fold_statistics is not None and np.isin(self.rows.folds[mask], whole).all():
             return SufficientStatistics.total([self._fold_statistics[fold] for fold in whole])
+        found = self._on_gpu.compute(lambda on_gpu: on_gpu.statistics(mask))
+        if found is not None:
+            return found
         accumulator = StatisticsAccumulator(self.rows.dim, self.targets.num_classes)
         for block in self.rows.blocks(mask):
             accumulator.add(_statistics_of_block(self.rows, self.targets, block))
@@ -168,11 +183,11 @@ class DesignMatrices:
         statistics, divisor = self._statistics_of(mask), self.rows.divisor
         scale = column_scale(statistics.variance() * divisor**2, self.rows.columns) / divisor
         equations = NormalEquations.from_statistics(statistics, scale)
-        return DesignMatrix(equations, lambda: self._float32_blocks(mask), self.rows.shift, divisor, None)
 
-    def _float32_blocks(self, mask: Mask) -> Iterator[RowBlock]:
-        for block in self.rows.blocks(mask):
-            yield RowBlock(block.positions, _shifted(self.rows, block, np.dtype(np.float32)))
+        def blocks() -> Iterator[RowBlock]:
+            return map(partial(_float32_block, self.rows), self.rows.blocks(mask))
+
+        return DesignMatrix(equations, blocks, self.rows.shift, divisor, None, mask, self._on_gpu)
 
     def _standardised_rows(self, mask: Mask) -> tuple[RowBlock, Float64Array, Float64Array, Float64Array]:
         """Return the rows in the mask, mean and scale of their columns, and the standardised rows, float64 (B, dim)."""
@@ -193,16 +208,26 @@ class DesignMatrices:
         accumulator.add(_block_statistics(x, self.targets, block.positions))
         equations = NormalEquations.from_statistics(accumulator.statistics(), np.ones(basis.shape[1]))
         projected = RowBlock(block.positions, x.astype(np.float32))
-        return DesignMatrix(equations, lambda: iter([projected]), mean, scale, basis)
+        on_gpu = OnGpu.upload([projected], np.where(mask, 0, -1), self.targets, self.resources.device)
+        return DesignMatrix(equations, lambda: iter([projected]), mean, scale, basis, mask, on_gpu)
+
+
+def rows_on_gpu(rows: LayerRows, targets: Targets, resources: Resources) -> OnGpu:
+    """Copy the rows to the GPU that the computations may use, less their shift and divided by their divisor."""
+    blocks = in_order(partial(_float32_block, rows), rows.blocks(), resources.num_threads)
+    return OnGpu.upload(blocks, rows.folds, targets, resources.device)
 
 
 def statistics_of_folds(
-    rows: LayerRows, targets: Targets, num_folds: int, resources: Resources
+    rows: LayerRows, targets: Targets, num_folds: int, resources: Resources, on_gpu: OnGpu
 ) -> list[SufficientStatistics]:
     """Return the statistics of every fold, by one pass through the rows, less their shift and divided by their divisor.
 
-    Products are computed in float32 if the problem is large (`is_large`), otherwise in float64.
+    Products are computed in float32 on a GPU or if the problem is large (`is_large`), otherwise in float64.
     """
+    found = on_gpu.compute(lambda on_gpu: [on_gpu.statistics(rows.folds == fold) for fold in range(num_folds)])
+    if found is not None:
+        return found
 
     def fold_and_statistics(block: RowBlock) -> tuple[int, BlockStatistics]:
         return int(rows.folds[block.positions[0]]), _statistics_of_block(rows, targets, block)
@@ -218,6 +243,10 @@ def _shifted(rows: LayerRows, block: RowBlock, dtype: np.dtype[Any]) -> NDArray[
     if not rows.shift.any():
         return block.x.astype(dtype, copy=False)
     return ((block.x - rows.shift) / rows.divisor).astype(dtype)
+
+
+def _float32_block(rows: LayerRows, block: RowBlock) -> RowBlock:
+    return RowBlock(block.positions, _shifted(rows, block, np.dtype(np.float32)))
 
 
 def column_scale(variance: Float64Array, columns: Mapping[str, slice]) -> Float64Array:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.base.threads import in_order
-from headstart.linear.design import Resources, layer_factors, regularised_scale, statistics_of_folds
+from headstart.linear.design import Resources, layer_factors, regularised_scale, rows_on_gpu, statistics_of_folds
 from headstart.linear.layer_rows import LayerRows, RowBlock, concatenate
 from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.on_gpu import OnGpu
 from headstart.linear.ridge import NormalEquations, kernel_ridge
 from headstart.linear.sufficient_statistics import SufficientStatistics, without_rounding
 from headstart.linear.targets import Targets
@@ -52,6 +53,11 @@ class Problem:
     targets: Targets
     num_folds: int
     resources: Resources
+
+    @cached_property
+    def on_gpu(self) -> OnGpu:
+        """The rows on the GPU, if the computations may use one."""
+        return rows_on_gpu(self.rows, self.targets, self.resources)
 
 
 class FoldRidge:
@@ -106,6 +112,12 @@ class FoldRidge:
             return None
         return self._by_statistics.statistics(layers)
 
+    def on_gpu(self, layers: LayerSet) -> OnGpu | None:
+        """Return the rows of some layers on the GPU; None if their statistics were not computed."""
+        if self._is_wide(layers):
+            return None
+        return self._problem.on_gpu.select(self._problem.rows.positions_of(layers))
+
     def _is_wide(self, layers: LayerSet) -> bool:
         return sum(self._dims[layer] for layer in layers) > self._num_rows
 
@@ -117,7 +129,13 @@ class _ByStatistics:
         self._problem = problem
         self._kept: dict[int, NormalEquations] = {}
         rows = self._rows = problem.rows.select(layers)
-        self._fold_statistics = statistics_of_folds(rows, problem.targets, problem.num_folds, problem.resources)
+        self._fold_statistics = statistics_of_folds(
+            rows,
+            problem.targets,
+            problem.num_folds,
+            problem.resources,
+            problem.on_gpu.select(problem.rows.positions_of(layers)),
+        )
         variance = SufficientStatistics.total(self._fold_statistics).variance()
         # The statistics are those of shifted columns, and `divisor` only protects the numerics.
         variance *= rows.divisor**2

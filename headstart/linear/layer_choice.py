@@ -222,7 +222,9 @@ class LayerChooser:
     def _choice(self, problem: Problem, ridge: FoldRidge, layers: LayerSet) -> LayerChoice:
         rows = problem.rows.select(layers)
         resources = self._resources_for(rows, self._targets)
-        designs = DesignMatrices(rows, self._targets, self._num_folds, resources, ridge.statistics(layers))
+        on_gpu = None if resources.device == "cpu" else ridge.on_gpu(layers)
+        statistics = ridge.statistics(layers)
+        designs = DesignMatrices(rows, self._targets, self._num_folds, resources, statistics, on_gpu=on_gpu)
         return LayerChoice({trial.layers: trial.score for trial in self._trials.values()}, designs)
 
     def _problem(self, layers: LayerSet) -> Problem:

@@ -8,29 +8,25 @@ solution most rows are classified with certainty, and few rows make the curvatur
 preconditioner anew from the probabilities that it has reached.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial, reduce
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import softmax
 
-from headstart.base.threads import in_order
 from headstart.linear.calibration import log_losses
 from headstart.linear.design import DesignMatrix, Resources
-from headstart.linear.layer_rows import RowBlock, concatenate
-from headstart.linear.loss import LossSums, loss_sums
+from headstart.linear.layer_rows import RowBlock
+from headstart.linear.loss import LossSums
 from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.passes import CpuPasses, Passes
 from headstart.linear.ridge import NormalEquations
-from headstart.linear.sufficient_statistics import StatisticsAccumulator, block_statistics
 from headstart.linear.targets import Targets
 
 _SMALLEST_GRADIENT_IN_FLOAT32 = 1e-4  # rounding in float32 hides smaller gradients
-# With fewer multiplications in a pass, several blocks and threads cost more than they save. Folds then run in parallel.
-SMALL = 10**8
 _LOG_FACTOR_BOUNDS = (-2.0, 7.0)  # natural logarithm of the factor that scales the start
 # The preconditioner is computed anew after so many iterations. On digits and five layers, 113 iterations then reach
 # the tolerance instead of 320.
@@ -78,9 +74,21 @@ def fit_logistic(
             tolerance, but a near start saves iterations. Its scale does not matter: the fit first scales it best.
         max_iter: Largest number of iterations.
         tol: The fit ends when no component of the gradient of the mean loss, by the preconditioned unknowns, is larger.
-        resources: Threads and device. The result does not depend on the number of threads.
+        resources: Threads; the rows of the design matrix are on the device already. The result does not depend on the
+            number of threads.
     """
-    objective = _Objective(design, targets, c, start, exact=tol < _SMALLEST_GRADIENT_IN_FLOAT32, resources=resources)
+    exact = tol < _SMALLEST_GRADIENT_IN_FLOAT32
+
+    def fit(passes: Callable[[NDArray[np.int64]], Passes]) -> LogisticFit:
+        return _minimise(_Objective(design, targets, c, start, passes), max_iter, tol)
+
+    done = design.on_gpu.compute(lambda rows: fit(partial(rows.passes, design.mask, exact=exact)))
+    if done is None:
+        done = fit(partial(CpuPasses, design, targets, exact=exact, num_threads=resources.num_threads))
+    return done
+
+
+def _minimise(objective: "_Objective", max_iter: int, tol: float) -> LogisticFit:
     if objective.is_trivial:
         return LogisticFit(objective.model(objective.start * 0), converged=True)
     unknowns, num_left = objective.start, max_iter
@@ -114,18 +122,16 @@ class _Objective:
         targets: Targets,
         c: float,
         start: LinearModel,
-        *,
-        exact: bool,
-        resources: Resources,
+        passes: Callable[[NDArray[np.int64]], Passes],
     ) -> None:
-        self._targets, self._design = targets, design
+        self._targets = targets
         equations = design.normal_equations
         self._mean, self._scale = equations.mean, equations.scale
         self._sum_w = equations.sum_w
         self._present = np.flatnonzero(equations.target_mean > 0)
         self._column = np.full(targets.num_classes, -1)
         self._column[self._present] = np.arange(len(self._present))
-        self._pass = _pass_through_rows(design, targets, self._column, exact=exact, resources=resources)
+        self._passes = passes(self._column)
         self._penalty = (2 if len(self._present) == 2 else 1) / (c * self._sum_w)
         start = self._best_scaled(start, next(design.blocks()))
         weight = start.weight[self._present] * self._scale
@@ -135,20 +141,10 @@ class _Objective:
         self.start = self._unknowns(weight, bias)
 
     def precondition_anew(self, unknowns: Float64Array) -> Float64Array:
-        """Compute the preconditioner from the probabilities at some unknowns. Return the same point in new unknowns.
-
-        Each row counts by the mean of p (1 - p) over the classes, which is the mean of the blocks of the Hessian.
-        """
+        """Compute the preconditioner from the probabilities at some unknowns. Return the same point in new unknowns."""
         weight, bias = self._weight_and_bias(unknowns)
         unscaled = weight / self._scale
-        model = LinearModel(unscaled, bias - unscaled @ self._mean)
-        accumulator = StatisticsAccumulator(len(self._scale), 0)
-        for block in self._design.blocks():
-            x = block.x.astype(np.float64)
-            probabilities = softmax(model.logits(x), axis=1)
-            rows = self._targets.sample_weights[block.positions] * (probabilities * (1 - probabilities)).mean(axis=1)
-            accumulator.add(block_statistics(x, np.empty((len(x), 0)), rows))
-        statistics = accumulator.statistics()
+        statistics = self._passes.curvature(LinearModel(unscaled, bias - unscaled @ self._mean))
         gram = NormalEquations.from_statistics(statistics, self._scale).gram
         self._precondition(np.multiply(gram, 1 / self._sum_w, order="F"), statistics.sum_w / self._sum_w)
         return self._unknowns(weight, bias)
@@ -214,43 +210,6 @@ class _Objective:
     def _loss_sums(self, weight: Float64Array, bias: Float64Array) -> LossSums:
         """Go through the rows once. Return the loss and its gradient by weights and biases on standardised columns."""
         unscaled = weight / self._scale
-        parts = self._pass(LinearModel(unscaled, bias - unscaled @ self._mean))
-        total = reduce(LossSums.plus, parts)
+        total = self._passes.loss_sums(LinearModel(unscaled, bias - unscaled @ self._mean))
         gradient = total.weight_gradient / self._scale - np.outer(total.bias_gradient, self._mean / self._scale)
         return total._replace(weight_gradient=gradient)
-
-
-def _pass_through_rows(
-    design: DesignMatrix, targets: Targets, column: NDArray[np.int64], *, exact: bool, resources: Resources
-) -> Callable[[LinearModel], Iterable[LossSums]]:
-    """Return a function that goes through the rows once and gives the sums of each block, for a model on the columns.
-
-    This is not a method: if the function held the objective, which holds the function, the objective's matrices would
-    stay in memory until Python collects reference cycles.
-    """
-
-    def targets_of(block: RowBlock) -> tuple[NDArray[np.int64], Float64Array]:
-        return column[targets.classes[block.positions]], targets.sample_weights[block.positions]
-
-    dtype: np.dtype[Any] = np.dtype(np.float64 if exact else np.float32)
-
-    def sums(block: RowBlock, model: LinearModel) -> LossSums:
-        return loss_sums(block.x.astype(dtype, copy=False), *targets_of(block), model)
-
-    def in_precision(model: LinearModel) -> LinearModel:  # converts the model once for all blocks
-        return LinearModel(*(part.astype(dtype, copy=False) for part in model))
-
-    if resources.device != "cpu":
-        from headstart.linear.loss_gpu import GpuBlock  # it imports torch, which takes seconds
-
-        blocks = [
-            GpuBlock(block, *targets_of(block), device=resources.device, exact=exact) for block in design.blocks()
-        ]
-        return lambda model: (block.loss_sums(model) for block in blocks)
-    if len(targets.classes) * len(design.normal_equations.scale) * targets.num_classes < SMALL:
-        whole = concatenate(design.blocks())
-        x, of_rows = whole.x.astype(dtype), targets_of(whole)
-        return lambda model: [loss_sums(x, *of_rows, model)]
-    if resources.num_threads == 1:
-        return lambda model: map(partial(sums, model=in_precision(model)), design.blocks())
-    return lambda model: in_order(partial(sums, model=in_precision(model)), design.blocks(), resources.num_threads)

@@ -1,6 +1,6 @@
 """The loss of logistic regression: sums over rows of the log loss and its gradient, on the CPU.
 
-`loss_gpu` computes the same sums on a GPU.
+`gpu_rows` computes the same sums on a GPU.
 """
 
 from typing import Any, NamedTuple

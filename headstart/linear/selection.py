@@ -11,8 +11,9 @@ from headstart.base.threads import in_order
 from headstart.linear.calibration import fit_temperature, log_losses
 from headstart.linear.design import DesignMatrices, is_large
 from headstart.linear.layer_rows import RowBlock
-from headstart.linear.logistic import SMALL, fit_logistic
+from headstart.linear.logistic import fit_logistic
 from headstart.linear.model import Float64Array, LinearModel
+from headstart.linear.passes import SMALL
 
 # The best c of logistic regression divided by the best c of ridge regression: the median over twelve layers of two data
 # sets (docs/explanation/decisions.md), where it was 3 to 300.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from headstart.base.errors import DataError
 from headstart.predict.image_file import ImageReadError, read_stream
@@ -19,6 +20,8 @@ from headstart.predict.image_file import ImageReadError, read_stream
 Member = tuple[str, Callable[[], bytes]]
 # What an archive that is cut or damaged raises while it is opened or listed.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_OF_CONTENT = (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
+_MOST_HEADER_BYTES = 2**20
 
 
 def is_archive(path: Path) -> bool:
@@ -60,9 +63,21 @@ def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise ImageReadError(f"is damaged in the archive: {error or type(error).__name__}") from error
 
 
+class _TarInfo(tarfile.TarInfo):
+    """A header of a tar. One with a long name or attributes is read at once, so it must not claim any size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """See `tarfile.TarInfo.frombuf`."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in _OF_CONTENT and header.size > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header claims {header.size} bytes; at most {_MOST_HEADER_BYTES} are read")
+        return header
+
+
 @contextmanager
 def _open_tar(path: Path) -> Iterator[Iterator[Member]]:
-    with tarfile.open(path) as archive:
+    with tarfile.open(path, tarinfo=_TarInfo) as archive:
         yield _tar_members(archive)
 
 

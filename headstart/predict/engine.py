@@ -10,13 +10,13 @@ from headstart.base.files import sha256_json
 from headstart.base.machine import choose_device, make_repeatable
 from headstart.engines.cache import find_graph, keep_graph, made_by, user_folder
 from headstart.engines.engine import Engine, ExportError
-from headstart.engines.onnx_engine import OnnxEngine
 from headstart.imaging.clock import Clock
 
 # An export takes about ten seconds. From this number of images on it pays on a CPU even if the graph is not cached
 # (docs/explanation/benchmarks.md).
 MANY_IMAGES = 500
 _MIN_BATCH = 8  # hardly slower than a batch of one
+_GPU_BATCHES = (8, 32, 128)
 
 
 def build_engine(
@@ -26,6 +26,7 @@ def build_engine(
     device: str,
     batch: int | None,
     num_images: int,
+    num_at_once: int | None,
     num_threads: int,
     weights: Path | None,
     clock: Clock,
@@ -41,6 +42,8 @@ def build_engine(
         batch: Images in a forward pass; None for the engine's default.
         num_images: Approximate number of images. Only this number and the device decide which engine is used, so the
             same images always give the same bits.
+        num_at_once: Images that usually come together; None if all do. With torch a forward pass takes about as many,
+            because blank pictures fill it up. It stays the same for all images, as their bits may depend on it.
         num_threads: Threads that will use the engine.
         weights: Weights of the backbone, as for `build_network`.
         clock: Clock that the engine adds its seconds to.
@@ -55,15 +58,26 @@ def build_engine(
     if device == "cpu" and num_images >= MANY_IMAGES:
         graph = _find_or_export_graph(bundle, digest, weights)
         if graph is not None:
+            from headstart.engines.onnx_engine import OnnxEngine  # a machine with a GPU need not have ONNX Runtime
+
             return OnnxEngine(graph, num_threads, batch, precision, clock)
     # Imported here because torch takes seconds to import.
-    from headstart.engines.torch_engine import DEFAULT_BATCH, TorchEngine
+    from headstart.engines.torch_engine import TorchEngine, default_batch
     from headstart.predict.network import build_network
 
     make_repeatable()
-    num_views = len(bundle.spec["views"])
-    default_batch = min(DEFAULT_BATCH[device.split(":")[0]], max(_MIN_BATCH, num_images * num_views))
-    return TorchEngine(build_network(bundle, weights), device, batch or default_batch, precision, clock)
+    if batch is None:
+        num_pictures = (num_at_once or num_images) * len(bundle.spec["views"])
+        largest = default_batch(device, transform_of(bundle.spec).crop_px)
+        batch = min(largest, _pass_size(num_pictures, device))
+    return TorchEngine(build_network(bundle, weights), device, batch, precision, clock)
+
+
+def _pass_size(num_pictures: int, device: str) -> int:
+    """Return the size of the passes for a number of pictures. A GPU gets one of few sizes."""
+    if device == "cpu":
+        return max(_MIN_BATCH, num_pictures)
+    return next((size for size in _GPU_BATCHES if size >= num_pictures), _GPU_BATCHES[-1])
 
 
 def _find_or_export_graph(bundle: Bundle, digest: str, weights: Path | None) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ class ImageStatus(NamedTuple):
     reason: str
 
 
+ReadImages = tuple[list[NDArray[np.uint8]], list[ImageStatus]]  # what `read_images` returns
+
+
 def name_of(image: ImageLike, position: int) -> str:
     """Return an image's path as given, or its position, such as `#0`, if the image has no path."""
     if isinstance(image, LoadedImage):
@@ -35,9 +39,7 @@ def name_of(image: ImageLike, position: int) -> str:
     return os.fspath(image) if isinstance(image, str | os.PathLike) else f"#{position}"
 
 
-def read_images(
-    reader: Reader, images: Sequence[tuple[ImageLike, str]], max_pixels: int
-) -> tuple[list[NDArray[np.uint8]], list[ImageStatus]]:
+def read_images(reader: Reader, images: Sequence[tuple[ImageLike, str]], max_pixels: int) -> ReadImages:
     """Return the pixels of the images that can be decoded, and the status of every image.
 
     Args:
@@ -81,6 +83,13 @@ def in_batches(images: Iterable[ImageLike], num: int) -> Generator[list[tuple[Im
             batch, num_bytes = [], 0
     if batch:
         yield batch
+
+
+def merged(read: Iterable[ReadImages], num: int) -> Generator[ReadImages]:
+    """Give what was read for one image each for `num` images together."""
+    rest = iter(read)
+    while parts := list(islice(rest, num)):
+        yield [each for pixels, _ in parts for each in pixels], [each for _, statuses in parts for each in statuses]
 
 
 def _read_views(

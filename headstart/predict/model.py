@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,16 @@ from headstart.imaging.decode import DECODE_POLICIES
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import view_of
 from headstart.predict.engine import build_engine
-from headstart.predict.image_like import ImageLike, ImageStatus, in_batches, name_of, read_images
-from headstart.predict.prediction import UNKNOWN, Neighbour, Prediction, apply_thresholds
+from headstart.predict.image_like import ImageLike, ImageStatus, ReadImages, in_batches, merged, name_of, read_images
+from headstart.predict.prediction import UNKNOWN, Prediction, apply_thresholds, find_nearest
 from headstart.sources.folder import Folder
 
 # The limit from which Pillow suspects a decompression bomb, and the default of index.max_pixels.
 MAX_PIXELS = 178_956_970
 _MEMORY_BYTES = 2**30
+# Where threads decode image by image: one thread may run the engine while another searches for the nearest.
+_NUM_AFTER_DECODING = 2
+Result = TypeVar("Result")
 
 
 class Model:
@@ -109,10 +113,12 @@ class Model:
         self, images: Iterable[ImageLike], *, coverage: float | None = None, num_nearest: int = 0
     ) -> Generator[Prediction]:
         """Give the predictions of `predict` one by one. Only a few images are in memory at any time."""
-        predict_batch = partial(self._predict_batch, thresholds=self.thresholds(coverage), num_nearest=num_nearest)
+        thresholds = self.thresholds(coverage)
         # With more BLAS threads the search for the nearest takes as long as all the rest.
         with one_blas_thread():
-            for predictions in in_order(predict_batch, in_batches(images, self._batch_images), self._num_threads):
+            for predictions in self._map(
+                lambda read: self._predict_batch(*read, thresholds=thresholds, num_nearest=num_nearest), images
+            ):
                 yield from predictions
 
     def logits(self, images: Iterable[ImageLike]) -> NDArray[np.float64]:
@@ -129,7 +135,7 @@ class Model:
         Raises:
             DataError: An image cannot be read or decoded.
         """
-        batches = list(in_order(self._embed_batch, in_batches(images, self._batch_images), self._num_threads))
+        batches = list(self._map(lambda read: (self._forward(read[0]), read[1]), images))
         for _, statuses in batches:
             _check_all_read(statuses)
         empty: Rows = np.empty((0, self._num_views, self.bundle.weight.shape[1]), dtype=np.float32)
@@ -170,14 +176,29 @@ class Model:
         """Number of images whose views fill one forward pass."""
         return max(1, self._engine.batch // self._num_views)
 
+    def _map(self, function: Callable[[ReadImages], Result], images: Iterable[ImageLike]) -> Generator[Result]:
+        """Give what a function returns for the images of each batch, in order. It is called in threads.
+
+        Where several calls of the engine may run at once, each thread takes a batch all the way from the files to the
+        result. Elsewhere, on a GPU, threads decode image by image, so that all of them work on a batch.
+        """
+        if self._engine.num_parallel > 1:
+            batches = in_batches(images, self._batch_images)
+            return in_order(lambda batch: function(self._read(batch)), batches, self._num_threads)
+        read = in_order(self._read, in_batches(images, 1), self._num_threads, num_ahead=2 * self._batch_images)
+        return in_order(function, merged(read, self._batch_images), _NUM_AFTER_DECODING)
+
     def _predict_batch(
-        self, images: Sequence[tuple[ImageLike, str]], thresholds: tuple[float, float] | None, num_nearest: int
+        self,
+        pixels: Sequence[NDArray[np.uint8]],
+        statuses: Sequence[ImageStatus],
+        thresholds: tuple[float, float] | None,
+        num_nearest: int,
     ) -> list[Prediction]:
-        pixels, statuses = self._read(images)
         embeddings = self._forward(pixels)
         logits = iter(self.bundle.logits(embeddings))
         num = max(num_nearest, 1 if thresholds else 0)
-        nearest = iter(self._nearest(embeddings, num) if num else [[] for _ in embeddings])
+        nearest = iter(find_nearest(self.bundle.references, embeddings, num) if num else [[] for _ in embeddings])
         predictions = []
         for status in statuses:
             if status.status == "quarantined":
@@ -187,27 +208,7 @@ class Model:
             predictions.append(apply_thresholds(prediction, thresholds) if thresholds else prediction)
         return predictions
 
-    def _nearest(self, embeddings: Rows, num: int) -> list[list[Neighbour]]:
-        references = self.bundle.references
-        positions, similarities = references.nearest(embeddings, num)
-        return [
-            [
-                Neighbour(
-                    references.paths[position],
-                    references.digests[position],
-                    references.labels[position],
-                    float(similarity),
-                )
-                for position, similarity in zip(*of_image, strict=True)
-            ]
-            for of_image in zip(positions, similarities, strict=True)
-        ]
-
-    def _embed_batch(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[Rows, list[ImageStatus]]:
-        pixels, statuses = self._read(images)
-        return self._forward(pixels), statuses
-
-    def _read(self, images: Sequence[tuple[ImageLike, str]]) -> tuple[list[NDArray[np.uint8]], list[ImageStatus]]:
+    def _read(self, images: Sequence[tuple[ImageLike, str]]) -> ReadImages:
         return read_images(self._reader, images, self._max_pixels)
 
     def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
@@ -227,6 +228,7 @@ def load(
     device: str = "auto",
     batch: int | None = None,
     num_images: int = 1,
+    num_at_once: int | None = None,
     weights: str | os.PathLike[str] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Model:
@@ -239,6 +241,8 @@ def load(
         num_images: Approximate number of images that will be predicted. From `engine.MANY_IMAGES` on, a network on a
             CPU is first exported for ONNX Runtime. That takes about ten seconds once, and predictions are then several
             times faster.
+        num_at_once: Approximate number of images in each call of `predict`; None if all come in one. Forward passes on
+            a GPU take about as many.
         weights: Weights file of the backbone, for a bundle that holds only a head and whose weights are not found by
             their digest.
         max_pixels: Largest width x height of an image file that is decoded; a larger one is quarantined.
@@ -254,6 +258,7 @@ def load(
         device=device,
         batch=batch,
         num_images=num_images,
+        num_at_once=num_at_once,
         weights=weights,
         max_pixels=max_pixels,
     )
@@ -278,6 +283,7 @@ def load(
             device=device,
             batch=batch,
             num_images=num_images,
+            num_at_once=num_at_once,
             num_threads=num_threads,
             weights=weights,
             clock=clock,

@@ -14,6 +14,7 @@ from typing import Any
 from headstart.base.csv_files import csv_line
 from headstart.base.errors import DataError
 from headstart.base.files import atomic_path
+from headstart.base.terminal import printable
 from headstart.predict.inputs import InputImage
 from headstart.predict.prediction import UNKNOWN, Prediction, utf8_text
 
@@ -157,14 +158,14 @@ def _table_lines(records: Iterable[Record], num_top: int) -> Iterator[str]:
 
 
 def _table_line(record: Record, num_top: int) -> str:
-    path = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in record["path"])
+    path = printable(record["path"])
     if record["predicted"] is None:
         return f"{record['status']:>6}  {path}: {record['reason']}\n"
     is_unknown = record["status"] == UNKNOWN
     ranked = [(record[label], record[probability]) for label, probability in _ranked(num_top)]
-    shown = [f"{probability:6.3f}  {label}" for label, probability in ranked if label is not None]
+    shown = [f"{probability:6.3f}  {printable(label)}" for label, probability in ranked if label is not None]
     if is_unknown or not shown:
-        shown.insert(0, f"{record['confidence']:6.3f}  {record['predicted']}")
+        shown.insert(0, f"{record['confidence']:6.3f}  {printable(record['predicted'])}")
     reason = f": {record['reason']}" * is_unknown
     return f"{'  '.join(shown)}  {path}{reason}\n"
 

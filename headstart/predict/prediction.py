@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from headstart.artifacts.features import Rows
+from headstart.artifacts.references import References
+
 UNKNOWN = "unknown"
 
 
@@ -91,6 +94,29 @@ def apply_thresholds(prediction: Prediction, thresholds: tuple[float, float]) ->
     if len(reasons) == bool(prediction.reason):
         return prediction
     return replace(prediction, status=UNKNOWN, reason=", ".join(reasons))
+
+
+def find_nearest(references: References, embeddings: Rows, num: int) -> list[list[Neighbour]]:
+    """Return the nearest training images of each image, the nearest first.
+
+    Args:
+        references: References of a bundle.
+        embeddings: (N, views, dim).
+        num: Number of training images for each image.
+    """
+    positions, similarities = references.nearest(embeddings, num)
+    return [
+        [
+            Neighbour(
+                references.paths[position],
+                references.digests[position],
+                references.labels[position],
+                float(similarity),
+            )
+            for position, similarity in zip(*of_image, strict=True)
+        ]
+        for of_image in zip(positions, similarities, strict=True)
+    ]
 
 
 def utf8_text(text: str) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from safetensors.numpy import save
 from headstart.artifacts.features import Rows, check_finite
 from headstart.base.errors import StoreError
 from headstart.base.files import canonical_json, sha256_file, write_new_bytes
+from headstart.base.packages import versions
 from headstart.engines.engine import TOLERANCES, relative_difference
 from headstart.imaging.decode import ImageError
 
@@ -86,7 +86,8 @@ def compare(path: Path, what: str, kept: Rows, now: Rows, precision: str) -> Non
     difference = relative_difference(kept, now)
     if not difference <= TOLERANCES[precision]:  # also if it is not a number
         _, then = _load(path)
-        changed = [f"{name} {then[name]} -> {version(name)}" for name in then if then[name] != version(name)]
+        present = versions(then)
+        changed = [f"{name} {then[name]} -> {present[name]}" for name in then if then[name] != present[name]]
         raise StoreError(
             f"{path.parent}: {what} give other embeddings than when they were stored: they differ by {difference:.2g} "
             f"of their size; expected at most {TOLERANCES[precision]:g}. Packages changed since: "
@@ -112,7 +113,7 @@ def _make_canary(path: Path, layer: str, embed: Embed) -> None:
         f"picture_{number:02}": np.frombuffer(data, dtype=np.uint8) for number, data in enumerate(pictures)
     }
     tensors["embedding"] = rows
-    made = {"versions": {name: version(name) for name in _PACKAGES}, "sha256": _sha256(tensors)}
+    made = {"versions": versions(_PACKAGES), "sha256": _sha256(tensors)}
     try:
         write_new_bytes(path, save(tensors, metadata={"made": canonical_json(made)}))
     except OSError as error:

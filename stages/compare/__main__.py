@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from headstart.base.entry import run_main
+from stages.running import run_stage
 
 
 def main() -> None:
@@ -36,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main("compare", main)
+    run_stage("compare", main)

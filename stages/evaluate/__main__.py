@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from headstart.base.entry import run_main
+from stages.running import run_stage
 
 
 def main() -> None:
@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main("evaluate", main)
+    run_stage("evaluate", main)

@@ -5,7 +5,7 @@ Under torchrun it only fills the store: `torchrun --nproc-per-node=2 -m stages.e
 
 from pathlib import Path
 
-from headstart.base.entry import run_main
+from stages.running import run_stage
 
 
 def main() -> None:
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main("extract", main)
+    run_stage("extract", main)

@@ -13,7 +13,6 @@ from headstart.base.errors import BackboneError, ParamsError
 from headstart.base.machine import choose_device, make_repeatable
 from headstart.engines.engine import Engine, ExportError, engines_to_try
 from headstart.engines.export_process import backbone_key, export_backbone, find_backbone_graph, find_facts
-from headstart.engines.onnx_engine import OnnxEngine
 from headstart.imaging.clock import Clock
 from headstart.imaging.transform import make_views
 from stages.extract.params import Params
@@ -64,6 +63,8 @@ def make_embedder(params: Params, median_short_side_px: float, root: Path, clock
 def _onnx_embedder(params: Params, median_short_side_px: float, root: Path, device: str, clock: Clock) -> Embedder:
     if device != "cpu":
         raise ParamsError(f"runtime.engine: onnx runs on the CPU only; the device is {device}; expected auto or torch")
+    from headstart.engines.onnx_engine import OnnxEngine  # a machine with a GPU need not have ONNX Runtime
+
     key, folder, px = backbone_key(params.backbone), root / "engines", params.transform.px
     with ExitStack() as stack:
         found = _find_kept(folder, key, px, median_short_side_px)
@@ -101,12 +102,13 @@ def _torch_embedder(
     clock: Clock,
 ) -> Embedder:
     from headstart.backbone.build import build_embedding_network  # imports torch, which takes seconds
-    from headstart.engines.torch_engine import TorchEngine
+    from headstart.engines.torch_engine import TorchEngine, default_batch
 
     make_repeatable()
     facts, network = build_embedding_network(params.backbone, params.transform.px, median_short_side_px)
     spec = _spec(params, facts, median_short_side_px, network.layers)
-    engine = TorchEngine(network, device, params.runtime.batch_or_none, params.extract.precision, clock)
+    batch = params.runtime.batch_or_none or default_batch(device, spec["transform"]["crop_px"])
+    engine = TorchEngine(network, device, batch, params.extract.precision, clock)
     return Embedder(spec, engine, device)
 
 

@@ -33,7 +33,8 @@ class Extraction:
         device: Device that ran the network, such as `cpu`.
         engine: Engine that ran it, `onnx` or `torch`.
         clock: Seconds by step.
-        embedding_seconds: Seconds from the first new image to the last, without the start.
+        embedding_seconds: Seconds from the first new image to the last, without the start of this process; with that of
+            several processes, which is not known apart.
         bottleneck: Step that the others waited for; None if this process embedded nothing.
     """
 
@@ -77,10 +78,12 @@ class Extraction:
             f"  layers and their width: {layers}",
         ]
         if self.num_embedded:
-            steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in self.clock.seconds.items())
-            held_up = "" if self.bottleneck is None else f"; the bottleneck is {self.bottleneck}"
-            rate = self.num_embedded / self.embedding_seconds
-            lines.append(f"  {rate:.0f} images/s; seconds over all threads: {steps}{held_up}")
+            rate = f"  {self.num_embedded / self.embedding_seconds:.0f} images/s"
+            if self.bottleneck is None:
+                lines.append(f"{rate}, the start of the processes included")
+            else:
+                steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in self.clock.seconds.items())
+                lines.append(f"{rate}; seconds over all threads: {steps}; the bottleneck is {self.bottleneck}")
         return "\n".join(lines)
 
 
@@ -110,15 +113,19 @@ def extract(index: Sequence[IndexRow], params: Params, path: Path, root: Path) -
         extractor = Extractor(index, params, root)
         missing = extractor.missing_rows()
         num = num_processes(params.runtime, most=len(missing) // _IMAGES_PER_PROCESS)
-        start = time.monotonic()
+        seconds = 0.0
         if missing and num > 1:
+            extractor.embedder.engine.close()  # the processes need the memory of the device
+            start = time.monotonic()
             if not run_processes("stages.extract", num):
                 raise StoreError(
                     f"{num} processes could not fill the store (see their messages). Finished embeddings are kept."
                 )
+            seconds = time.monotonic() - start
             extractor = Extractor(index, params, root)
+        start = time.monotonic()
         extractor.fill(extractor.missing_rows())
-        seconds = time.monotonic() - start
+        seconds += time.monotonic() - start
         extractor.assemble(path)
     num_parallel = {"read": params.runtime.num_workers, "decode": params.runtime.num_workers}
     num_parallel["forward"] = extractor.embedder.engine.num_parallel

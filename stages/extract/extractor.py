@@ -23,7 +23,7 @@ from headstart.store.shards import Store, layer_spec
 from headstart.tables.index import USABLE, IndexRow
 from stages.extract.embedder import make_embedder
 from stages.extract.params import Params
-from stages.extract.pipeline import Embeddings, embed_files, embed_rows
+from stages.extract.pipeline import Embeddings, buffer_bytes, embed_files, embed_rows
 from stages.extract.warm_start import cached_features, copy_rows, is_empty, shared_layers
 
 _CANARY_MAX_PIXELS = 2 * 10**6
@@ -62,11 +62,13 @@ class Extractor:
         self.embedder = make_embedder(params, median_short_side_px, root, self.clock)
         spec = self.embedder.spec
         self._num_views, self._num_workers = len(spec["views"]), params.runtime.num_workers
+        transform = transform_of(spec)
+        for_buffers = buffer_bytes(self.embedder.engine, transform.crop_px, self._num_views, self._num_workers)
         self._reader = Reader(
             open_source(params.data.path),
-            transform_of(spec),
+            transform,
             [view_of(view) for view in spec["views"]],
-            memory_for_decoding(params.runtime.memory, self.embedder.device),
+            memory_for_decoding(params.runtime.memory - for_buffers, self.embedder.device),
             self.clock,
             min_side_px=min_side_px_of(spec),
         )

@@ -1,18 +1,21 @@
 """The pipeline: threads read, decode and embed images; their embeddings come back in the order of the index."""
 
-from collections.abc import Generator, Iterable, Sequence
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.artifacts.features import Rows
 from headstart.base.threads import in_order
 from headstart.engines.engine import Engine
 from headstart.imaging.reader import Reader
 from headstart.tables.index import IndexRow
+from stages.extract.decoding import DecodedBatch, DecodedBatches
 
 Embeddings = dict[str, Rows]
+# Images that may be decoded before their turn, for each thread, so that a slow one holds up nobody.
+_AHEAD = 2
 
 
 def embed_rows(
@@ -22,23 +25,31 @@ def embed_rows(
 
     Where several calls of the engine may run at once, each thread takes a few images all the way from the file to the
     embeddings, so that every core has work until the end. Elsewhere, on a GPU, the threads read and decode image by
-    image, and one more thread runs the engine: a batch is ready soon, and the next one is decoded meanwhile.
+    image into the buffers of the next batches, while the engine runs.
 
     Raises:
-        DataError: A file is missing or differs from the index. The rows before it have been given by then.
+        DataError: A file is missing or differs from the index. The rows of all batches before it have been given by
+            then.
     """
-    step = max(1, engine.batch // num_views)
-    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    size = max(1, engine.batch // num_views)
     if engine.num_parallel > 1:
-        return in_order(lambda part: _embed(part, map(reader.pixels, part), engine, num_views), parts, num_workers)
-    decoded = in_order(reader.pixels, rows, num_workers, num_ahead=step)
-    return in_order(lambda part: _embed(part, islice(decoded, len(part)), engine, num_views), parts, num_threads=1)
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        yield from in_order(lambda part: (part, _embed(part, reader, engine, num_views)), parts, num_workers)
+        return
+    if not rows:
+        return
+    shape, num_batches = (size * num_views, reader.px, reader.px, 3), -(-len(rows) // size)
+    buffers = [engine.new_buffer(shape) for _ in range(min(num_batches, _num_buffers(size, num_workers)))]
+    with DecodedBatches(rows, reader.pixels, buffers, size, num_workers) as batches:
+        yield from _embed_batches(batches, engine, num_views)
 
 
-def _embed(
-    rows: Sequence[IndexRow], pixels: Iterable[NDArray[np.uint8]], engine: Engine, num_views: int
-) -> tuple[Sequence[IndexRow], Embeddings]:
-    return rows, split_views(engine.embed(np.concatenate(list(pixels))), num_views)
+def buffer_bytes(engine: Engine, px: int, num_views: int, num_workers: int) -> int:
+    """Return the memory in bytes that decoded images take in `embed_rows` while they wait for the engine."""
+    if engine.num_parallel > 1:
+        return 0
+    size = max(1, engine.batch // num_views)
+    return _num_buffers(size, num_workers) * size * num_views * px * px * 3
 
 
 def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:
@@ -54,3 +65,46 @@ def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine:
 def split_views(embeddings: Embeddings, num_views: int) -> Embeddings:
     """Turn (n * views, dim) into (n, views, dim) for each layer."""
     return {layer: rows.reshape(-1, num_views, rows.shape[1]) for layer, rows in embeddings.items()}
+
+
+def _embed(rows: Sequence[IndexRow], reader: Reader, engine: Engine, num_views: int) -> Embeddings:
+    return split_views(engine.embed(np.concatenate([reader.pixels(row) for row in rows])), num_views)
+
+
+def _num_buffers(size: int, num_workers: int) -> int:
+    """Return the number of batches in memory: one in the engine, and others, at least two, that are being decoded."""
+    return 1 + max(2, -(-_AHEAD * num_workers // size))
+
+
+def _embed_batches(
+    batches: DecodedBatches, engine: Engine, num_views: int
+) -> Generator[tuple[Sequence[IndexRow], Embeddings]]:
+    """Start each batch before the embeddings of the one before are waited for, so that a GPU need not wait."""
+    following, started = iter(batches), deque[tuple[DecodedBatch, Callable[[], Embeddings]]]()
+    error: Exception | None = None
+
+    def collect() -> tuple[Sequence[IndexRow], Embeddings]:
+        batch, wait = started.popleft()
+        embeddings = wait()
+        batches.release(batch)
+        return batch.rows, split_views(embeddings, num_views)
+
+    try:
+        while error is None:
+            try:
+                batch = next(following)
+                started.append((batch, engine.start(batch.pixels)))
+            except StopIteration:
+                break
+            except Exception as found:  # noqa: BLE001 - raised after the embeddings of the batch before
+                error = found
+            if len(started) > 1:
+                yield collect()
+        while started:
+            yield collect()
+        if error is not None:
+            raise error
+    finally:
+        for _, wait in started:  # a device may still read the buffers
+            with suppress(Exception):
+                wait()

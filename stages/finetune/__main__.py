@@ -5,7 +5,7 @@ Under torchrun it only trains and writes its checkpoint: `torchrun --nproc-per-n
 
 from pathlib import Path
 
-from headstart.base.entry import run_main
+from stages.running import run_stage
 
 
 def main() -> None:
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main("finetune", main)
+    run_stage("finetune", main)

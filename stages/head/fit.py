@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.artifacts.features import Features
 from headstart.base.files import sha256_file
-from headstart.base.machine import choose_device
+from headstart.base.machine import choose_device, make_repeatable
 from headstart.linear.design import DesignMatrices, Resources, is_large
 from headstart.linear.fold_ridge import LayerSet
 from headstart.linear.folds import make_folds
@@ -77,8 +77,11 @@ def fit_head(
     labels = [row.label for row in training]
 
     def resources_for(rows: LayerRows, targets: Targets) -> Resources:
-        # A GPU pays only for large problems, because torch takes seconds to import.
+        # A GPU pays only for large problems, because torch takes seconds to import. Apple's GPUs have no float64.
         device = choose_device(params.runtime.device) if is_large(rows, targets) else "cpu"
+        if not device.startswith("cuda"):
+            return Resources(params.runtime.num_workers, "cpu")
+        make_repeatable()
         return Resources(params.runtime.num_workers, device)
 
     kind = KINDS[head.kind]()

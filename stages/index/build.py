@@ -2,9 +2,10 @@
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -18,6 +19,8 @@ from stages.index.params import IndexParams
 from stages.index.record import Record
 
 _MOST_REASONS = 5
+_MOST_PASSES = 3
+Result = TypeVar("Result")
 # The commands that make the built-in data sets.
 _COMMANDS = {"data/ants_bees": "make ants_bees", "data/digits": "make data/digits"}
 
@@ -69,6 +72,40 @@ def build_index(
             f"{examples}".rstrip()
         )
     return rows
+
+
+def read_settled(source: Folder, read: Callable[[Listing], Result]) -> tuple[Listing, Result]:
+    """Read the files of a folder again if some of them were added, removed or changed meanwhile.
+
+    DVC looks at the folder once more when the stage has ended. If the index did not know what DVC sees then, it would
+    stay wrong.
+
+    Args:
+        source: Where the files are.
+        read: Function that reads what a listing names.
+
+    Returns:
+        The listing that held before and after reading, and what was read.
+
+    Raises:
+        DataError: Files changed in every pass.
+    """
+    listing, changed = source.list_files(), [""]
+    for _ in range(_MOST_PASSES):
+        result, now = read(listing), source.list_files()
+        changed = sorted(path for path in {*now.files, *listing.files} if _differs(path, now, listing))
+        if not changed:
+            return now, result
+        print(f"index: {len(changed)} files changed while they were read, the first {changed[0]!r}")
+        listing = now
+    raise DataError(
+        f"data.path: in each of {_MOST_PASSES} passes files of {source} changed while they were read, in the last one "
+        f"{len(changed)}, the first {changed[0]!r}. Wait until nothing writes there any more, then run: dvc repro"
+    )
+
+
+def _differs(path: str, one: Listing, other: Listing) -> bool:
+    return path not in one.files or path not in other.files or one.files[path] != other.files[path]
 
 
 def describe(rows: Sequence[IndexRow]) -> str:
@@ -145,7 +182,7 @@ def check_complete(num_files: int, folder: str, lock: Path, max_removed_fraction
     """
     try:
         deps = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]["index"]["deps"]
-        last = next(int(dep["nfiles"]) for dep in deps if dep["path"] == folder)
+        last = next(int(dep["nfiles"]) for dep in deps if posixpath.normpath(dep["path"]) == posixpath.normpath(folder))
     except (OSError, YAMLError, KeyError, TypeError, StopIteration):
         return
     if last - num_files > max_removed_fraction * last:

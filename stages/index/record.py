@@ -4,6 +4,7 @@ It belongs to this machine and is not an output of the stage. If it is missing o
 takes longer.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from headstart.base.files import code_digests, sha256_json, write_bytes
 from headstart.base.machine import cache_folder
 from headstart.imaging.opening import decoder_versions
 from headstart.sources.folder import Stamp
-from headstart.tables.index import STATUSES, IndexRow
+from headstart.tables.index import IndexRow
 
 # A file may change again within one tick of a file system's clock (two seconds on FAT) and keep its stamp.
 _TICK_NS = 2 * 10**9
@@ -29,8 +30,6 @@ _CODE = (
     "headstart/sources",
     "stages/index/examination.py",
 )
-_NUM_COLUMNS = 11  # stamp (3), digest, format, width, height, status, reason, camera, taken
-_STATUS = 7
 
 
 class Record:
@@ -81,25 +80,24 @@ class Record:
             self.save()
 
     def save(self) -> None:
-        """Write the record to disk if it has changed."""
+        """Write the record to disk if it has changed. Its first line is its key and the sha256 of the rest."""
         if self._rows != self._known:
             columns = list(zip(*self._rows.values(), strict=True))  # columns are read six times as fast as rows
-            content = {"key": self._key, "paths": list(self._rows), "columns": columns}
-            write_bytes(self.path, json.dumps(content, separators=(",", ":")).encode())
+            content = json.dumps({"paths": list(self._rows), "columns": columns}, separators=(",", ":")).encode()
+            head = f"{self._key} {hashlib.sha256(content).hexdigest()}\n"
+            write_bytes(self.path, head.encode() + content)
         self._saved = time.monotonic()
 
     def _read(self) -> Mapping[str, tuple[Any, ...]]:
         try:
-            content = json.loads(self.path.read_bytes())
-            if content["key"] != self._key:
-                return {}
-            columns = content["columns"] or [[] for _ in range(_NUM_COLUMNS)]
-            if len(columns) == _NUM_COLUMNS and set(columns[_STATUS]) <= set(STATUSES):
-                return dict(zip(content["paths"], zip(*columns, strict=True), strict=True))
-            problem = "its columns are wrong"
+            head, _, data = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problem = repr(error)
-        print(f"index: WARNING: {self.path}: cannot be used ({problem}); every file is read again")
-        return {}
+        key, _, digest = head.partition(b" ")
+        if key != self._key.encode():
+            return {}
+        if digest != hashlib.sha256(data).hexdigest().encode():
+            print(f"index: WARNING: {self.path}: its checksum is wrong, so every file is read again")
+            return {}
+        content = json.loads(data)
+        return dict(zip(content["paths"], zip(*content["columns"], strict=True), strict=True))

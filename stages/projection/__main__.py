@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from headstart.base.entry import run_main
+from stages.running import run_stage
 
 
 def main() -> None:
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main("projection", main)
+    run_stage("projection", main)

@@ -1,5 +1,6 @@
 """The sections of params.yaml that stage `report` reads."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
@@ -7,7 +8,7 @@ from pydantic import Field
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Name, Section
 from headstart.imaging.params import DataParams
-from stages.params import StageParams
+from stages.params import UNTRACKED, StageParams
 
 
 class ReportParams(Section):
@@ -19,8 +20,13 @@ class ReportParams(Section):
 
 
 class Params(StageParams):
-    """The sections that this stage uses. The page shows all sections."""
+    """The sections that this stage uses."""
 
     data: DataParams
     report: ReportParams
     runtime: RuntimeParams
+
+    @classmethod
+    def tracked(cls, sections: Collection[str]) -> set[str]:
+        """Return all sections but `runtime`, because the page shows them."""
+        return set(sections) - UNTRACKED

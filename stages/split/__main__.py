@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from headstart.base.entry import run_main
+from stages.running import run_stage, unchanged
 
 
 def main() -> None:
@@ -18,18 +18,23 @@ def main() -> None:
     from stages.split.layout import read_layout
     from stages.split.params import Params
     from stages.split.partition import partition
+    from stages.split.spelling import spell
 
     params = load_params(Params).split
     index = read_rows(Path("data/index.csv"), IndexRow)
-    layout = read_layout(index, read_rows(Path("data/table.csv"), LabelRow), params)
-    fixed = apply_fixes(layout.images, index, read_fixes(Path(params.label_fixes)))
-    parted = partition(fixed.images, layout.source, params)
-    classes = results.order_classes(parted.rows, params.class_order)
-    write_rows(Path("data/split.csv"), parted.rows, SplitRow)
-    write_classes(Path("data/classes.json"), classes)
-    write_metrics(Path("diagnostics/data.json"), results.numbers(index, parted, classes, fixed))
+    spelling = spell(
+        read_layout(index, read_rows(Path("data/table.csv"), LabelRow), params), ignore_case=params.ignore_case
+    )
+    layout = spelling.layout
+    with unchanged(Path(params.label_fixes)):
+        fixed = apply_fixes(layout.images, index, spelling.fixes(read_fixes(Path(params.label_fixes))))
+        parted = partition(fixed.images, layout.source, params)
+        classes = results.order_classes(parted.rows, params.class_order)
+        write_rows(Path("data/split.csv"), parted.rows, SplitRow)
+        write_classes(Path("data/classes.json"), classes)
+        write_metrics(Path("diagnostics/data.json"), results.numbers(index, parted, classes, fixed))
     print(f"split: {results.describe(index, parted, classes, fixed, layout.notes)}")
 
 
 if __name__ == "__main__":
-    run_main("split", main)
+    run_stage("split", main)

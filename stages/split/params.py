@@ -16,6 +16,7 @@ class SplitParams(Section):
 
     class_depth: Annotated[int, Field(ge=1)] | Literal["all"]
     class_order: Literal["text", "natural"]
+    ignore_case: bool
     label_fixes: Annotated[str, Field(pattern=r"(?i).\.csv$")]
     conflicts: Literal["fail", "drop"]
     method: Literal["auto", "stratified", "hash"]

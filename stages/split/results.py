@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from headstart.base.terminal import printable
 from headstart.tables.index import STATUSES, IndexRow
 from headstart.tables.names import SPLITS
 from headstart.tables.split import SplitRow
@@ -100,4 +101,7 @@ def _table(rows: Sequence[SplitRow], classes: Sequence[str]) -> list[str]:
     by_class = Counter((row.split, row.label) for row in rows)
     used = [split for split in SPLITS if any(row.split == split for row in rows)]
     lines = ["  " + "".join(f"{split:>9}" for split in used)]
-    return lines + ["  " + "".join(f"{by_class[split, name]:>9}" for split in used) + f"  {name}" for name in classes]
+    for name in classes:
+        numbers = "".join(f"{by_class[split, name]:>9}" for split in used)
+        lines.append(f"  {numbers}  {printable(name)}")
+    return lines

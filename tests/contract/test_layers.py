@@ -51,7 +51,7 @@ def test_the_picture_of_the_packages_is_true() -> None:
 def test_stages_import_the_library_and_themselves_only(file: Path) -> None:
     """No stage imports another, and the library imports no stage."""
     own = package_of(file)
-    allowed = {own, "stages/params.py"} if own.startswith("stages/") else set()
+    allowed = {own, "stages/params.py", "stages/running.py"} if own.startswith("stages/") else set()
     found = {package_of(found) for name in imported_modules(file) if (found := file_of(name))}
 
     assert {package for package in found if package.startswith("stages/")} <= allowed
@@ -90,7 +90,7 @@ def test_the_head_takes_torch_to_a_gpu_only() -> None:
     code = "import sys, stages.head.train; assert 'torch' not in sys.modules, 'torch'"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
-    assert importing == {"headstart/base/machine.py", "headstart/linear/loss_gpu.py"}
+    assert importing == {"headstart/base/machine.py", "headstart/linear/gpu_rows.py"}
     assert done.returncode == 0, done.stderr
 
 
@@ -100,7 +100,16 @@ def test_nothing_happens_at_import_time(file: Path) -> None:
     pure = {
         *("AfterValidator", "Annotated", "BeforeValidator", "ConfigDict", "Field", "Format", "Metric", "OutputFormat"),
         *("PackagedWeights", "Path", "Pooling", "PurePosixPath", "TypeVar", "dataclass", "field", "field_validator"),
-        *("Shift", "frozenset", "main", "model_validator", "run_main"),
+        *(
+            "Shift",
+            "frozenset",
+            "main",
+            "model_validator",
+            "run_main",
+            "run_stage",
+            "NormalDist",
+            "NormalDist().inv_cdf",
+        ),
     }
     tree = ast.parse(file.read_text(encoding="utf-8"))
     statements = (

@@ -66,7 +66,6 @@ def test_a_gpu_gives_the_head_of_the_cpu(tmp_path: Path, cuda: Device, kind: str
         assert np.abs(softmax(mine_logits, axis=1) - softmax(cpu_logits, axis=1)).max() < 1e-4
 
 
-@pytest.mark.xfail(strict=True, reason="each fit copies its rows up again")
 @pytest.mark.slow
 def test_rows_go_up_once(tmp_path: Path, cuda: Device) -> None:
     """All fits share the rows on the GPU: those of the folds at every strength, and the last one on all rows."""
@@ -74,7 +73,6 @@ def test_rows_go_up_once(tmp_path: Path, cuda: Device) -> None:
     assert NUM_TRAINING <= rows_up(cuda) <= NUM_TRAINING + 16 * NUM_CLASSES  # models may have the shape of a few rows
 
 
-@pytest.mark.xfail(strict=True, reason="each block of rows waits four times in each pass, twice for copies up")
 @pytest.mark.slow
 def test_a_pass_waits_twice_at_most(tmp_path: Path, cuda: Device) -> None:
     """Each pass of the solver through the rows waits for the GPU at most twice: for a number and for a gradient."""
@@ -84,7 +82,6 @@ def test_a_pass_waits_twice_at_most(tmp_path: Path, cuda: Device) -> None:
     assert len(cuda.log.waits) <= 2 * passes + 40
 
 
-@pytest.mark.xfail(strict=True, reason="float64 on MPS")
 def test_an_apple_gpu_leaves_the_head_to_the_cpu(tmp_path: Path, mps: Device) -> None:
     """MPS has no float64, so the head computes on the CPU, to the bit."""
     mine, cpu = head_of(tmp_path, "auto"), head_of(tmp_path, "cpu")
@@ -93,7 +90,6 @@ def test_an_apple_gpu_leaves_the_head_to_the_cpu(tmp_path: Path, mps: Device) ->
     assert not mps.log.computed
 
 
-@pytest.mark.xfail(strict=True, reason="a lack of memory ends the run")
 @pytest.mark.parametrize("names", [("to",), ("addmm", "matmul", "mm", "__matmul__")])
 def test_the_cpu_takes_over_if_memory_ends(
     tmp_path: Path, cuda: Device, capsys: pytest.CaptureFixture[str], names: tuple[str, ...]

@@ -91,6 +91,7 @@ def run(options: ServeOptions) -> None:
             options.bundle,
             device=options.device,
             num_images=MANY_IMAGES,  # a server gets many images over time, so take the engine for many
+            num_at_once=1,
             weights=options.weights,
             max_pixels=limits.max_pixels,
         )

@@ -1,6 +1,12 @@
 """The features file: equal content is equal bytes, it is whole or absent, and a wrong one is an error."""
 
+import functools
 import hashlib
+import operator
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +20,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.features import check_finite, create_features, fingerprint, open_features
 from headstart.base.errors import FeatureFileError
+from tests.support.source import ROOT
 
 SPEC: dict[str, Any] = {
     "backbone": "tiny",
@@ -40,14 +47,16 @@ def test_layout_is_the_contract(tmp_path: Path) -> None:
     write(path)
 
     with h5py.File(path) as file:
-        assert sorted(file) == ["digest", "layers"]
-        assert list(file["layers"]) == ["last"]
+        assert sorted(file) == ["checksums", "digest", "layers"]
+        assert list(file["layers"]) == list(file["checksums"]) == ["last"]
+        words = ROWS.view(np.uint32).reshape(7, 6)
+        assert [functools.reduce(operator.xor, row) for row in words.tolist()] == list(file["checksums/last"])
         assert [digest.decode() for digest in file["digest"]] == DIGESTS
         assert np.array_equal(file["layers/last"], ROWS)
         assert file["layers/last"].dtype == np.float32
         assert file["layers/last"].chunks is None
         assert sorted(file.attrs) == ["fingerprint", "schema", "spec"]
-        assert file.attrs["schema"] == "headstart.features/2"
+        assert file.attrs["schema"] == "headstart.features/3"
         assert file.attrs["fingerprint"] == fingerprint(SPEC)
 
 
@@ -164,6 +173,29 @@ def test_half_precision_is_kept_and_read_as_single(tmp_path: Path) -> None:
         assert np.array_equal(np.concatenate(list(features.blocks("last", 30))), half)
 
 
+def _limit_file_bytes() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing beyond the limit fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
+    """If the disk has no room for the rows, the process ends with one message, and the old file stays."""
+    path = tmp_path / "f.h5"
+    before = write(path)
+    code = (
+        "from pathlib import Path\nfrom headstart.artifacts.features import create_features\n"
+        "from headstart.base.entry import run_main\nfrom tests.unit.artifacts.test_features import DIGESTS, SPEC\n"
+        f"create = create_features(Path({str(path)!r}), DIGESTS, SPEC, {{'last': 1000}})\n"
+        "run_main('extract', create.__enter__)"
+    )
+    command, limit = [sys.executable, "-c", code], _limit_file_bytes
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, cwd=ROOT)
+
+    assert (done.returncode, done.stderr.strip()) == (1, f"extract: [Errno 27] File too large: {str(path)!r}")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def damage(path: Path, kind: str) -> None:
     """Damage a features file in one way."""
     if kind == "missing":
@@ -180,6 +212,8 @@ def damage(path: Path, kind: str) -> None:
                 file.attrs["spec"] = file.attrs["spec"].replace("256", "255")
             elif kind == "no layers":
                 del file["layers"]
+            elif kind == "no checksums":
+                del file["checksums/last"]
             elif kind == "rows":
                 del file["layers/last"]
                 file["layers/last"] = ROWS[:5]
@@ -187,7 +221,30 @@ def damage(path: Path, kind: str) -> None:
                 file["layers/other"] = ROWS
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated", "text", "schema", "spec", "no layers", "rows", "extra layer"])
+@given(st.integers(0, 7 * 2 * 3 * 4 - 1), st.integers(0, 7), st.sampled_from(["read", "pieces", "blocks"]))
+def test_a_flipped_bit_is_noticed(place: int, bit: int, how: str) -> None:
+    """If one bit of the embeddings changes on the disk, every way to read the row is an error that names the image."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "f.h5"
+        data = bytearray(write(path))
+        data[data.index(ROWS.tobytes()) + place] ^= 1 << bit
+        path.write_bytes(data)
+        row = place // (2 * 3 * 4)
+        whole = [digest for number, digest in enumerate(DIGESTS) if number != row]
+        with open_features(path) as features:
+            ways = {
+                "read": lambda: features.read("last", DIGESTS),
+                "pieces": lambda: list(features.pieces(["last"], features.rows(DIGESTS), 50)),
+                "blocks": lambda: list(features.blocks("last", 50)),
+            }
+            with pytest.raises(FeatureFileError, match=rf"1 rows are damaged.*{DIGESTS[row]}\. Run: dvc repro -f -s"):
+                ways[how]()
+            assert np.array_equal(features.read("last", whole), np.delete(ROWS, row, axis=0))
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "truncated", "text", "schema", "spec", "no layers", "no checksums", "rows", "extra layer"]
+)
 def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
     """Any damage of the file is an error that names the file and says what to run."""
     path = tmp_path / "f.h5"

@@ -26,6 +26,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request."""
+        if self.path.startswith("/to-"):
+            self.send_response(302)
+            self.send_header("Location", f"{self.path.removeprefix('/to-')}://127.0.0.1/etc/hostname")
+            self.end_headers()
+            return
         self.send_response(404 if self.path == "/absent" else 200)
         if self.path != "/unannounced":
             self.send_header("Content-Length", str(len(BODY)))
@@ -88,6 +93,31 @@ def test_only_http_is_opened(tmp_path: Path, url: str) -> None:
     """An address of a local file is an error, so params cannot copy local files into the cache."""
     with pytest.raises(DownloadError, match="expected an http or https address"):
         get(url, tmp_path / "f", sha256_prefix="")
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "file"])
+def test_a_redirect_leads_to_http_only(server: str, tmp_path: Path, scheme: str) -> None:
+    """A server cannot send the download to another kind of address."""
+    with pytest.raises(DownloadError, match=rf"cannot be fetched \(No connection adapters.*{scheme}://.*Do this"):
+        get(f"{server}/to-{scheme}", tmp_path / "f", sha256_prefix="")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "unannounced"])
+def test_a_file_has_a_largest_length(server: str, tmp_path: Path, name: str) -> None:
+    """A file that is longer than allowed is refused, whether or not the server announces its length."""
+    with pytest.raises(DownloadError, match="has more than 100000 bytes, which is the limit.*Do this"):
+        get(f"{server}/{name}", tmp_path / "f", sha256_prefix="", max_bytes=100_000)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_has_a_deadline(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends slowly for ever is given up."""
+    monkeypatch.setattr("headstart.base.download.MAX_SECONDS", -1)
+    with pytest.raises(DownloadError, match="takes more than -1 seconds, which is the limit.*Do this"):
+        get(f"{server}/file", tmp_path / "f", sha256_prefix="")
 
 
 def _limit_file_bytes() -> None:

@@ -104,7 +104,20 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
             [("  weights: auto", "  weights: https://h.co/W.PTH?download=true")],
             "weights_sha256 if weights are a file",
         ),
-        ([("  path: data/digits", "  path: data/")], "a folder that holds nothing but the data set"),
+        *(
+            ([("  path: data/digits", f"  path: {path}")], "a folder that holds nothing but the data set")
+            for path in (
+                "data/",
+                "/",
+                "..",
+                ".",
+                "./stages",
+                "data/../models/head",
+                ".git",
+                str(ROOT),
+                str(ROOT.parent),
+            )
+        ),
         (
             [("  - bmp\n", "  - jxl\n")],
             f"extensions of image formats ({', '.join(known_extensions())}); found ['jxl']",
@@ -127,7 +140,7 @@ def test_values_that_cannot_work_are_refused(tmp_path: Path, pairs: list[tuple[s
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1", "a: 1\na: 2"])
+@pytest.mark.parametrize("text", ["a: [", "- 1", "a: 1\na: 2", "a: &a [*a]", "a: " + "9" * 5000])
 def test_files_that_are_not_sections_are_refused(tmp_path: Path, text: str) -> None:
     """Broken YAML, a list and a repeated section give an error that names the file."""
     path = tmp_path / "params.yaml"

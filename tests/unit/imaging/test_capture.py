@@ -1,6 +1,8 @@
 """The capture of a photo: camera and time from EXIF; what is not understood is nothing."""
 
 import io
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from headstart.imaging.capture import Capture, read_capture
+from tests.support.source import ROOT
 
 NOTHING = Capture("", "")
 
@@ -36,6 +39,17 @@ def test_every_format_with_exif_names_camera_and_time(file_format: str) -> None:
 
     found = read_capture(photo(file_format, main=CANON, details=details))
     assert found == Capture("Canon EOS 5D X1", "2024-05-01T23:59:58.250000")
+
+
+def test_the_first_file_of_a_process_is_read() -> None:
+    """Camera and time are found although no other file was opened before, so that no plugin of Pillow is loaded."""
+    code = (
+        "import sys; from headstart.imaging.capture import read_capture; print(read_capture(sys.stdin.buffer.read()))"
+    )
+    data = photo(main=CANON, details=TAKEN)
+    found = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True, cwd=ROOT)
+
+    assert found.stdout.decode().strip() == "Capture(camera='Canon EOS 5D', taken='2024-05-01T23:59:58')"
 
 
 def test_parts_may_be_missing() -> None:

@@ -1,4 +1,4 @@
-"""Logistic regression against scikit-learn's, on a CPU and by the code for a GPU, and what a fit costs."""
+"""Logistic regression against scikit-learn's, and what a fit costs. `test_gpu_rows` has the fits on a GPU."""
 
 import gc
 import weakref
@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from headstart.linear import logistic
-from headstart.linear.design import Resources
 from headstart.linear.logistic import fit_logistic
 from headstart.linear.loss import LossSums, loss_sums
 from headstart.linear.model import LinearModel
@@ -41,27 +39,6 @@ def test_the_solution_equals_scikit_learns(
 
         assert done.converged
         assert np.abs(probabilities - oracle.predict_proba((x - mean) / scale)).max() < 1e-4
-
-
-def test_a_fit_on_a_gpu_is_the_same(designs_of: DesignsOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code for a GPU, whose tensors stay on the CPU here, finds the solution of the code for the CPU."""
-    monkeypatch.setattr("headstart.linear.loss_gpu.torch.Tensor.to", _to_cpu)
-    x, classes = clusters(90, 12, 3)
-    designs = designs_of(x, equal_targets(classes, 3))
-    design = designs.design(designs.all_rows())
-    start = design.normal_equations.solve(0.1)
-    mine, theirs = (
-        fit_logistic(design, designs.targets, 0.1, start, 1000, tol=1e-7, resources=Resources(2, device)).model
-        for device in ("cuda:0", "cpu")
-    )
-
-    assert np.allclose(mine.weight, theirs.weight, rtol=1e-5, atol=1e-8)
-
-
-def _to_cpu(tensor: torch.Tensor, *given: Any) -> torch.Tensor:
-    """Stand in for `torch.Tensor.to`: convert the dtype, but leave the tensor on the CPU."""
-    dtypes = [one.dtype if isinstance(one, torch.Tensor) else one for one in given]
-    return tensor.type(next((one for one in dtypes if isinstance(one, torch.dtype)), tensor.dtype))
 
 
 def test_a_fit_that_does_not_converge_says_so(designs_of: DesignsOf) -> None:
@@ -101,7 +78,7 @@ def test_the_scale_of_the_start_costs_no_passes(designs_of: DesignsOf, monkeypat
         passes.append(loss_sums(*given))
         return passes[-1]
 
-    monkeypatch.setattr(logistic, "loss_sums", counted)
+    monkeypatch.setattr("headstart.linear.passes.loss_sums", counted)
     start, counts = design.normal_equations.solve(0.1), []
     for factor in (1.0, 30.0):
         scaled = LinearModel(start.weight * factor, start.bias * factor)

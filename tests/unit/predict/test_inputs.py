@@ -129,6 +129,20 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_header_cannot_claim_gigabytes(kind: bytes, number: int, tmp_path: Path) -> None:
+    """A long name or a list of attributes of gigabytes is an error of the archive, before any of it is read."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ["1.png"][:number]:
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+        header = tarfile.TarInfo("bomb")
+        header.type, header.size = kind, 3 * 2**30
+        tar.fileobj.write(header.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(DataError, match=r"(?s)a\.tar: cannot be read as an archive .*claims 3221225472 bytes"):
+        find_inputs([str(tmp_path / "a.tar")], NOTHING)
+
+
 def test_links_in_an_archive_are_followed_inside_it(tmp_path: Path) -> None:
     """Hard and symbolic links give the member that they lead to, or a reason if that is not in the archive."""
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +31,9 @@ from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model, load
 from headstart.predict.network import find_backbone
 from headstart.predict.prediction import apply_thresholds
+from tests.rehearsal.device import pretended
 from tests.support.bundles import CLASSES, make_bundle, written
+from tests.support.source import ROOT
 
 
 def by_hand(backbone: BackboneParams, paths: list[Path]) -> NDArray[np.float64]:
@@ -341,3 +345,55 @@ def test_batches_of_archive_members_are_limited_in_bytes(monkeypatch: pytest.Mon
     parts = [[name for _, name in part] for part in image_like.in_batches(loaded, 4)]
 
     assert parts == [["0", "1", "2", "3"], ["4", "5", "6"], ["7", "8"], ["9", "10"], ["11"]]
+
+
+def test_a_gpu_serves_few_photos_by_small_passes(bundles: dict[str, Path], photos: Path) -> None:
+    """A photo that comes alone is no part of a pass of 128, and has the same bits as among others."""
+    paths = sorted(photos.rglob("*.*"))
+    with pretended("cuda"):
+        model = load(bundles["finetune"], device="cuda", num_images=10**6, num_at_once=1)
+        sizes: list[int] = []
+        network: Any = model._engine._network  # type: ignore[attr-defined]
+        network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        alone = model.embed(paths[:1])
+        together = model.embed(paths)
+    assert set(sizes) == {8}
+    assert np.array_equal(alone, together[:1])
+
+
+@pytest.mark.parametrize(("num_pictures", "size"), [(1, 8), (8, 8), (9, 32), (33, 128), (10**6, 128)])
+def test_the_passes_of_a_gpu_have_few_sizes(num_pictures: int, size: int) -> None:
+    """So that photos have the same bits in most jobs, and cuDNN plans its kernels for few sizes."""
+    assert engines._pass_size(num_pictures, "cuda:0") == size
+
+
+def test_all_threads_decode_the_photos_of_one_request(
+    bundles: dict[str, Path], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one call of the engine runs at a time, the images of a batch are decoded beside each other."""
+    model = load(bundles["finetune"], batch=64)
+    model._num_threads = 4
+    together = threading.Barrier(4)
+    views_of = model._reader.views_of
+
+    def wait(data: bytes, max_pixels: int) -> Any:
+        together.wait(20)
+        return views_of(data, max_pixels)
+
+    monkeypatch.setattr(model._reader, "views_of", wait)
+    paths = sorted(photos.rglob("*.*"))[:8]
+    assert [one.name for one in model.predict(paths)] == [str(path) for path in paths]
+
+
+@pytest.mark.slow
+def test_a_gpu_needs_no_onnx_runtime(bundles: dict[str, Path], photos: Path) -> None:
+    """Without the package, torch predicts and embeds."""
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; import stages.extract.embedder; "
+        "from headstart.predict.model import load; "
+        "print(load(sys.argv[1]).predict([sys.argv[2]])[0].status)"
+    )
+    photo = sorted(photos.rglob("*.*"))[0]
+    command = [sys.executable, "-c", code, str(bundles["finetune"]), str(photo)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "ok\n", done.stderr

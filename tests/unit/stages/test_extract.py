@@ -24,23 +24,24 @@ from headstart.backbone.params import BackboneParams
 from headstart.backbone.spec import transform_of
 from headstart.base.errors import BackboneError, DataError, FeatureFileError, ParamsError, StoreError
 from headstart.base.files import code_digests
-from headstart.base.machine import RuntimeParams
+from headstart.base.machine import Rank, RuntimeParams
 from headstart.engines import cache, export_process
 from headstart.engines import export as graphs
-from headstart.engines.engine import AUTO_ENGINES, ExportError, engines_to_try
+from headstart.engines.engine import AUTO_ENGINES, Engine, ExportError, engines_to_try
 from headstart.engines.export_process import backbone_key, export_backbone
 from headstart.engines.onnx_engine import OnnxEngine
 from headstart.engines.torch_engine import TorchEngine
 from headstart.imaging.clock import Clock
 from headstart.imaging.decode import decode
-from headstart.imaging.reader import MemoryBudget, Reader
+from headstart.imaging.reader import MemoryBudget, Reader, memory_for_decoding
 from headstart.imaging.scale import Extent
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
 from headstart.store.shards import SHARD_PATTERN
 from headstart.tables.index import IndexRow
-from stages.extract import embedder
-from stages.extract.extraction import extract
+from stages.extract import embedder, extraction, extractor
+from stages.extract.extraction import extract, fill_store
+from stages.extract.extractor import Extractor
 from stages.extract.pipeline import embed_rows
 from tests.conftest import extract_params, index_of
 from tests.support.source import ROOT
@@ -232,7 +233,7 @@ def test_values_beyond_half_precision_are_refused(
         extract(index_of(photos), params, tmp_path / "f.h5", tmp_path / "store")
 
 
-class MeanEngine:
+class MeanEngine(Engine):
     """An engine whose embedding is the mean colour of the picture."""
 
     name = "mean"
@@ -349,9 +350,56 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
 
     assert np.allclose(engine.embed(pixels)["last"], pixels.mean((1, 2)))
     assert engine.batch == 4
-    assert "out of memory with 32 pictures at once; continuing with 16" in capsys.readouterr().out
+    assert "out of memory with 32 pictures at once; continuing with 16" in capsys.readouterr().err
     with pytest.raises(BackboneError, match="even for two pictures"):
         TorchEngine(Needy(1), "cpu", 8, "float32", Clock()).embed(pixels)  # type: ignore[arg-type]
+
+
+def test_processes_find_the_memory_of_the_device_free(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage's own network is gone while several processes embed. The rate says that their start counts."""
+    rows = index_of(photos)
+    params = extract_params(photos, tiny_backbone, runtime={"processes": 2})
+    alive: list[bool] = []
+    closed: list[TorchEngine] = []
+    close = TorchEngine.close
+
+    def close_and_note(engine: TorchEngine) -> None:
+        closed.append(engine)
+        close(engine)
+
+    monkeypatch.setattr(TorchEngine, "close", close_and_note)
+
+    def embed_all(*_: object) -> bool:
+        alive.extend(hasattr(engine, "_network") for engine in closed)
+        for number in range(2):
+            fill_store(rows, params, tmp_path / "store", Rank(number, 2))
+        return True
+
+    monkeypatch.setattr(extraction, "run_processes", embed_all)
+    done = extract(rows, params, tmp_path / "f.h5", tmp_path / "store")
+    assert alive == [False]
+    assert done.num_embedded == 12
+    assert "images/s, the start of the processes included" in done.summary("tiny")
+
+
+@pytest.mark.parametrize(("batch", "num_buffers"), [(2, 4), (8, 3)])
+def test_batches_that_wait_count_as_memory(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int,
+    num_buffers: int,
+) -> None:  # fmt: skip
+    """Buffers are part of `runtime.memory`: one for the engine, at least two for decoding, two images a thread."""
+    left: list[int] = []
+
+    def limit(num_bytes: int, device: str) -> MemoryBudget:
+        left.append(num_bytes)
+        return memory_for_decoding(num_bytes, device)
+
+    monkeypatch.setattr(extractor, "memory_for_decoding", limit)
+    params = extract_params(photos, tiny_backbone, runtime={"batch": batch, "memory": 2**40, "workers": 3})
+    Extractor(index_of(photos), params, tmp_path / "store")
+    assert left == [2**40 - num_buffers * batch * 64 * 64 * 3]
 
 
 def test_the_engine_is_a_static_rule(photos: Path, tiny_backbone: BackboneParams) -> None:

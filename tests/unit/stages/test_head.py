@@ -14,6 +14,7 @@ from scipy.special import softmax
 from headstart.artifacts.bundle import write_bundle
 from headstart.artifacts.features import open_features
 from headstart.base.errors import DataError, FeatureFileError, ParamsError
+from headstart.linear.on_gpu import OnGpu
 from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
@@ -101,6 +102,30 @@ def test_every_kind_finds_the_clearer_layer_and_predicts(tmp_path: Path, kind: s
     assert np.allclose(predictions.logits, trained.bundle.logits(layers["middle"][NUM_TRAINING:, None]))
     assert abs(np.mean(hits) - trained.fitted.score.accuracy) < 0.15
     assert trained.bundle.trained_on["num_images"] == NUM_TRAINING
+
+
+@pytest.mark.parametrize(
+    ("device", "large", "used"), [("mps", True, "cpu"), ("cuda:0", True, "cuda:0"), ("cuda:0", False, "cpu")]
+)
+def test_large_problems_use_a_gpu_with_float64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, large: bool, used: str
+) -> None:
+    """Only CUDA devices are used, with repeatable kernels, and only for large problems. Apple's have no float64."""
+    devices: set[str] = set()
+    repeatable: list[bool] = []
+
+    def upload(*given: Any) -> OnGpu:
+        devices.add(given[-1])
+        return OnGpu()
+
+    monkeypatch.setattr("stages.head.fit.choose_device", lambda _: device)
+    monkeypatch.setattr("stages.head.fit.make_repeatable", lambda: repeatable.append(True))
+    monkeypatch.setattr("headstart.linear.design._LARGE", 0 if large else 10**9)
+    monkeypatch.setattr(OnGpu, "upload", upload)
+    train(tmp_path, *blobs())
+
+    assert devices == {used}
+    assert bool(repeatable) == (used != "cpu")
 
 
 @pytest.mark.parametrize(("data", "best"), [(blobs, "ridge"), (heavy_tails, "logistic")])

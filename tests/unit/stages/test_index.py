@@ -1,10 +1,9 @@
 """The index: every file in exactly one row and one state, in the order of the paths."""
 
-import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from headstart.sources.folder import IGNORED, Folder, Listing, Stamp
 from headstart.tables.index import IndexRow, count_states, describe_states
 from headstart.tables.rows import read_rows, write_rows
 from stages.index import examination
-from stages.index.build import build_index, check_bad, check_complete, check_exists, describe
+from stages.index.build import build_index, check_bad, check_complete, check_exists, describe, read_settled
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
 from tests.support.source import ROOT
@@ -239,6 +238,9 @@ def test_a_folder_that_lost_many_files_is_refused(
     check_complete(num_files, "data/photos", lock, fraction)  # no lock yet
     write_json(lock, {"stages": {"index": {"deps": [{"path": "data/photos", "nfiles": 100}, {"path": "x.py"}]}}})
     check_complete(num_files, "data/others", lock, fraction)
+    for folder in ("data/photos/", "./data/photos") * refused:
+        with pytest.raises(DataError, match="a partial copy"):
+            check_complete(num_files, folder, lock, fraction)
     if refused:
         with pytest.raises(DataError, match=f"data/photos has {num_files} files, but had 100 .*a partial copy"):
             check_complete(num_files, "data/photos", lock, fraction)
@@ -380,26 +382,67 @@ def test_a_file_that_was_just_written_is_read_again(old_photos: Path, monkeypatc
     assert recorded(old_photos, monkeypatch)[1] == ["red/new.png"]
 
 
-@pytest.mark.parametrize("damage", ["bogus", "{", '{"key": 1}', "[]", '{"key": "x", "files": {}}', None])
+@pytest.mark.parametrize("damage", [0, 40, 70, 140, 300, 500, -2, "", "bogus", "bogus\n{}", None])
 def test_without_its_record_the_index_is_the_same(
-    old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
+    old_photos: Path, monkeypatch: pytest.MonkeyPatch, damage: int | str | None
 ) -> None:
-    """A record that is damaged, missing or from other params costs only time."""
+    """A record that is missing, from other params, or damaged in any single bit costs only time."""
     before = recorded(old_photos, monkeypatch)[0]
     path = Record(old_photos, PARAMS.max_pixels).path
     if damage is None:
         path.unlink()
-    elif damage == "bogus":
-        content = json.loads(path.read_text())
-        content["columns"][7][0] = damage  # the status
-        path.write_text(json.dumps(content))
-    else:
+    elif isinstance(damage, str):
         path.write_text(damage)
+    else:
+        content = bytearray(path.read_bytes())
+        content[damage] ^= 1
+        path.write_bytes(content)
 
     assert recorded(old_photos, monkeypatch) == (before, sorted(row.path for row in before))
     stamp = Folder(old_photos).list_files().files["red/1.png"]
     assert Record(old_photos, PARAMS.max_pixels).find("red/1.png", stamp)
     assert not Record(old_photos, PARAMS.max_pixels + 1).find("red/1.png", stamp)
+
+
+def settled(root: Path, *changes: Callable[[], object]) -> tuple[list[IndexRow], int]:
+    """Return the index, and the number of passes, if each pass is followed by a change of the folder."""
+    following, passes = iter(changes), []
+
+    def read(listing: Listing) -> list[IndexRow]:
+        passes.append(listing)
+        rows = build_index(Folder(root), listing, PARAMS, 1, Record(root, PARAMS.max_pixels))
+        next(following, lambda: None)()
+        return rows
+
+    return read_settled(Folder(root), read)[1], len(passes)
+
+
+@pytest.mark.parametrize("kind", ["overwritten", "added", "removed"])
+def test_photos_that_change_meanwhile_are_read_again(
+    kind: str, old_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A photo that is overwritten, added or removed while the index is made is in it as it is in the end."""
+    path = old_photos / "red" / ("new.png" if kind == "added" else "1.png")
+
+    def change() -> None:
+        path.unlink(missing_ok=True)
+        if kind != "removed":
+            Image.new("RGB", (7, 5)).save(path)
+
+    rows, num_passes = settled(old_photos, change)
+
+    assert num_passes == 2
+    assert rows == build_index(Folder(old_photos), Folder(old_photos).list_files(), PARAMS, 1)
+    assert f"index: 1 files changed while they were read, the first 'red/{path.name}'" in capsys.readouterr().out
+    assert settled(old_photos)[1] == 1
+
+
+def test_photos_that_never_rest_are_an_error(old_photos: Path) -> None:
+    """If files change in every pass, the stage ends and names one of them."""
+    change = [lambda n=n: Image.new("RGB", (7, n)).save(old_photos / "red" / "live.png") for n in range(1, 9)]
+
+    with pytest.raises(DataError, match=r"in each of 3 passes files of .*the first 'red/live\.png'\. Wait until"):
+        settled(old_photos, *change)
 
 
 def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

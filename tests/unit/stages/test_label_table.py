@@ -80,6 +80,16 @@ def test_a_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Path) -> None:
     assert read_labels(tmp_path, "t.csv") == [LabelRow("a.png", "cat", "", "")]
 
 
+def test_empty_columns_of_a_spreadsheet_are_ignored(tmp_path: Path) -> None:
+    """Columns at the right that have no name and no content, and rows of empty cells, are no part of a table."""
+    (tmp_path / "t.csv").write_text("path,label,,\na.png,cat,,\n,,,\nb.png,dog\nc.png,dog,,,,\n")
+    assert [row.label for row in read_labels(tmp_path, "t.csv")] == ["cat", "dog", "dog"]
+
+    (tmp_path / "t.csv").write_text("path,label,,\na.png,cat,,x\n")
+    with pytest.raises(DataError, match="row 1 has 4 cells; expected 2"):
+        read_labels(tmp_path, "t.csv")
+
+
 @pytest.mark.parametrize(("separator", "name"), [(",", None), (";", "semicolon"), ("\t", "tab")])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_the_header_shows_how_cells_are_separated(

@@ -30,6 +30,7 @@ def split_params(**changes: Any) -> SplitParams:
     values: dict[str, Any] = {
         "class_depth": 1,
         "class_order": "text",
+        "ignore_case": False,
         "label_fixes": "data/label_fixes.csv",
         "conflicts": "fail",
         "method": "auto",

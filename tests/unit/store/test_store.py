@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from headstart.backbone.build import build_backbone
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.backbone.params import BackboneParams
 from headstart.backbone.source import Backbone
+from headstart.base import packages
 from headstart.base.errors import DataError, FeatureFileError, StoreError
 from headstart.base.files import sha256_file, write_json
 from headstart.base.machine import RuntimeParams
@@ -336,13 +337,32 @@ def test_a_change_behind_the_spec_is_refused(
     """A change that is not in the fingerprint shows in the canary; the error names the packages and two remedies."""
     run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
     change(monkeypatch)
-    monkeypatch.setattr(canary, "version", lambda name: "99" if name == "pillow" else version(name))
+    monkeypatch.setattr(packages, "version", lambda name: "99" if name == "pillow" else version(name))
 
     with pytest.raises(StoreError) as caught:
         run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
     assert f"pillow {version('pillow')} -> 99" in str(caught.value)
     assert f"embed all images again (rm -r {tmp_path / 'store'}" in str(caught.value)
+
+
+def test_a_store_needs_no_package_that_this_machine_does_not_use(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with a GPU may lack ONNX Runtime, and reuses what a machine with it has stored."""
+
+    def lacks(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    monkeypatch.setattr(packages, "version", lacks)
+    assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store").num_embedded == 0
+    assert run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "new").num_embedded == 12
+    other_library(monkeypatch)
+    with pytest.raises(StoreError, match=r"onnxruntime \S+ -> none"):
+        run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
 
 
 def test_a_change_in_a_rare_kind_of_file_is_refused(
