@@ -228,7 +228,8 @@ def test_a_refused_operation_changes_nothing_but_is_said(
     """An operation without a repeatable kernel is found before the first step, and training then runs as without it."""
     monkeypatch.setattr(trainer.Trainer, "_choose", keep_the_last)
     options: dict[str, Any] = {"runtime": {"device": "cuda"}, "augmentation__mixup": 0.4, "batch_norm": "train"}
-    with pretended("cuda"):
+    with pretended("cuda"), monkeypatch.context() as patch:
+        patch.setattr(Stepper, "rehearse", lambda *_: None)
         plain = tune(**options)
         plain.checkpoint.remove()
     cross_entropy = functional.cross_entropy
