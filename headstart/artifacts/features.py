@@ -84,7 +84,7 @@ def create_features(
 
     Raises:
         FeatureFileError: The digests are not ascending or not unique, or the block ended before every row was written.
-        OSError: The disk has no room for the file.
+        OSError: The file does not fit on the disk.
     """
     packed = np.array(digests, dtype=DIGEST_DTYPE)
     if not (packed[1:] > packed[:-1]).all():

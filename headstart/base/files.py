@@ -60,14 +60,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def check_space(path: Path, num_bytes: int) -> None:
-    """Raise if the disk has no room for a file. Where the system cannot tell, do nothing.
+    """Raise if a file would not fit on the disk. Where the system cannot tell, do nothing.
 
     Args:
         path: Path of an empty file, which stays empty.
         num_bytes: Size that the file will have.
 
     Raises:
-        OSError: There is no room.
+        OSError: It would not fit.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:

@@ -12,7 +12,7 @@ from stages.split.layout import Layout
 
 _MOST_NOTES = 5
 # The page of `dvc plots show` would run what follows these as script.
-_SCRIPT = re.compile("<(/script|script|!--)", re.IGNORECASE)
+_SCRIPT = "(?i)<(/script|script|!--)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
     for label in sorted(counts):
         if "\0" in label:
             raise DataError(f"the label {label!r} ({counts[label]} images) has a NUL in it. Rename the class.")
-        if found := _SCRIPT.search(label):
+        if found := re.search(_SCRIPT, label):
             raise DataError(
                 f"the label {label!r} ({counts[label]} images) has {found[0]!r} in it, which the page of "
                 "`dvc plots show` would run as script. Rename the class."
