@@ -80,19 +80,24 @@ def _ways(lab: Lab, network: torch.nn.Module, pixels: torch.Tensor) -> Iterator[
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
         yield "TF32", run
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        yield "float32, CUDA graph", _as_graph(network, pixels).replay
         yield "float16 by autocast", lambda: run(torch.float16)
-        graph = torch.cuda.CUDAGraph()
-        half = network.half()
-        halves = pixels.half()
+        half, halves = network.half(), pixels.half()
         with torch.inference_mode():
-            for _ in range(3):
-                half(halves)
-            torch.cuda.synchronize()
             yield "float16 weights", lambda: half(halves)
-            with torch.cuda.graph(graph):
-                half(halves)
-            yield "float16 weights, CUDA graph", graph.replay
+        yield "float16 weights, CUDA graph", _as_graph(half, halves).replay
         network.float()
+
+
+@torch.inference_mode()
+def _as_graph(network: torch.nn.Module, pixels: torch.Tensor) -> torch.cuda.CUDAGraph:
+    graph = torch.cuda.CUDAGraph()
+    for _ in range(3):
+        network(pixels)
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        network(pixels)
+    return graph
 
 
 def decoding(lab: Lab) -> Iterator[Outcome]:
@@ -126,21 +131,20 @@ def decoding(lab: Lab) -> Iterator[Outcome]:
 def extraction(lab: Lab) -> Iterator[Outcome]:
     """Measure extract on JPEG photos against the tutorials' loop, and where its seconds go."""
     small, large = lab.photos(lab.size(4000, 24)), lab.large_photos(lab.size(256, 2))
-    for backbone, precision, size, (folder, index) in (
-        (PACKAGED, "float32", "12 Mpx", large),
-        (PACKAGED, "float32", "500 x 375", small),
-        ("resnet50", "float32", "500 x 375", small),
-        ("resnet50", "float16", "500 x 375", small),
+    for backbone, size, (folder, index) in (
+        (PACKAGED, "12 Mpx", large),
+        (PACKAGED, "500 x 375", small),
+        ("resnet50", "500 x 375", small),
     ):
-        what = f"{backbone}, {precision}, photos of {size}"
-        content = lab.sections(backbone, folder, extract={"precision": precision})
+        what = f"{backbone}, photos of {size}"
+        content = lab.sections(backbone, folder)
         network = lab.network(backbone).to(memory_format=torch.channels_last)
         paths = [folder / row.path for row in index]
-        rival = extraction_rate(paths, network, lab.device, half=precision == "float16")
+        rival = extraction_rate(paths, network, lab.device)
         yield Measure(f"{what}: the tutorials' loop", rival, "images/s")
         ours = []
         for number in range(2):
-            done = _extract(content, index, lab.folder / f"{backbone}_{precision}_{size}_{number}")
+            done = _extract(content, index, lab.folder / f"{backbone}_{size}_{number}")
             ours.append(done.num_embedded / done.embedding_seconds)
         yield _measure(f"{what}: extract", ours, "images/s")
         yield Measure(f"{what}: memory of this process", peak_memory_bytes() / 2**20, "MiB")
