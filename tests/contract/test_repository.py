@@ -74,7 +74,7 @@ def test_commands_of_the_pages_exist(command: str) -> None:
         case "torchrun":
             assert words[-1] in ("stages.extract", "stages.finetune")  # run by the tests of several processes
         case _:
-            assert command.startswith(("git tag ", "curl ")) or command in (
+            assert command.startswith(("git tag ", "curl ", "find ")) or command in (
                 "source .venv/bin/activate",
                 "git clone <this repository> headstart && cd headstart",
             )

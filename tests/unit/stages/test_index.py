@@ -506,3 +506,21 @@ def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "scandir", Backwards)
     assert index(photos) == before
+
+
+def test_the_commands_of_the_page_find_what_stops_dvc(tmp_path: Path) -> None:
+    """The page of own photos has commands that find pipes, broken links and names that are not UTF-8, and no others."""
+    page = (ROOT / "docs" / "how-to" / "own-photos.md").read_text()
+    commands = [line for line in page.splitlines() if line.startswith("find data/my_photos")]
+    folder = tmp_path / "data" / "my_photos"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("nowhere")
+    for name in (b"\xff.png", "ü ok.png".encode()):
+        (Path(os.fsdecode(os.fsencode(folder) + b"/" + name))).touch()
+    found = [subprocess.run(one, shell=True, cwd=tmp_path, capture_output=True).stdout.split(b"\n") for one in commands]
+
+    assert [sorted(filter(None, lines)) for lines in found] == [
+        [b"data/my_photos/link.png", b"data/my_photos/pipe.png"],
+        [b"data/my_photos/\xff.png"],
+    ]
