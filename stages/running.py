@@ -15,7 +15,7 @@ _PARAMS = Path("params.yaml")
 _EDITED = "edited while this stage ran. Its results may be those of the old content. Run: dvc repro"
 
 
-def run_stage(stage: str, main: Callable[[], None]) -> None:
+def run_stage(stage: str, main: Callable[[], Callable[[], None] | None]) -> None:
     """Run the `main` of a stage as `run_main` does.
 
     DVC reads params and code once more when a stage has ended, and records what it finds then. Without this check it
@@ -24,7 +24,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
 
     Args:
         stage: Name of the stage, which is that of its folder.
-        main: Function that does the work, as for `run_main`.
+        main: Function that does the work, as for `run_main`. It may return a function to call when all is well.
 
     Raises:
         SystemExit: As `run_main`, and with a message if params or code of the stage were edited while it ran.
@@ -32,10 +32,12 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
 
     def main_with_check() -> None:
         params, code = _read(_PARAMS), code_digests(*_PACKAGES)
-        main()
-        changed = [*_edited_params(stage, params), *edited_code(code, code_digests(*_PACKAGES))]
+        clean_up = main()
+        changed = [*_edited_params(stage, params), *edited_code(stage, code, code_digests(*_PACKAGES))]
         if changed:
             raise HeadstartError(f"{', '.join(changed)}: {_EDITED}")
+        if clean_up is not None:
+            clean_up()
 
     run_main(stage, main_with_check)
 
@@ -53,16 +55,20 @@ def unchanged(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {_EDITED}")
 
 
-def edited_code(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the paths of modules that were edited, added or removed, of packages that this process has imported.
+def edited_code(stage: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the paths of modules that were edited, added or removed: those of the stage, and others that it imported.
+
+    Modules of other stages do not count: all params are checked, but only those of the stage are used.
 
     Args:
+        stage: Name of the stage.
         before: Digest of each module by path, as `code_digests` returns them.
         after: The same, later.
     """
-    imported = {name.rpartition(".")[0] for name in sys.modules} | set(sys.modules)
+    own = (f"stages/{stage}/", "stages/params.py", "stages/running.py")
+    imported = {name.replace(".", "/") for name in sys.modules if name.startswith("headstart")}
     paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
-    return [path for path in paths if Path(path).parent.as_posix().replace("/", ".") in imported]
+    return [path for path in paths if path.startswith(own) or path.removesuffix(".py") in imported]
 
 
 def _read(path: Path) -> bytes:

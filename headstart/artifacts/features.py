@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.feature_rows import FeatureWriter, row_checksums
+from headstart.artifacts.feature_rows import FeatureWriter, file_bytes, row_checksums
 from headstart.base.errors import FeatureFileError
 from headstart.base.files import atomic_path, canonical_json, check_space, sha256_json, temporary_prefix
 
@@ -92,9 +92,8 @@ def create_features(
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):
         _remove_leftover(leftover)
     dtype, num_views = np.dtype(spec["precision"]), len(spec["views"])
-    num_bytes = len(packed) * (packed.itemsize + sum(dims.values()) * num_views * dtype.itemsize)
     with atomic_path(path) as temporary:
-        check_space(temporary, num_bytes)  # HDF5 would crash at its end
+        check_space(temporary, file_bytes(packed, dims, num_views, dtype))  # HDF5 would crash at its end
         # Contiguous datasets, a fixed order and the default libver make equal content equal bytes.
         with h5py.File(temporary, "w") as file:
             file.create_dataset("digest", data=packed)
@@ -134,6 +133,7 @@ class Features:
         self.path, self._file = path, file
         self.spec = spec
         self.digests: NDArray[np.bytes_] = file["digest"][:]
+        self._checksums: dict[str, NDArray[np.unsignedinteger[Any]]] = {}
 
     def read(self, layer: str, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of some images, float32 (B, views, dim).
@@ -176,8 +176,7 @@ class Features:
             FeatureFileError: The file lacks a layer, or a row is damaged.
         """
         datasets = {layer: self._dataset(layer) for layer in layers}
-        num_values = sum(dataset.shape[1] * dataset.shape[2] for dataset in datasets.values())
-        step = max(1, num_bytes // (4 * num_values))
+        step = max(1, num_bytes // (4 * sum(one.shape[1] * one.shape[2] for one in datasets.values())))
         for start in range(0, len(self.digests), step):
             first, last = np.searchsorted(rows, [start, start + step])
             if first < last:
@@ -228,13 +227,14 @@ class Features:
 
     def _checked(self, layer: str, rows: Rows, numbers: NDArray[np.intp]) -> Rows:
         """Return rows (B, views, dim) with given numbers (B,), ascending, after comparing them with their checksums."""
-        same = row_checksums(rows) == self._file["checksums"][layer][numbers]
+        if layer not in self._checksums:
+            self._checksums[layer] = self._file["checksums"][layer][:]  # whole: HDF5 selects single numbers slowly
+        same = row_checksums(rows) == self._checksums[layer][numbers]
         if not same.all():
             digest = self.digests[numbers[int(np.argmin(same))]].decode()
             raise FeatureFileError(
                 f"{self.path}: layer {layer!r}: {(~same).sum()} rows are damaged (their checksums differ), the first "
-                f"that of image {digest}. Run: dvc repro -f -s extract. If this error returns after a `dvc checkout`, "
-                "the copy in DVC's cache is damaged too: delete it there"
+                f"of image {digest}. Run: dvc repro -f -s extract. If it returns, delete the copy in DVC's cache"
             )
         return rows
 

@@ -24,7 +24,7 @@ def download(url: str, path: Path, *, sha256_prefix: str, stage: str, remedy: st
         sha256_prefix: First hex digits of the expected sha256; empty if it is not known.
         stage: Name at the beginning of the progress lines.
         remedy: What the user can do after a failure. Every message ends with it.
-        max_bytes: Largest length of the file.
+        max_bytes: Largest length of the file. It is looked at for every 256 KiB, and so is the time.
 
     Raises:
         DownloadError: The address is no http address, there is no network, the server reports an error, the transfer

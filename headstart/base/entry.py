@@ -62,9 +62,9 @@ def run_main(stage: str, main: Callable[[], None]) -> None:
     except HeadstartError as error:
         _end(f"{stage}: ", str(error))
     except MemoryError:
-        sys.exit(f"{stage}: out of memory. Lower runtime.batch, runtime.workers or runtime.memory.")
+        _end(f"{stage}: ", "out of memory. Lower runtime.batch, runtime.workers or runtime.memory.")
     except OSError as error:  # disk full, permission denied, ...: the system's own words name the file
-        sys.exit(f"{stage}: {error}")
+        _end(f"{stage}: ", str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:
@@ -81,7 +81,7 @@ def first_message(folder: str | None) -> str | None:
 
 def _end(prefix: str, message: str) -> NoReturn:
     folder = os.environ.get(MESSAGES)
-    if folder is None:
+    if folder is None or not Path(folder).is_dir():
         sys.exit(prefix + message)
     Path(folder, f"{time.time_ns()}-{os.getpid()}.txt").write_text(message, encoding="utf-8")
     sys.exit(1)

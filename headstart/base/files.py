@@ -27,7 +27,8 @@ def code_digests(*paths: str) -> dict[str, str]:
     """
     root, files = Path(__file__).parents[2], set[Path]()
     for path in paths:
-        files |= {root / path} if path.endswith(".py") else set((root / path).rglob("*.py"))
+        found = [root / path] if path.endswith(".py") else (root / path).rglob("*.py")
+        files |= {file for file in found if not file.name.startswith(".")}  # editors keep such files beside a module
     return {file.relative_to(root).as_posix(): sha256_file(file) for file in sorted(files)}
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from headstart.base.entry import MESSAGES, first_message
 from headstart.base.errors import HeadstartError
 
 _MAX_RESTARTS = 3
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # somebody wants no restart
 
 
 def run_processes(module: str, num: int) -> bool:
@@ -29,13 +31,26 @@ def run_processes(module: str, num: int) -> bool:
         for attempt in range(1 + _MAX_RESTARTS):
             if attempt:
                 print(f"a process died; all start again ({attempt} of {_MAX_RESTARTS})", flush=True)
-            ended = subprocess.run(command, check=False, env=os.environ | {MESSAGES: folder})  # noqa: S603 - our words
-            if ended.returncode == 0:
+            status = _run(command, os.environ | {MESSAGES: folder})
+            if status == 0:
                 return True
             message = first_message(folder)
             if message is not None:
                 raise HeadstartError(message)
+            if status in _STOPPED:
+                return False
     return False
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command and return its exit status. If this process is stopped meanwhile, the command ends first."""
+    with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - our own words
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()  # torchrun then ends the processes that it started
+            process.wait()
+            raise
 
 
 def main() -> None:
@@ -47,6 +62,7 @@ def main() -> None:
     Raises:
         SystemExit: A process died or failed.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -55,6 +71,8 @@ def main() -> None:
     try:
         options = parse_args(["--standalone", f"--nproc-per-node={num}", "--max-restarts=0", "-m", module])  # type: ignore[no-untyped-call]
         run(options)  # type: ignore[no-untyped-call]
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         sys.exit(f"process {rank} of {num} was ended by {failure.signal_name()}" if failure.exitcode < 0 else 1)

@@ -80,7 +80,8 @@ def parse_yaml(path: Path, content: bytes) -> dict[str, Any]:
         # ruamel is DVC's own reader: for PyYAML (YAML 1.1) `1e-3` is a string and `no` is false.
         raw = YAML(typ="safe").load(content.decode("utf-8"))
         json.dumps(raw, default=str, skipkeys=True)  # raises ValueError for a value that holds itself
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:  # ValueError: also an integer of thousands of digits
+    # ValueError: also an integer of thousands of digits. RecursionError: thousands of lists in each other.
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: expected sections (`name:` and keys below); found {type(raw).__name__}")

@@ -19,6 +19,7 @@ EXIF_UNREADABLE = "EXIF unreadable, not applied"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # The entry of the EXIF in an AVIF's list of items. Items of an unknown type are passed over.
 _AVIF_EXIF = rb"(?s)(infe(?:\x02.{7}|\x03.{9}))Exif"
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # Keywords of the texts of a PNG that may tell its orientation.
@@ -70,8 +71,17 @@ def open_image(data: bytes) -> tuple[Image.Image, list[str]]:
 
 
 def num_scans(data: bytes) -> int:
-    """Return the number of scans of a JPEG, at least. Each goes over the whole picture, however few bytes it has."""
-    return data.count(b"\xff\xda")
+    """Return the number of scans of a JPEG. Each goes over the whole picture, however few bytes it has.
+
+    What follows the picture, such as previews or a video, does not count.
+    """
+    count, position = 0, 2
+    marker = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the others belong to the data of a scan
+    while (found := marker.search(data, position)) and found[0] != _END_OF_IMAGE:
+        position = found.end()
+        count += found[0] == _START_OF_SCAN
+        position += int.from_bytes(data[position : position + 2], "big")
+    return count
 
 
 def coefficient_bytes(image: JpegImageFile, data: bytes) -> int:

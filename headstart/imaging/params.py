@@ -1,6 +1,5 @@
 """The sections `data` and `transform` of params.yaml."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +24,9 @@ class DataParams(Section):
     @field_validator("path")
     @classmethod
     def _is_a_folder_of_its_own(cls, path: str) -> str:
-        project, folder = Path.cwd(), Path(os.path.normpath(Path.cwd() / path))
+        if not path.strip() or "\0" in path:
+            raise ValueError("the path of a folder")
+        project, folder = Path.cwd().resolve(), (Path.cwd() / path).resolve()
         inside = folder.relative_to(project).parts if folder.is_relative_to(project) else ()
         if project.is_relative_to(folder) or inside == ("data",) or (inside and inside[0] in _OF_THE_PROJECT):
             raise ValueError("a folder that holds nothing but the data set, such as data/my_photos")

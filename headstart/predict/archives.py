@@ -19,8 +19,14 @@ from headstart.predict.image_file import ImageReadError, read_stream
 # Name of a member, and the function that reads its bytes. That function raises ImageReadError.
 Member = tuple[str, Callable[[], bytes]]
 # What an archive that is cut or damaged raises while it is opened or listed.
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
-_OF_CONTENT = (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError),
+    RecursionError,  # a chain of headers that each announce another one
+)
+_READ_AT_ONCE = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
 _MOST_HEADER_BYTES = 2**20
 
 
@@ -70,7 +76,7 @@ class _TarInfo(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """See `tarfile.TarInfo.frombuf`."""
         header = super().frombuf(buf, encoding, errors)
-        if header.type not in _OF_CONTENT and header.size > _MOST_HEADER_BYTES:
+        if header.type in _READ_AT_ONCE and header.size > _MOST_HEADER_BYTES:
             raise tarfile.ReadError(f"a header claims {header.size} bytes; at most {_MOST_HEADER_BYTES} are read")
         return header
 

@@ -3,12 +3,13 @@
 Under torchrun it only trains and writes its checkpoint: `torchrun --nproc-per-node=2 -m stages.finetune`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from stages.running import run_stage
 
 
-def main() -> None:
+def main() -> Callable[[], None] | None:
     """Fine-tune the network, print which epoch is kept and why, and write the bundle, the predictions and the curve."""
     from headstart.artifacts.bundle import write_bundle
     from headstart.artifacts.features import open_features
@@ -22,8 +23,7 @@ def main() -> None:
     from stages.finetune.params import Params
     from stages.params import load_params
 
-    params = load_params(Params)
-    split_path, features_path = Path("data/split.csv"), Path("features/features.h5")
+    params, split_path, features_path = load_params(Params), Path("data/split.csv"), Path("features/features.h5")
     index, split = read_rows(Path("data/index.csv"), IndexRow), read_rows(split_path, SplitRow)
     classes = read_classes(Path("data/classes.json"))
     wait_asleep()
@@ -42,13 +42,13 @@ def main() -> None:
             show=results.show_sample,
         )
     if tuned is None:  # torchrun started this process
-        return
+        return None
     write_bundle(Path("models/finetune"), tuned.bundle)
     write_predictions(Path("predictions/finetune.csv"), tuned.predictions)
     results.write_curve(results.CURVE_PATH, tuned.history, tuned.kept.epoch)
     results.write_numbers(tuned, params.finetune)
-    tuned.checkpoint.remove()
     print(f"finetune: {results.summary(tuned, params.finetune.init, params.finetune.refit)}")
+    return tuned.checkpoint.remove  # unless params or code were edited meanwhile
 
 
 if __name__ == "__main__":

@@ -30,7 +30,15 @@ class Spelling:
     ignore_case: bool
 
     def fixes(self, fixes: Sequence[Fix]) -> list[Fix]:
-        """Return label fixes with the same spelling."""
+        """Return label fixes with the same spelling.
+
+        Raises:
+            DataError: A fix says `drop`, and a class has that name in other letters.
+        """
+        named = self.chosen.get(DROP) if self.ignore_case else None
+        for fix in fixes if named is not None else ():
+            if fix.label == DROP:
+                raise DataError(f"{fix.where}: a class is called {named!r} too. Give the class another name.")
         return [replace(fix, label=self._spelled(fix.label)) for fix in fixes]
 
     def _spelled(self, label: str) -> str:
@@ -51,10 +59,12 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
         ignore_case: Whether labels that differ only by case are one class. If not, a note names them.
 
     Raises:
-        DataError: A label would run as script on a page, or has a NUL in it.
+        DataError: A label would run as script on a page, is only spaces, or has a NUL in it.
     """
     counts = Counter(image.label for image in layout.images)
     for label in sorted(counts):
+        if not _normal(label):
+            raise DataError(f"the label {label!r} ({counts[label]} images) is only spaces. Rename the class.")
         if "\0" in label:
             raise DataError(f"the label {label!r} ({counts[label]} images) has a NUL in it. Rename the class.")
         if found := re.search(_SCRIPT, label):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.imaging.decode import ImageError, decode, read_header
+from headstart.imaging.opening import num_scans
 
 MAX = 10**6
 RANDOM = np.random.default_rng(0)
@@ -150,3 +151,6 @@ def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
     with pytest.raises(ImageError, match="scans"):
         read_header(of_scans(2000, 2000), 10**8)
     assert decode(of_scans(20, 200), 10**8).width == 200
+    with_video = of_scans(1, 8000) + b"\xff\xda" * 100 + of_scans(1, 90) * 50  # previews and a video after the end
+    assert read_header(with_video, 10**8).width == 8000
+    assert num_scans(of_scans(2000, 16)) >= 2000

@@ -143,6 +143,19 @@ def test_a_header_cannot_claim_gigabytes(kind: bytes, number: int, tmp_path: Pat
         find_inputs([str(tmp_path / "a.tar")], NOTHING)
 
 
+def test_other_headers_may_have_any_size(tmp_path: Path) -> None:
+    """Some programs write the size of a file into the header of a folder or of a link to it; nothing is read there."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        header = tarfile.TarInfo("1.png")
+        header.type, header.linkname = tarfile.LNKTYPE, "0.png"
+        raw = bytearray(header.tobuf())
+        raw[124:136] = b"%011o\0" % (3 * 2**20)
+        raw[148:156] = b"%06o\0 " % (sum(raw[:148]) + 8 * 32 + sum(raw[156:512]))
+        tar.fileobj.write(bytes(raw))
+        tar.addfile(tarfile.TarInfo("2.png"), io.BytesIO(b""))
+    assert [Path(image.name).name for image in find_inputs([str(tmp_path / "a.tar")], NOTHING)] == ["1.png", "2.png"]
+
+
 def test_links_in_an_archive_are_followed_inside_it(tmp_path: Path) -> None:
     """Hard and symbolic links give the member that they lead to, or a reason if that is not in the archive."""
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

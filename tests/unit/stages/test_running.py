@@ -1,8 +1,8 @@
 """A stage whose params, code or tables are edited while it runs does not end well."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -77,17 +77,32 @@ def test_an_edit_of_its_code_fails_the_stage(monkeypatch: pytest.MonkeyPatch) ->
         run_stage("head", lambda: None)
 
 
-def test_edits_removals_and_new_modules_count_where_the_package_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only packages that the process has imported count; a module may be edited, removed or added."""
-    for name in [name for name in sys.modules if name.startswith(("stages.index", "headstart.predict"))]:
-        monkeypatch.delitem(sys.modules, name)
-    before = {"headstart/base/csv_files.py": "a", "headstart/base/gone.py": "b", "stages/index/build.py": "c"}
-    after = {"headstart/base/csv_files.py": "x", "headstart/base/new.py": "d", "stages/index/build.py": "y"}
+def test_only_modules_of_the_stage_and_imported_ones_count() -> None:
+    """A module of the stage itself counts if it was edited, removed or added; others only if they were imported."""
+    before = {"headstart/base/csv_files.py": "a", "stages/split/gone.py": "b", "stages/index/build.py": "c"}
+    before |= {"headstart/predict/absent.py": "e", "stages/params.py": "f"}
+    after = {"headstart/base/csv_files.py": "x", "stages/split/new.py": "d", "stages/index/build.py": "y"}
+    after |= {"headstart/predict/absent.py": "z", "stages/params.py": "w"}
 
-    changed = edited_code(before, after)
+    changed = ["headstart/base/csv_files.py", "stages/params.py", "stages/split/gone.py", "stages/split/new.py"]
+    assert edited_code("split", before, after) == changed
+    assert edited_code("split", before, before) == []
 
-    assert changed == ["headstart/base/csv_files.py", "headstart/base/gone.py", "headstart/base/new.py"]
-    assert edited_code(before, before) == []
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_what_the_run_kept_is_removed_only_if_all_is_well(is_edited: bool, params: Path) -> None:
+    """The clean-up that `main` returns runs after the check, so that an edit does not cost what was computed."""
+    cleaned: list[bool] = []
+
+    def main() -> Callable[[], None]:
+        if is_edited:
+            edit(params, "  label_smoothing: 0.0", "  label_smoothing: 0.9")()
+        return lambda: cleaned.append(True)
+
+    with pytest.raises(SystemExit) if is_edited else nullcontext():
+        run_stage("finetune", main)
+
+    assert cleaned == [True] * (not is_edited)
 
 
 @pytest.mark.parametrize("content", [None, "path,label\n"])

@@ -107,6 +107,20 @@ def test_labels_that_run_as_script_are_refused(label: str) -> None:
         spelled("bee", label)
 
 
+def test_a_label_of_spaces_is_refused() -> None:
+    """A folder whose name is only spaces is no class without a name."""
+    with pytest.raises(DataError, match=r"the label '  ' \(1 images\) is only spaces"):
+        spelled("bee", "  ")
+
+
+def test_a_class_called_drop_in_other_letters_is_refused() -> None:
+    """If case is ignored, a fix `drop` could mean the class `Drop`, so it is an error."""
+    fixes = [Fix("a", "drop", "fixes.csv: row 1")]
+    assert spelled("Drop", "bee").fixes(fixes) == fixes
+    with pytest.raises(DataError, match=r"fixes\.csv: row 1: a class is called 'Drop' too"):
+        spelled("Drop", "bee", ignore_case=True).fixes(fixes)
+
+
 def test_a_label_with_a_nul_is_refused() -> None:
     """NUL separates texts in bundles, so no label may have one."""
     with pytest.raises(DataError, match=r"'bee.x00' \(1 images\) has a NUL in it"):
@@ -130,7 +144,7 @@ def test_allowed_labels_stay_inside_a_script(label: str) -> None:
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=8), st.booleans())
 def test_a_second_pass_changes_nothing(labels: list[str], ignore_case: bool) -> None:
     """Spelled labels stay as they are, and equal labels stay equal."""
-    labels = [label.replace("\0", "0") for label in labels]
+    labels = [label.replace("\0", "0") if label.strip() else "x" for label in labels]
     once = labels_of(spelled(*labels, ignore_case=ignore_case))
     twice = labels_of(spelled(*once, ignore_case=ignore_case))
 
