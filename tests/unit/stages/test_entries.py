@@ -1,0 +1,72 @@
+"""The entries of index and split: what they put together."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from headstart.base.errors import DataError
+from headstart.tables.index import IndexRow
+from headstart.tables.rows import read_rows
+from headstart.tables.split import SplitRow
+from stages.index import __main__ as index_main
+from stages.index import build
+from stages.split import __main__ as split_main
+from stages.split import fixes
+from tests.support.source import ROOT
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with eight photos of two classes and their index, and the working directory in it."""
+    for number in range(8):
+        folder = tmp_path / "data" / "photos" / ("bee" if number % 2 else "ant")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9 + number)).save(folder / f"{number}.png")
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("  path: data/digits", "  path: data/photos"))
+    (tmp_path / "data" / "label_fixes.csv").write_text("image,label,who,why\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    index_main.main()
+    return tmp_path
+
+
+def test_fixes_are_spelled_as_the_classes(project: Path) -> None:
+    """A label fix with a space behind the name of its class is applied."""
+    (project / "data" / "label_fixes.csv").write_text("image,label,who,why\nant/0.png,bee ,me,\n")
+    split_main.main()
+
+    labels = {row.path: row.label for row in read_rows(Path("data/split.csv"), SplitRow)}
+    assert (labels["ant/0.png"], labels["ant/2.png"], set(labels.values())) == ("bee", "ant", {"ant", "bee"})
+
+
+def test_fixes_that_are_edited_meanwhile_fail_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If somebody corrects a label while the stage runs, it says so at its end."""
+    read_fixes = fixes.read_fixes
+
+    def read_and_edit(path: Path) -> Any:
+        found = read_fixes(path)
+        (project / path).write_text("image,label,who,why\nant/0.png,bee,me,\n")
+        return found
+
+    monkeypatch.setattr(fixes, "read_fixes", read_and_edit)
+    with pytest.raises(DataError, match=r"data/label_fixes\.csv: edited while this stage ran"):
+        split_main.main()
+
+
+def test_photos_that_come_meanwhile_are_indexed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photo that is added while the index is made is in it."""
+    build_index, new = build.build_index, project / "data" / "photos" / "bee" / "new.png"
+
+    def build_and_add(*arguments: Any) -> list[IndexRow]:
+        rows = build_index(*arguments)
+        if not new.exists():
+            Image.new("RGB", (30, 30)).save(new)
+        return rows
+
+    monkeypatch.setattr(build, "build_index", build_and_add)
+    index_main.main()
+
+    assert "bee/new.png" in {row.path for row in read_rows(Path("data/index.csv"), IndexRow)}
