@@ -170,8 +170,10 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, list[str]]:
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels; at most {max_pixels} are allowed")
     _refuse_size(image)
-    if isinstance(image, JpegImageFile) and num_scans(data) * image.width * image.height > _MOST_SCANNED_PIXELS:
-        raise ImageError(f"{image.width} x {image.height} pixels in {num_scans(data)} scans, which would take minutes")
+    if isinstance(image, JpegImageFile) and coefficient_bytes(image, data):  # of one scan, libjpeg keeps none
+        num = num_scans(data)
+        if num * image.width * image.height > _MOST_SCANNED_PIXELS:
+            raise ImageError(f"{image.width} x {image.height} pixels in {num} scans, which would take minutes")
     return image, left_out
 
 

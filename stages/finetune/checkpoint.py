@@ -69,14 +69,18 @@ class Checkpoint:
         """Return the state that was saved last. None: there is no state, or it is damaged or belongs to another run."""
         if not self._path.is_file():
             return None
-        digest, _, data = self._path.read_bytes().partition(b"\n")
-        if digest == _digest(data):
-            content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            if content["key"] == self._key:
-                return content
-            reason = "it belongs to another run"
+        try:
+            digest, _, data = self._path.read_bytes().partition(b"\n")
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror}"
         else:
-            reason = "it is damaged: its checksum is wrong"
+            if digest == _digest(data):
+                content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+                if content["key"] == self._key:
+                    return content
+                reason = "it belongs to another run"
+            else:
+                reason = "it is damaged: its checksum is wrong"
         print(f"finetune: WARNING: {self._path} is not used ({reason}); training starts from the beginning", flush=True)
         return None
 

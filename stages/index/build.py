@@ -90,22 +90,18 @@ def read_settled(source: Folder, read: Callable[[Listing], Result]) -> tuple[Lis
     Raises:
         DataError: Files changed in every pass.
     """
-    listing, changed = source.list_files(), [""]
+    before, changed = source.list_files(), list[str]()
     for _ in range(_MOST_PASSES):
-        result, now = read(listing), source.list_files()
-        changed = sorted(path for path in {*now.files, *listing.files} if _differs(path, now, listing))
-        if not changed:
+        result, now = read(before), source.list_files()
+        if now.files == before.files:
             return now, result
+        changed = sorted({path for path, _ in now.files.items() ^ before.files.items()})
         print(f"index: {len(changed)} files changed while they were read, the first {changed[0]!r}")
-        listing = now
+        before = now
     raise DataError(
         f"data.path: in each of {_MOST_PASSES} passes files of {source} changed while they were read, in the last one "
         f"{len(changed)}, the first {changed[0]!r}. Wait until nothing writes there any more, then run: dvc repro"
     )
-
-
-def _differs(path: str, one: Listing, other: Listing) -> bool:
-    return path not in one.files or path not in other.files or one.files[path] != other.files[path]
 
 
 def describe(rows: Sequence[IndexRow]) -> str:

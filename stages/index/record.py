@@ -93,6 +93,9 @@ class Record:
             head, _, data = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            print(f"index: WARNING: {self.path}: cannot be read ({error.strerror}), so every file is read again")
+            return {}
         key, _, digest = head.partition(b" ")
         if key != self._key.encode():
             return {}
