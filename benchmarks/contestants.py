@@ -113,14 +113,13 @@ def rivals(params: Params) -> dict[str, Contestant]:
         labels, groups = ([getattr(row, key) for row in task.part("train")] for key in ("label", "group"))
         fold_of = make_folds(labels, groups, num_folds(task, folds), seed, "head.folds")
         scaler = StandardScaler().fit(x)
-        return _probabilities(
-            fit_logistic_cv(scaler.transform(x), np.array(labels), fold_of, grid), scaler.transform(test)
-        )
+        model = fit_logistic_cv(scaler.transform(x), np.array(labels), fold_of, grid)
+        return _probabilities(model, scaler.transform(test), task.classes)
 
     def dinov2(task: Task, x: NDArray[np.float32], test: NDArray[np.float32]) -> NDArray[np.float64]:
         mean, scale = standardise(x)
         labels = np.array([row.label for row in task.part("train")])
-        return _probabilities(fit_dinov2_sweep(x, labels), (test - mean) / scale)
+        return _probabilities(fit_dinov2_sweep(x, labels), (test - mean) / scale, task.classes)
 
     def neighbours(task: Task, x: NDArray[np.float32], test: NDArray[np.float32]) -> NDArray[np.float64]:
         targets = class_numbers([row.label for row in task.part("train")], task.classes)
@@ -133,7 +132,8 @@ def rivals(params: Params) -> dict[str, Contestant]:
     }
 
 
-def _probabilities(model: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: ANN401
-    """Return probabilities by class, (N, C). Every class has a training row, so the model's classes are ours."""
-    found: NDArray[np.float64] = model.predict_proba(x)
-    return found
+def _probabilities(model: Any, x: NDArray[np.float32], classes: Sequence[str]) -> NDArray[np.float64]:  # noqa: ANN401
+    """Return probabilities by class, (N, C), 0 for a class that has no training row."""
+    probabilities = np.zeros((len(x), len(classes)))
+    probabilities[:, class_numbers(list(model.classes_), classes)] = model.predict_proba(x)
+    return probabilities

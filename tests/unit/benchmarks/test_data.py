@@ -93,6 +93,22 @@ def test_contestants_classify_the_same_images(tmp_path: Path) -> None:
     assert "worse in" in tables(runs).splitlines()[-1]
 
 
+def test_a_rival_gives_nothing_to_a_class_without_training_rows(tmp_path: Path) -> None:
+    """If a class has no training row, the rivals' probabilities of the other classes stay in their columns."""
+    x, classes = clusters(NUM, 16, 3)
+    rows = [row for row in _rows([str(number) for number in classes]) if row.label != "0"]
+    positions = [position for position, number in enumerate(classes) if number != 0]
+    write_features(tmp_path / "features.h5", [row.digest for row in rows], {"last": x[positions, 4:]})
+    params = head_params({"layers": ["last"]})
+    with open_features(tmp_path / "features.h5") as features:
+        task = Task(features, draw(rows, 10, 0), CLASSES)
+        for rival in rivals(params).values():
+            predictions, _ = rival(task)
+
+            assert predictions.logits.shape == (len(rows) - 20, 3)
+            assert set(predictions.predicted) == {"1", "2"}
+
+
 def _runs(pairs: Sequence[tuple[int, int]]) -> list[Run]:
     """Return runs of a rival, by the numbers of images that only the head and only the rival got right."""
     return [Run("set", "5", seed, "rival", 10, 100, 80, 0.5, 0.1, 1.0, *pair) for seed, pair in enumerate(pairs)]

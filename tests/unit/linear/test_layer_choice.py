@@ -1,6 +1,6 @@
 """The choice of layers: it takes what helps, prefers fewer columns, and stays within a number of columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ def choose(
     *,
     including: str | None = None,
     num: int = NUM,
+    c_grid: Sequence[float] = (1.0, 0.1),
 ) -> LayerChoice:
     """Choose among layers by their first rows, which belong to the four classes 0, 1, 2, 3, 0, 1, ..."""
     digests, classes = digests_of(num), np.arange(num) % 4
@@ -34,7 +35,7 @@ def choose(
             digests,
             equal_targets(classes, 4),
             make_folds([str(number) for number in classes], digests, FOLDS, 0, "head.folds"),
-            c_grid=[1.0, 0.1],
+            c_grid=c_grid,
             max_bytes=2**30,
             resources_for=lambda _, __: RESOURCES,
         )
@@ -142,3 +143,24 @@ def test_labels_of_chance_choose_nothing_wide(tmp_path: Path) -> None:
     layers = {name: random.normal(size=(NUM, 10)) for name in ("a", "b", "last")}
 
     assert len(choose(tmp_path, layers).layers) == 1
+
+
+def test_a_larger_set_tries_the_neighbours_of_the_best_c(tmp_path: Path) -> None:
+    """All layers together, most of them noise, want a smaller c than the set that they grew from, and get it."""
+    scores = choose(tmp_path, halves(), c_grid=[0.001, 0.01, 0.1, 1.0]).scores
+
+    assert scores["first", "second", "last"].c == 0.1
+    assert scores["first", "second", "noise", "last"].c == 0.01
+
+
+def test_of_values_of_c_that_are_as_good_the_smallest_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The c with the lowest squared error is not taken if a smaller one is not clearly worse."""
+    layers, c_grid = halves(noise=3), [0.001, 0.01, 0.1, 1.0]
+    chosen = choose(tmp_path, layers, ["second"], c_grid=c_grid).score.c
+    monkeypatch.setattr(
+        "headstart.linear.layer_choice.one_standard_error_choice",
+        lambda losses, *_: min(range(len(losses)), key=lambda place: losses[place].mean()),
+    )
+
+    assert chosen == 0.01
+    assert choose(tmp_path, layers, ["second"], c_grid=c_grid).score.c == 0.1

@@ -48,3 +48,18 @@ def test_rows_from_the_file_give_the_bits_of_rows_in_memory(
 
     assert np.array_equal(models[0].weight, models[1].weight)
     assert np.array_equal(models[0].bias, models[1].bias)
+
+
+def test_a_few_rows_far_away_do_not_move_the_shift(designs_of: DesignsOf) -> None:
+    """Shift and divisor protect columns far from zero; three rows with huge values hardly change them."""
+    x, classes = clusters(90, 12, 3)
+    clean = designs_of(x, equal_targets(classes, 3)).rows
+    x[:3] = 1e30
+    rows = designs_of(x, equal_targets(classes, 3)).rows
+    is_far = clean.shift != 0
+
+    assert is_far.any()
+    assert not is_far.all()
+    assert np.array_equal(rows.shift != 0, is_far)
+    assert np.all(np.abs(rows.shift - clean.shift)[is_far] < clean.divisor[is_far])
+    assert np.allclose(rows.divisor, clean.divisor, rtol=0.5)
