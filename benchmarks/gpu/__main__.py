@@ -40,6 +40,7 @@ SECTIONS = {
     "batches": Section("checks.batches", True, 45),
     "out_of_memory": Section("checks.out_of_memory", True, 60),
     "training": Section("training_checks.training", True, 240),
+    "ranks": Section("rank_checks.ranks", True, 150),
     "head": Section("checks.head", True, 75),
     "predict": Section("checks.predict", True, 75),
     "machine": Section("measures.machine", False, 30),

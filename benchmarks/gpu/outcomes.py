@@ -42,7 +42,20 @@ class Measure:
     spread: float = 0.0
 
 
-Outcome = Check | Measure
+@dataclass(frozen=True)
+class Skip:
+    """Something that cannot be found here.
+
+    Attributes:
+        name: What was not checked or measured.
+        reason: Why.
+    """
+
+    name: str
+    reason: str
+
+
+Outcome = Check | Measure | Skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ def dump(outcomes: Sequence[Outcome]) -> str:
 
 def load(text: str) -> list[Outcome]:
     """Return the outcomes that `dump` wrote."""
-    types: dict[str, type[Outcome]] = {"Check": Check, "Measure": Measure}
+    types: dict[str, type[Outcome]] = {"Check": Check, "Measure": Measure, "Skip": Skip}
     return [types[each.pop("type")](**each) for each in json.loads(text)]
 
 
@@ -104,6 +117,8 @@ def write_tables(folder: Path, machine: str, results: Sequence[SectionResult]) -
         for each in result.outcomes:
             if isinstance(each, Check):
                 checks.append(f"| {each.name} | {each.value} | {each.limit} | {'ok' if each.ok else '**fails**'} |")
+            elif isinstance(each, Skip):
+                checks.append(f"| {each.name} | {each.reason} | | skipped |")
             else:
                 spread = f" (+-{100 * each.spread:.0f} %)" if each.spread else ""
                 measures.append(f"| {each.name} | {each.value:,.4g} {each.unit}{spread} |")

@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,8 @@ from headstart.base.threads import num_cores
 
 # Device files of the drivers of NVIDIA, NVIDIA under WSL, and AMD. Without any of them a Linux machine has no GPU for
 # torch, and importing torch, which takes seconds, is not necessary.
-_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+_NVIDIA = "/dev/nvidiactl"
+_GPU_NODES = (_NVIDIA, "/dev/dxg", "/dev/kfd")
 _REFUSAL = "does not have a deterministic implementation"  # in torch's error, after the name of the operation
 # What torch's errors say if a device, a library of NVIDIA, or the computer itself has too little memory. Some of them
 # are plain RuntimeErrors.
@@ -87,6 +89,8 @@ def choose_device(wanted: str, asked_by: str = "runtime.device") -> str:
 
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if wanted == "cpu":
+            _explain_unusable_gpu()
     if wanted == "cuda" and torch.cuda.is_available():  # each process that torchrun started takes a GPU of its own
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     try:
@@ -235,6 +239,24 @@ def num_processes(runtime: RuntimeParams, most: int) -> int:
         most: Number of processes beyond which `auto` does not go, because each would have too little work.
     """
     return max(1, min(count_gpus(runtime), most)) if runtime.processes == "auto" else runtime.processes
+
+
+@cache
+def _explain_unusable_gpu() -> None:
+    """Say why torch cannot use the GPU whose driver is there, for example because the driver is too old."""
+    if not Path(_NVIDIA).exists() or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return
+    import torch
+
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:  # an AssertionError if torch was built without CUDA
+        reason = str(error).strip().splitlines()[0]
+        print(
+            f"WARNING: this machine has a driver of NVIDIA, but torch {torch.__version__} cannot use the GPU, so the "
+            f"CPU computes: {reason} (CUDA_VISIBLE_DEVICES= silences this)",
+            file=sys.stderr,
+        )
 
 
 def _may_have_gpu() -> bool:

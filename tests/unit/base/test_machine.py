@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from headstart.base import machine
 from headstart.base.machine import (
     RuntimeParams,
     allow_unrepeatable,
+    choose_device,
     is_out_of_memory,
     is_strictly_repeatable,
     make_repeatable,
@@ -101,3 +103,24 @@ def test_repeatable_kernels_do_not_fill_new_memory(monkeypatch: pytest.MonkeyPat
     assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (given if given == ":16:8" else ":4096:8")
     assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_torch_cannot_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is a driver of NVIDIA but torch finds no GPU, `auto` says once why the CPU computes."""
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setattr(machine, "_NVIDIA", str(driver))
+    monkeypatch.setattr(machine, "_GPU_NODES", (str(driver),))
+    machine._explain_unusable_gpu.cache_clear()
+    for visible, num_lines in (("", 0), ("0", 1), ("0", 0)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        if visible and num_lines:
+            machine._explain_unusable_gpu.cache_clear()
+
+        assert choose_device("auto") == "cpu"
+        said = capsys.readouterr().err
+        assert said.count("\n") == num_lines
+        assert (f"torch {torch.__version__} cannot use the GPU, so the CPU computes: " in said) == bool(num_lines)

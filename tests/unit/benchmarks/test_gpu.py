@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.outcomes import Check, Measure, Outcome, SectionResult, below, dump, load, write_tables
+from benchmarks.gpu.outcomes import Check, Measure, Outcome, SectionResult, Skip, below, dump, load, write_tables
 from tests.support.source import ROOT
 
 OUTCOMES: list[Outcome] = [
     below("largest difference", 0.5, 0.1),
     Measure("copy", 1234.5, "GB/s", 0.02),
     Check("layer", True, "a", "a"),
+    Skip("two GPUs", "this machine has 1"),
 ]
 
 
@@ -33,6 +34,7 @@ def test_a_failed_check_and_a_dead_section_are_named(tmp_path: Path) -> None:
     assert "| largest difference | 0.5 | below 0.1 | **fails** |" in text
     assert "| head | stopped after 9 s | ends well | **fails** |" in text
     assert "| layer | a | a | ok |" in text
+    assert "| two GPUs | this machine has 1 | | skipped |" in text
     assert "| copy | 1,234 GB/s (+-2 %) |" in text
     assert (tmp_path / "gpu.md").read_text() == text
     assert json.loads((tmp_path / "gpu.json").read_text())["sections"][1]["problem"] == "stopped after 9 s"
@@ -41,10 +43,12 @@ def test_a_failed_check_and_a_dead_section_are_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_section_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The sections run on a CPU too, with little work, and their outcomes reach the files."""
-    found = _run("--device", "cpu", "--small", "--out", str(tmp_path), "head")
+    found = _run("--device", "cpu", "--small", "--out", str(tmp_path), "head", "ranks")
 
     assert found.returncode == 0, found.stderr
-    assert "| head: strength as on the CPU |" in (tmp_path / "gpu.md").read_text()
+    text = (tmp_path / "gpu.md").read_text()
+    assert "| head: strength as on the CPU |" in text
+    assert text.count("| fine-tune, two GPUs against one: ") == 2
 
 
 @pytest.mark.slow
