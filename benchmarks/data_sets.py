@@ -88,7 +88,6 @@ def embed(image_set: ImageSet, backbone: str, weights: Path | None = None) -> Pa
     project = CACHE / "projects" / f"{image_set.name}, {backbone.replace('/', '_')}"
     for name in ("data", "features", "diagnostics"):
         (project / name).mkdir(parents=True, exist_ok=True)
-    (project / "data/label_fixes.csv").write_text("image,label,who,why\n", encoding="utf-8")
     # Clip art has copies with two labels: neither is used.
     network = {"name": backbone}
     if weights is not None:

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from headstart.backbone.params import BackboneParams
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Name, Positive, Section
-from headstart.imaging.params import DataParams
 from headstart.linear.params import ClassWeights, InverseStrength
+from headstart.sources.params import DataParams
 from stages.params import StageParams
 
 Rate = Annotated[float, Field(ge=0, le=10)]

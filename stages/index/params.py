@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Section
 from headstart.imaging.formats import known_extensions
-from headstart.imaging.params import DataParams
+from headstart.sources.params import DataParams
 from stages.index.label_table import READERS
 from stages.params import StageParams
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from headstart.pages.template import environment
 from headstart.pages.thumbnail import file_url
 from headstart.tables.head import LabelSuspect
 from headstart.tables.index import count_states, seconds_between
+from headstart.tables.label_fixes import LabelFix, label_fixes_path
 from stages.report import figures
 from stages.report.content import Content
 from stages.report.gallery import UNSURE, Card, choose_cards, make_cards
@@ -66,6 +68,7 @@ def render(
         num_in_bursts=_count_in_bursts(content, sections["split"]["burst_seconds"]),
         index=_index_rows(count_states(content.index)),
         sections=sections,
+        label_fixes=label_fixes_path(sections["split"]["label_fixes"], sections["data"]["path"]),
         thumbnails=thumbnails.of(pictured, params.thumbnail_px),
         map_data=_json_in_script(_map_of(content, cards, thumbnails)),
     )
@@ -84,8 +87,9 @@ def _count_outcomes(cards: Sequence[Card]) -> dict[str, int]:
 
 
 def _fix(suspect: LabelSuspect) -> str:
-    """Return a line for data/label_fixes.csv that gives the image the class that cross-validation prefers."""
-    return csv_line([suspect.path, suspect.preferred, "", "suspected by the report"])
+    """Return a line for the label fixes that gives the image the class that cross-validation prefers."""
+    fix = LabelFix(suspect.digest, suspect.path, suspect.preferred, why="suspected by the report")
+    return csv_line(astuple(fix))
 
 
 def _index_rows(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:

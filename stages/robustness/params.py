@@ -7,7 +7,7 @@ from pydantic import Field
 from headstart.backbone.params import BackboneParams
 from headstart.base.machine import RuntimeParams
 from headstart.base.params import Section
-from headstart.imaging.params import DataParams
+from headstart.sources.params import DataParams
 from stages.params import StageParams
 
 

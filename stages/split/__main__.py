@@ -9,25 +9,28 @@ def main() -> None:
     """Write labels, splits and classes, and print the number of images in each."""
     from headstart.tables.classes import write_classes
     from headstart.tables.index import IndexRow, LabelRow
+    from headstart.tables.label_fixes import label_fixes_path, read_label_fixes
     from headstart.tables.metrics import write_metrics
     from headstart.tables.rows import read_rows, write_rows
     from headstart.tables.split import SplitRow
     from stages.params import load_params
     from stages.split import results
-    from stages.split.fixes import apply_fixes, read_fixes
+    from stages.split.fixes import apply_fixes
     from stages.split.layout import read_layout
     from stages.split.params import Params
     from stages.split.partition import partition
     from stages.split.spelling import spell
 
-    params = load_params(Params).split
+    loaded = load_params(Params)
+    params, fixes_path = loaded.split, label_fixes_path(loaded.split.label_fixes, loaded.data.path)
     index = read_rows(Path("data/index.csv"), IndexRow)
     spelling = spell(
         read_layout(index, read_rows(Path("data/table.csv"), LabelRow), params), ignore_case=params.ignore_case
     )
     layout = spelling.layout
-    with unchanged(Path(params.label_fixes)):
-        fixed = apply_fixes(layout.images, index, spelling.fixes(read_fixes(Path(params.label_fixes))))
+    with unchanged(fixes_path):
+        fixes = spelling.fixes(read_label_fixes(fixes_path))
+        fixed = apply_fixes(layout.images, index, fixes, fixes_path)
         parted = partition(fixed.images, layout.source, params)
         classes = results.order_classes(parted.rows, params.class_order)
         write_rows(Path("data/split.csv"), parted.rows, SplitRow)

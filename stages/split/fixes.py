@@ -1,33 +1,17 @@
-"""Label fixes: a small file in which people correct labels. The photos stay where they are."""
+"""Fixes: the corrections of labels that people made, applied to the images."""
 
 import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from headstart.base.csv_files import read_foreign_csv
+from headstart.base.csv_files import csv_line
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow
+from headstart.tables.label_fixes import DROP, LabelFix
 from stages.split.layout import LABELLED, LabelledImage
-
-DROP = "drop"
-_COLUMNS = ["image", "label", "who", "why"]
-
-
-@dataclass(frozen=True)
-class Fix:
-    """The correction of one image's label.
-
-    Attributes:
-        image: Path of the image as in the index, or sha256 of the file.
-        label: Name of the right class, or `drop` to leave the image out.
-        where: File and row of the correction, for messages.
-    """
-
-    image: str
-    label: str
-    where: str
 
 
 @dataclass(frozen=True)
@@ -45,62 +29,60 @@ class Fixed:
     num_dropped: int
 
 
-def read_fixes(path: Path) -> list[Fix]:
-    """Read a file with the columns `image, label, who, why`.
+class Place(NamedTuple):
+    """The row of a fix in its file, and its label."""
 
-    Raises:
-        DataError: The file cannot be read, has other columns, or lacks an image or a label.
-    """
-    remedy = f"Correct split.label_fixes, or create the file with the header {','.join(_COLUMNS)} alone."
-    header, lines = read_foreign_csv(path, remedy)
-    if header != _COLUMNS:
-        raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}. Correct the first line.")
-    fixes = []
-    for number, line in enumerate(lines, start=1):
-        if not line[0] or not line[1]:
-            raise DataError(f"{path}: row {number} is {line}; expected an image and a label. Fill or remove the row.")
-        fixes.append(Fix(line[0], line[1], f"{path}: row {number}"))
-    return fixes
+    number: int
+    label: str
 
 
-def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixes: Sequence[Fix]) -> Fixed:
+def apply_fixes(
+    images: Sequence[LabelledImage], index: Sequence[IndexRow], fixes: Sequence[LabelFix], path: Path
+) -> Fixed:
     """Apply the fixes to images. A fix also applies to copies of its image.
 
     Args:
         images: Images with their labels from the folders or the table.
         index: The index. It shows whether an image without a label is unused or does not exist.
-        fixes: Corrections, in any order.
+        fixes: Corrections, in the order of their file.
+        path: The file, for messages.
 
     Raises:
         DataError: A fix names an image that does not exist or is not used, an unknown class, or an image that
-            another fix names too.
+            another fix names too, or its file has other bytes now.
     """
     digests = {row.path: row.digest for row in index} | {row.digest: row.digest for row in index if row.digest}
     labelled = {image.row.digest for image in images}
     states = {row.digest: row.status for row in index}
-    classes = sorted({image.label for image in images})
-    chosen: dict[str, Fix] = {}
-    for fix in fixes:
-        digest = digests.get(fix.image)
-        if digest is None:
+    classes = sorted({image.label for image in images} | {fix.label for fix in fixes if fix.declares_class})
+    chosen: dict[str, Place] = {}
+    for number, fix in enumerate(fixes, start=1):
+        where, image = f"{path}: row {number}", fix.path or fix.digest
+        digest = digests.get(fix.digest or fix.path, "")
+        if fix.label == DROP and DROP in classes:
+            raise DataError(f"{where}: a class is called {DROP!r} too. Give the class another name.")
+        if fix.label not in (DROP, *classes):
             raise DataError(
-                f"{fix.where}: {fix.image!r} is not an image of this data set"
-                f"{_near(fix.image, list(digests))}. {_OTHER}"
+                f"{where}: {fix.label!r} is not a class{_near(fix.label, classes)} and not `drop`. To make it a class, "
+                f"add the row {csv_line(['', '', fix.label, '', '', 'new class'])!r}."
+            )
+        if fix.declares_class:
+            continue
+        if not digest and digests.get(fix.path):
+            raise DataError(
+                f"{where}: the file {fix.path!r} has other bytes now: sha256 is {digests[fix.path]}, the row has "
+                f"{fix.digest}. Look at it, then correct the digest or remove the row."
+            )
+        if not digest:
+            raise DataError(
+                f"{where}: {image!r} is not an image of this data set{_near(image, list(digests))}. {_OTHER}"
             )
         if digest not in labelled:
             why = states.get(digest, "not read") if states.get(digest) not in LABELLED else "not in the table"
-            raise DataError(f"{fix.where}: {fix.image!r} is not used ({why}: data/index.csv). Remove the row.")
+            raise DataError(f"{where}: {image!r} is not used ({why}: data/index.csv). Remove the row.")
         if digest in chosen:
-            raise DataError(
-                f"{fix.where}: {fix.image!r} is already fixed by {chosen[digest].where}. Remove one of them."
-            )
-        if fix.label == DROP and DROP in classes:
-            raise DataError(f"{fix.where}: a class is called {DROP!r} too. Give the class another name.")
-        if fix.label not in (DROP, *classes):
-            raise DataError(
-                f"{fix.where}: {fix.label!r} is not a class{_near(fix.label, classes)} and not `drop`. {_OTHER}"
-            )
-        chosen[digest] = fix
+            raise DataError(f"{where}: {image!r} is already fixed by row {chosen[digest].number}. Remove one of them.")
+        chosen[digest] = Place(number, fix.label)
     changed = {
         image.row.digest
         for image in images

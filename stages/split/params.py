@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headstart.base.params import Section
+from headstart.sources.params import DataParams
 from stages.params import StageParams
 
 EXIF_BURST = "exif-burst"
@@ -17,7 +18,7 @@ class SplitParams(Section):
     class_depth: Annotated[int, Field(ge=1)] | Literal["all"]
     class_order: Literal["text", "natural"]
     ignore_case: bool
-    label_fixes: Annotated[str, Field(pattern=r"(?i).\.csv$")]
+    label_fixes: Annotated[str, Field(min_length=1)]
     conflicts: Literal["fail", "drop"]
     method: Literal["auto", "stratified", "hash"]
     reported: Literal["auto", "val", "test"]
@@ -54,4 +55,5 @@ class SplitParams(Section):
 class Params(StageParams):
     """The sections that this stage reads."""
 
+    data: DataParams
     split: SplitParams

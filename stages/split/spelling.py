@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from headstart.base.errors import DataError
-from stages.split.fixes import DROP, Fix
+from headstart.tables.label_fixes import DROP, LabelFix
 from stages.split.layout import Layout
 
 _MOST_NOTES = 5
@@ -29,7 +29,7 @@ class Spelling:
     chosen: Mapping[str, str]
     ignore_case: bool
 
-    def fixes(self, fixes: Sequence[Fix]) -> list[Fix]:
+    def fixes(self, fixes: Sequence[LabelFix]) -> list[LabelFix]:
         """Return label fixes with the same spelling.
 
         Raises:
@@ -38,7 +38,10 @@ class Spelling:
         named = self.chosen.get(DROP) if self.ignore_case else None
         for fix in fixes if named is not None else ():
             if fix.label == DROP:
-                raise DataError(f"{fix.where}: a class is called {named!r} too. Give the class another name.")
+                raise DataError(
+                    f"split.label_fixes: {fix.path or fix.digest!r}: a class is called {named!r} too. Give the class "
+                    "another name."
+                )
         return [replace(fix, label=self._spelled(fix.label)) for fix in fixes]
 
     def _spelled(self, label: str) -> str:

@@ -227,7 +227,7 @@ def test_results_and_caches_are_ignored_by_git() -> None:
     for name in ("data/my_photos/a.jpg", "dvc_plots/index.html", ".cache/x", ".venv/x", "features/features.h5",
                  "models/head/config.json", "predictions/head.csv", "plots/head/roc.csv"):  # fmt: skip
         assert subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT).returncode == 0, name
-    for name in ("data/label_fixes.csv", "metrics/head.json", "dvc.lock"):
+    for name in ("data/label_fixes/digits.csv", "metrics/head.json", "dvc.lock"):
         assert subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT).returncode == 1, name
 
 

@@ -29,7 +29,7 @@ from stages.params import load_params
 from tests.conftest import backbone_params
 from tests.support.project import Project, files_read, stages_run
 
-FIXES = "data/label_fixes.csv"
+FIXES = "data/label_fixes"
 TRACKS = {"head", "finetune", "evaluate@head", "evaluate@finetune", "compare", "robustness", "report"}
 ALL = {"index", "split", "extract", "projection", *TRACKS}
 
@@ -167,16 +167,17 @@ def test_a_photo_more_runs_everything_and_is_counted(project: Project) -> None:
 
 
 def test_a_label_fix_runs_the_head_and_no_backbone(project: Project) -> None:
-    """A correction in data/label_fixes.csv is a dependency of `split` alone; it is applied and counted."""
-    fixes = project.root / "data/label_fixes.csv"
-    fixes.write_text("image,label,who,why\nblue/0.jpg,red,me,it is red\ngreen/1.png,drop,me,not sharp\n")
+    """A correction in data/label_fixes/ is a dependency of `split` alone; it is applied and counted."""
+    fixes = project.root / "data/label_fixes/photos.csv"
+    fixes.write_text("digest,path,label,who,when,why\n,blue/0.jpg,red,me,,it is red\n,green/1.png,drop,me,,not sharp\n")
     assert project.repro("evaluate@head") == ["split", "head", "evaluate@head"]
     data = json.loads((project.root / "diagnostics" / "data.json").read_text())
     assert (data["num_relabelled"], data["num_dropped"], data["num_train"] + data["num_test"]) == (1, 1, 11)
 
-    fixes.write_text("image,label,who,why\nblue/9.jpg,red,me,it is red\n")
+    fixes.write_text("digest,path,label,who,when,why\n,blue/9.jpg,red,me,,it is red\n")
     output = project.run("dvc", "repro", check=False)
-    assert "split: data/label_fixes.csv: row 1: 'blue/9.jpg' is not an image of this data set (did you mean" in output
+    words = "photos.csv: row 1: 'blue/9.jpg' is not an image of this data set (did you mean"
+    assert f"split: data/label_fixes/{words}" in output
     assert stages_run(output) == ["split"]
 
 

@@ -7,14 +7,17 @@ import pytest
 from PIL import Image
 
 from headstart.base.errors import DataError
+from headstart.tables import label_fixes
 from headstart.tables.index import IndexRow
+from headstart.tables.label_fixes import LabelFix, write_label_fixes
 from headstart.tables.rows import read_rows
 from headstart.tables.split import SplitRow
 from stages.index import __main__ as index_main
 from stages.index import build
 from stages.split import __main__ as split_main
-from stages.split import fixes
 from tests.support.source import ROOT
+
+FIXES = Path("data/label_fixes/photos.csv")
 
 
 @pytest.fixture
@@ -26,33 +29,34 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (9, 9 + number)).save(folder / f"{number}.png")
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("  path: data/digits", "  path: data/photos"))
-    (tmp_path / "data" / "label_fixes.csv").write_text("image,label,who,why\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     index_main.main()
     return tmp_path
 
 
-def test_fixes_are_spelled_as_the_classes(project: Path) -> None:
+@pytest.mark.usefixtures("project")
+def test_fixes_are_spelled_as_the_classes() -> None:
     """A label fix with a space behind the name of its class is applied."""
-    (project / "data" / "label_fixes.csv").write_text("image,label,who,why\nant/0.png,bee ,me,\n")
+    write_label_fixes(FIXES, [LabelFix("", "ant/0.png", "bee ", "me")])
     split_main.main()
 
     labels = {row.path: row.label for row in read_rows(Path("data/split.csv"), SplitRow)}
     assert (labels["ant/0.png"], labels["ant/2.png"], set(labels.values())) == ("bee", "ant", {"ant", "bee"})
 
 
-def test_fixes_that_are_edited_meanwhile_fail_the_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_fixes_that_are_edited_meanwhile_fail_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """If somebody corrects a label while the stage runs, it says so at its end."""
-    read_fixes = fixes.read_fixes
+    read = label_fixes.read_label_fixes
 
     def read_and_edit(path: Path) -> Any:
-        found = read_fixes(path)
-        (project / path).write_text("image,label,who,why\nant/0.png,bee,me,\n")
+        found = read(path)
+        write_label_fixes(path, [LabelFix("", "ant/0.png", "bee", "me")])
         return found
 
-    monkeypatch.setattr(fixes, "read_fixes", read_and_edit)
-    with pytest.raises(DataError, match=r"data/label_fixes\.csv: edited while this stage ran"):
+    monkeypatch.setattr(label_fixes, "read_label_fixes", read_and_edit)
+    with pytest.raises(DataError, match=r"data/label_fixes/photos\.csv: edited while this stage ran"):
         split_main.main()
 
 

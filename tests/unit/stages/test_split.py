@@ -16,13 +16,16 @@ from pydantic import ValidationError
 
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow, LabelRow
+from headstart.tables.label_fixes import LabelFix
 from headstart.tables.split import SplitRow
 from stages.split import layout as layout_module
 from stages.split import results
-from stages.split.fixes import Fix, apply_fixes, read_fixes
+from stages.split.fixes import apply_fixes
 from stages.split.layout import Folders, LabelledImage, Layout, read_layout
 from stages.split.params import SplitParams
 from stages.split.partition import Partition, partition
+
+FIXES = Path("fixes.csv")
 
 
 def split_params(**changes: Any) -> SplitParams:
@@ -31,7 +34,7 @@ def split_params(**changes: Any) -> SplitParams:
         "class_depth": 1,
         "class_order": "text",
         "ignore_case": False,
-        "label_fixes": "data/label_fixes.csv",
+        "label_fixes": "data/label_fixes",
         "conflicts": "fail",
         "method": "auto",
         "reported": "auto",
@@ -45,12 +48,12 @@ def split_params(**changes: Any) -> SplitParams:
 
 
 def divide(
-    rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[Fix] = (), **changes: Any
+    rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[LabelFix] = (), **changes: Any
 ) -> Partition:
     """Return the partition that the stage makes of an index, a table, label fixes and changed params."""
     params = split_params(**changes)
     layout = read_layout(rows, table, params)
-    return partition(apply_fixes(layout.images, rows, fixes).images, layout.source, params)
+    return partition(apply_fixes(layout.images, rows, fixes, FIXES).images, layout.source, params)
 
 
 def index(*paths: str, status: str = "ok") -> list[IndexRow]:
@@ -394,17 +397,17 @@ def test_each_image_is_a_group_of_its_own_without_groups() -> None:
     assert all(row.group == row.digest for row in divide(classes({"a": 8, "b": 8})).rows)
 
 
-def fix(image: str, label: str) -> Fix:
+def fix(path: str, label: str) -> LabelFix:
     """Return a correction."""
-    return Fix(image, label, "fixes.csv: row 1")
+    return LabelFix("", path, label)
 
 
 def test_label_fixes_are_applied_by_path_or_digest() -> None:
     """A fix relabels or drops an image and its copies, and settles the label of copies that contradict each other."""
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", "a/more/a1.png", status="duplicate")
     layout = read_layout(rows, [], split_params())
-    fixes = [fix("a/a1.png", "b"), fix(rows[0].digest, "drop"), fix("b/b0.png", "a"), fix("b/b1.png", "b")]
-    fixed = apply_fixes(layout.images, rows, fixes)
+    fixes = [fix("a/a1.png", "b"), LabelFix(rows[0].digest, "", "drop"), fix("b/b0.png", "a"), fix("b/b1.png", "b")]
+    fixed = apply_fixes(layout.images, rows, fixes, FIXES)
     labels = {row.path: row.label for row in partition(fixed.images, "folders", split_params()).rows}
 
     assert (fixed.num_relabelled, fixed.num_dropped) == (2, 1)
@@ -415,40 +418,38 @@ def test_label_fixes_are_applied_by_path_or_digest() -> None:
     assert len(labels) == 15
 
 
-def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
-    """A byte order mark and empty lines are accepted; a missing image or label and other columns are errors."""
-    path = tmp_path / "fixes.csv"
-    path.write_bytes(b'\xef\xbb\xbfimage,label,who,why\r\n"a,b.png",cat,,\r\n\r\nc.png,drop,me,"not, sharp"\r\n')
-    assert [(one.image, one.label) for one in read_fixes(path)] == [("a,b.png", "cat"), ("c.png", "drop")]
-    for text, words in (
-        ("path,label\n", "columns are"),
-        ("image,label,who,why\na.png,,me,x\n", "row 1 is .*; expected an image and a label"),
-        ("image,label,who,why\na.png,cat\n", "row 1 has 2 cells; expected 4"),
-        ("", "columns are"),
-    ):
-        path.write_text(text)
-        with pytest.raises(DataError, match=words):
-            read_fixes(path)
-    with pytest.raises(DataError, match="other.csv: is missing. .* with the header image,label,who,why alone"):
-        read_fixes(tmp_path / "other.csv")
-
-
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
         ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is not an image of this data set \(did you mean 'a/a1.png'\?\)"),
-        ([fix("0" * 64, "b")], "is not an image of this data set. Fixes of another data set"),
+        ([LabelFix("0" * 64, "", "b")], "is not an image of this data set. Fixes of another data set"),
         ([fix("a/a1.png", "bb")], r"'bb' is not a class \(did you mean 'b'\?\) and not `drop`"),
-        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "is already fixed by fixes.csv: row 1"),
+        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "row 2: 'a/a1.png' is already fixed by row 1"),
+        (
+            [LabelFix("0" * 64, "a/a1.png", "b")],
+            "file 'a/a1.png' has other bytes now: sha256 is .*, the row has 000",
+        ),
+        ([fix("a/a1.png", "c")], "To make it a class, add the row ',,c,,,new class'"),
         ([fix("a/bad.png", "b")], r"'a/bad.png' is not used \(quarantined: data/index.csv\)"),
     ],
 )
-def test_wrong_fixes_are_refused(wrong: list[Fix], words: str) -> None:
+def test_wrong_fixes_are_refused(wrong: list[LabelFix], words: str) -> None:
     """A fix of an unknown or unused image, to an unknown class, or a second fix is an error that names its row."""
     rows = classes({"a": 8, "b": 8}) + index("a/bad.png", status="quarantined")
 
     with pytest.raises(DataError, match=words):
         divide(rows, fixes=wrong)
+
+
+def test_a_row_without_an_image_declares_a_class() -> None:
+    """Images can be given a class that no folder has, if a row of the fixes declares it."""
+    names = ["a/a1.png", "a/a2.png", "a/a3.png", "a/a4.png"]
+    parted = divide(
+        classes({"a": 8, "b": 8}), fixes=[LabelFix("", "", "c", why="new"), *(fix(name, "c") for name in names)]
+    )
+
+    assert {row.path for row in parted.rows if row.label == "c"} == set(names)
+    assert len(parted.rows) == 16
 
 
 def test_a_fix_of_a_class_called_drop_is_refused() -> None:
@@ -467,7 +468,7 @@ def test_the_numbers_agree_with_the_tables() -> None:
     rows[-2] = replace(rows[-2], digest=rows[2].digest)  # a third image in two classes
     params = split_params(conflicts="drop")
     layout = read_layout(rows, [], params)
-    fixed = apply_fixes(layout.images, rows, [fix("a/a3.png", "b"), fix("b/b0.png", "drop")])
+    fixed = apply_fixes(layout.images, rows, [fix("a/a3.png", "b"), fix("b/b0.png", "drop")], FIXES)
     parted = partition(fixed.images, layout.source, params)
     names = results.order_classes(parted.rows, "text")
     numbers = results.numbers(rows, parted, names, fixed)
@@ -493,7 +494,7 @@ def test_the_numbers_agree_with_the_tables() -> None:
         "test": [1, 1],
     }
     told = results.describe(rows, parted, names, fixed, layout.notes)
-    assert "label fixes: 1 images have another label, 1 are dropped" in told
+    assert "label fixes: images with another label: 1, dropped: 1" in told
     assert "WARNING: 2 images are left out: their copies contradict each other" in told
 
 
@@ -501,7 +502,7 @@ def test_a_folder_without_a_usable_image_is_reported() -> None:
     """A class whose files are all bad has no images, so a warning names its folder."""
     rows = [*classes({"a": 8, "b": 8}), *index("c/x.png", status="quarantined")]
     layout = read_layout(rows, [], split_params())
-    fixed = apply_fixes(layout.images, rows, [])
+    fixed = apply_fixes(layout.images, rows, [], FIXES)
     parted = partition(layout.images, layout.source, split_params())
 
     told = results.describe(rows, parted, ["a", "b"], fixed, layout.notes)

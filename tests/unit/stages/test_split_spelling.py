@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow
+from headstart.tables.label_fixes import LabelFix
 from headstart.tables.split import SplitRow
 from stages.split import results
-from stages.split.fixes import Fix, Fixed
+from stages.split.fixes import Fixed
 from stages.split.layout import LabelledImage, Layout
 from stages.split.partition import Partition
 from stages.split.spelling import Spelling, spell
@@ -85,11 +86,14 @@ def test_case_is_ignored_if_asked() -> None:
 def test_fixes_are_spelled_alike() -> None:
     """A fix finds its class with other spaces, letters or case; `drop` and unknown names stay."""
     spelling = spelled("bee", COMPOSED, "drop it")
-    fixes = [Fix("a", label, "") for label in ("bee ", DECOMPOSED, "drop", "wasp", "BEE")]
+    fixes = [LabelFix("", "a", label) for label in ("bee ", DECOMPOSED, "drop", "wasp", "BEE")]
 
     assert [fix.label for fix in spelling.fixes(fixes)] == ["bee", COMPOSED, "drop", "wasp", "BEE"]
     folding = spelled("bee", COMPOSED, ignore_case=True)
-    assert [fix.label for fix in folding.fixes([Fix("a", "BEE", ""), Fix("a", "drop", "")])] == ["bee", "drop"]
+    assert [fix.label for fix in folding.fixes([LabelFix("", "a", "BEE"), LabelFix("", "a", "drop")])] == [
+        "bee",
+        "drop",
+    ]
 
 
 def test_many_odd_labels_are_counted() -> None:
@@ -115,9 +119,9 @@ def test_a_label_of_spaces_is_refused() -> None:
 
 def test_a_class_called_drop_in_other_letters_is_refused() -> None:
     """If case is ignored, a fix `drop` could mean the class `Drop`, so it is an error."""
-    fixes = [Fix("a", "drop", "fixes.csv: row 1")]
+    fixes = [LabelFix("", "a", "drop")]
     assert spelled("Drop", "bee").fixes(fixes) == fixes
-    with pytest.raises(DataError, match=r"fixes\.csv: row 1: a class is called 'Drop' too"):
+    with pytest.raises(DataError, match=r"split\.label_fixes: 'a': a class is called 'Drop' too"):
         spelled("Drop", "bee", ignore_case=True).fixes(fixes)
 
 

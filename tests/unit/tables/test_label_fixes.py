@@ -1,0 +1,72 @@
+"""Label fixes: their file for each data set, and what is read back."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.base.errors import DataError
+from headstart.tables.label_fixes import LabelFix, label_fixes_path, read_label_fixes, write_label_fixes
+
+HEADER = "digest,path,label,who,when,why\n"
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "data_path", "expected"),
+    [
+        ("data/label_fixes", "data/digits", "data/label_fixes/digits.csv"),
+        ("data/label_fixes", "./data/my/photos/", "data/label_fixes/my/photos.csv"),
+        ("data/label_fixes", "/mnt/photos", "data/label_fixes/mnt/photos.csv"),
+        ("data/label_fixes", "../photos", "data/label_fixes/photos.csv"),
+        ("data/label_fixes", "data", "data/label_fixes/data.csv"),
+        ("data/Mine.CSV", "data/digits", "data/Mine.CSV"),
+    ],
+)
+def test_each_data_set_has_its_own_file(setting: str, data_path: str, expected: str) -> None:
+    """In a folder the fixes lie below the path of their data set; a CSV file is taken as it is."""
+    assert label_fixes_path(setting, data_path) == Path(expected)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT.filter(bool), TEXT, TEXT, TEXT), max_size=5))
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]) -> None:
+    """All texts come back, in the order of the digests, and equal fixes in another order give equal bytes."""
+    path = tmp_path_factory.mktemp("fixes") / "new" / "fixes.csv"
+    fixes = [LabelFix(*row) for row in rows]
+    write_label_fixes(path, fixes)
+    data = path.read_bytes()
+
+    assert read_label_fixes(path) == [LabelFix(*row) for row in sorted(rows)]
+    write_label_fixes(path, fixes[::-1])
+    assert path.read_bytes() == data
+
+
+def test_a_file_that_a_person_wrote(tmp_path: Path) -> None:
+    """A byte order mark and empty lines are accepted; no file means no fixes."""
+    path = tmp_path / "fixes.csv"
+    rows = '0a,"a,b.png",cat,,,\n\n,c.png,drop,me,,"not, sharp"\n'
+    path.write_text(f"\ufeff{HEADER}{rows}", encoding="utf-8", newline="\r\n")
+    assert read_label_fixes(path) == [
+        LabelFix("0a", "a,b.png", "cat"),
+        LabelFix("", "c.png", "drop", "me", "", "not, sharp"),
+    ]
+    assert read_label_fixes(tmp_path / "other.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,label,who,why\n", r"columns are .*; expected \['digest', 'path', .* Correct the first line"),
+        (f"{HEADER}0a,a.png,,me,,x\n", "row 1 is .*; expected a label. Fill or remove the row"),
+        (f"{HEADER}0a,a.png,cat\n", "row 1 has 3 cells; expected 6"),
+        ("", "columns are"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """Other columns, a missing label and a missing cell are errors that name the file."""
+    path = tmp_path / "fixes.csv"
+    path.write_text(text)
+
+    with pytest.raises(DataError, match=f"fixes.csv: {words}"):
+        read_label_fixes(path)
