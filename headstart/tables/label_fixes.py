@@ -1,7 +1,7 @@
 """Label fixes: a small file for each data set in which people correct labels. The photos stay where they are."""
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
 from headstart.base.csv_files import read_foreign_csv, write_table
@@ -37,7 +37,7 @@ class LabelFix:
         return not self.digest and not self.path
 
 
-COLUMNS = [field.name for field in fields(LabelFix)]
+_COLUMNS = ["digest", "path", "label", "who", "when", "why"]
 
 
 def label_fixes_path(setting: str, data_path: str) -> Path:
@@ -67,8 +67,8 @@ def read_label_fixes(path: Path) -> list[LabelFix]:
     if not path.exists():
         return []
     header, lines = read_foreign_csv(path, "")
-    if header != COLUMNS:
-        raise DataError(f"{path}: columns are {header}; expected {COLUMNS}. Correct the first line and the rows.")
+    if header != _COLUMNS:
+        raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}. Correct the first line and the rows.")
     fixes = [LabelFix(*line) for line in lines]
     for number, fix in enumerate(fixes, start=1):
         if not fix.label:
@@ -86,4 +86,4 @@ def write_label_fixes(path: Path, fixes: Iterable[LabelFix]) -> None:
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, COLUMNS, sorted(map(astuple, fixes)))
+    write_table(path, _COLUMNS, sorted(map(astuple, fixes)))

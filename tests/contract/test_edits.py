@@ -36,7 +36,7 @@ def lists(places: tuple[str, ...] | list[str], file: str) -> bool:
         ("headstart/tables/paired.py", {"compare", "robustness"}),
         ("headstart/tables/robustness.py", {"robustness", "report"}),
         ("headstart/predict/outputs.py", {"robustness"}),
-        ("headstart/sources/folder.py", {"index", "extract", "finetune", "robustness", "report"}),
+        ("headstart/sources/folder.py", {"index", "split", "extract", "finetune", "robustness", "report"}),
         ("headstart/pixels/cache.py", {"finetune", "report"}),
         ("stages/index/label_table.py", {"index"}),
         ("stages/head/fit.py", {"head"}),
