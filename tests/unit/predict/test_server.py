@@ -28,10 +28,12 @@ from starlette.testclient import TestClient
 
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
+from headstart.base.helpers import Helpers
+from headstart.imaging.effort import Limits as DecodingLimits
 from headstart.imaging.formats import format_names
 from headstart.predict.commands.serve import parse
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
-from headstart.predict.image_like import ImageLike
+from headstart.predict.image_like import DecodedImage, ImageLike
 from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model, load
 from headstart.predict.pages import NUM_NEAREST
@@ -39,6 +41,7 @@ from headstart.predict.prediction import Prediction
 from headstart.predict.server import batcher as batching
 from headstart.predict.server.app import make_app
 from headstart.predict.server.batcher import Batcher, PredictJob
+from headstart.predict.server.decoder import Decoder
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Gate, Limits
 from tests.conftest import write_photos
@@ -85,16 +88,20 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
 
 @pytest.fixture(scope="module")
 def model(bundle: Path) -> Model:
-    """A model that decodes images of up to 10,000 pixels."""
-    return load(bundle, max_pixels=10_000)
+    """The model."""
+    return load(bundle)
 
 
 @contextmanager
 def serving(model: Model, photos: Path | None = None, **changes: int) -> Iterator[FastAPI]:
     """Give the app of a model with a running batcher."""
-    limits = replace(Limits(), **changes)
-    with Batcher(model, Explainer(model, find_heat_maps(model.bundle, None), photos), limits.max_requests) as batcher:
-        yield make_app(model, batcher, limits, "127.0.0.1")
+    limits = replace(Limits(), **{"max_pixels": 10_000} | changes)
+    explainer = Explainer(model, find_heat_maps(model.bundle, None), photos)
+    with (
+        Decoder(model, limits.max_pixels, limits.max_seconds / 2) as decoder,
+        Batcher(model, explainer, limits.max_requests) as batcher,
+    ):
+        yield make_app(model, decoder, batcher, limits, "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +260,7 @@ def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: 
     """Requests that waited for the model share the next call. A request whose client has given up is skipped."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    jobs = [PredictJob([as_loaded(photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
+    jobs = [PredictJob([as_decoded(model, photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
     with Batcher(model, Explainer(model, None, None), 3) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -279,7 +286,7 @@ def test_requests_that_share_a_call_keep_their_coverage(
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
     coverages = (None, 0.01, None, 1e-9)
-    jobs = [PredictJob([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
+    jobs = [PredictJob([as_decoded(model, photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
     with Batcher(model, Explainer(model, None, None), 4) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -311,7 +318,7 @@ def test_a_call_takes_a_limited_number_of_images(model: Model, photo: bytes, mon
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
     monkeypatch.setattr(batching, "_MAX_IMAGES", 5)
-    jobs = [PredictJob([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
+    jobs = [PredictJob([as_decoded(model, photo)] * 2, None, explain=False) for _ in range(6)]
     with Batcher(model, Explainer(model, None, None), 5) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -324,9 +331,9 @@ def test_a_call_takes_a_limited_number_of_images(model: Model, photo: bytes, mon
     assert hold.sizes == [2, 6, 4]
 
 
-def as_loaded(data: bytes) -> LoadedImage:
+def as_decoded(model: Model, data: bytes) -> DecodedImage:
     """Return a file as the app passes it to the batcher."""
-    return LoadedImage("a.png", data=data)
+    return model.decode(LoadedImage("a.png", data=data), DecodingLimits(10**6, 60), Helpers(1))
 
 
 def test_a_request_on_which_the_model_fails_fails_alone(
@@ -336,7 +343,7 @@ def test_a_request_on_which_the_model_fails_fails_alone(
     predict = model.predict
 
     def failing(images: list[Any], **options: Any) -> list[Prediction]:
-        if any(image.name == "bad" for image in images):
+        if any(image.status.name == "bad" for image in images):
             raise RuntimeError("/secret/path")
         return predict(images, **options)
 
