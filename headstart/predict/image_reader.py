@@ -64,14 +64,16 @@ class ImageReader:
         """
         pixels, statuses = [], []
         for image, name in images:
-            decoded = self.decode(image, name, self._limits, self._helpers)
+            decoded = self.decode(image, name)
             if decoded.views is not None:
                 pixels.append(decoded.views)
             statuses.append(decoded.status)
         return pixels, statuses
 
-    def decode(self, image: ImageLike, name: str, limits: Limits, helpers: Helpers) -> DecodedImage:
-        """Return one image with its views, within limits and by helpers that may be others than those of `read`.
+    def decode(
+        self, image: ImageLike, name: str, limits: Limits | None = None, helpers: Helpers | None = None
+    ) -> DecodedImage:
+        """Return one image with its views. Limits and helpers are those of the reader, unless others are given.
 
         Raises:
             DataError: The object is not an image of an accepted kind.
@@ -79,7 +81,7 @@ class ImageReader:
         if isinstance(image, DecodedImage):
             return image
         try:
-            views, repairs = self._views(image, name, limits, helpers)
+            views, repairs = self._views(image, name, limits or self._limits, helpers or self._helpers)
         except (ImageError, ImageReadError) as error:
             return DecodedImage(ImageStatus(name, "quarantined", str(error)), None)
         return DecodedImage(ImageStatus(name, "repaired" if repairs else "ok", ", ".join(repairs)), views)
@@ -98,8 +100,9 @@ class ImageReader:
                 )
             return self._reader.views_of_image(Image.fromarray(image))
         if isinstance(image, LoadedImage):
-            data = image.read()
-        elif isinstance(image, bytes):
+            with image.used() as data:
+                return self._reader.views_within(data, limits, helpers)
+        if isinstance(image, bytes):
             data = image
         elif isinstance(image, str | os.PathLike):
             data = read_file(Path(image))

@@ -152,8 +152,8 @@ class Model:
         check_all_read(statuses)
         return np.concatenate(pixels)
 
-    def decode(self, image: LoadedImage, limits: Limits, helpers: Helpers) -> DecodedImage:
-        """Read and decode an image within limits that may be others than the model's. `predict` accepts the result."""
+    def decode(self, image: LoadedImage, limits: Limits | None = None, helpers: Helpers | None = None) -> DecodedImage:
+        """Read and decode an image, within other limits if given. Other methods accept the result as an image."""
         return self._reader.decode(image, image.name, limits, helpers)
 
     def thresholds(self, coverage: float | None) -> tuple[float, float] | None:

@@ -76,6 +76,7 @@ class Decoder:
     async def _decode(self, file: LoadedImage, limits: Limits, free: asyncio.Semaphore) -> DecodedImage:
         async with free:
             run = asyncio.get_running_loop().run_in_executor
-            is_ordinary = await run(self._ordinary, is_plain, file.read(), limits.most_effort)
+            with file.used() as data:
+                is_ordinary = await run(self._ordinary, is_plain, data, limits.most_effort)
             pool = self._ordinary if is_ordinary else self._slow
             return await run(pool, self._model.decode, file, limits, self._helpers)

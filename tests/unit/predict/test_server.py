@@ -29,6 +29,7 @@ from starlette.testclient import TestClient
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
 from headstart.base.helpers import Helpers
+from headstart.base.threads import num_cores
 from headstart.imaging.effort import Limits as DecodingLimits
 from headstart.imaging.formats import format_names
 from headstart.predict.commands.serve import parse
@@ -39,6 +40,7 @@ from headstart.predict.model import Model, load
 from headstart.predict.pages import NUM_NEAREST
 from headstart.predict.prediction import Prediction
 from headstart.predict.server import batcher as batching
+from headstart.predict.server import decoder as decoding
 from headstart.predict.server.app import make_app
 from headstart.predict.server.batcher import Batcher, PredictJob
 from headstart.predict.server.decoder import Decoder
@@ -46,6 +48,7 @@ from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Gate, Limits
 from tests.conftest import write_photos
 from tests.support.bundles import CLASSES, make_bundle, written
+from tests.support.hostile import many_scans, slow_bitmap
 from tests.support.source import ROOT
 
 ADDRESS = "http://localhost"
@@ -93,12 +96,14 @@ def model(bundle: Path) -> Model:
 
 
 @contextmanager
-def serving(model: Model, photos: Path | None = None, **changes: int) -> Iterator[FastAPI]:
-    """Give the app of a model with a running batcher."""
+def serving(
+    model: Model, photos: Path | None = None, decoding_seconds: float = 30, **changes: int
+) -> Iterator[FastAPI]:
+    """Give the app of a model with a running decoder and batcher."""
     limits = replace(Limits(), **{"max_pixels": 10_000} | changes)
     explainer = Explainer(model, find_heat_maps(model.bundle, None), photos)
     with (
-        Decoder(model, limits.max_pixels, limits.max_seconds / 2) as decoder,
+        Decoder(model, limits.max_pixels, decoding_seconds) as decoder,
         Batcher(model, explainer, limits.max_requests) as batcher,
     ):
         yield make_app(model, decoder, batcher, limits, "127.0.0.1")
@@ -360,6 +365,89 @@ def test_a_request_on_which_the_model_fails_fails_alone(
     assert [response.status_code for response in responses] == [200, 500, 200, 500, 200]
     assert responses[1].json() == {"detail": "the model failed on this request"}
     assert capsys.readouterr().err.count("serve: WARNING: a request failed: RuntimeError: /secret/path\n") == 2
+
+
+def test_a_file_that_takes_too_long_is_quarantined_alone(model: Model, photo: bytes) -> None:
+    """Its decoding is stopped and it gets a reason; the other files of the request are answered."""
+    with serving(model, max_pixels=10**7, decoding_seconds=0.4) as app:
+        files = files_of(photo, slow_bitmap(3000, 2000), photo, many_scans(300, 3000))
+        rows = TestClient(app, ADDRESS).post(PREDICT, files=files).json()["images"]
+
+    assert [row["status"] for row in rows] == ["ok", "quarantined", "ok", "quarantined"]
+    assert rows[1]["reason"] == rows[3]["reason"] == "decoding takes longer than 0.4 seconds"
+
+
+def test_slow_files_hold_up_nobody_else(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While more slow files than there are helpers wait for their end, others are answered."""
+    go, decode, slow = threading.Event(), model.decode, slow_bitmap(10, 10)
+
+    def waiting(file: LoadedImage, *others: Any) -> DecodedImage:
+        assert file.name != "slow" or go.wait(60)
+        return decode(file, *others)
+
+    async def work(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            requests = [client.post(PREDICT, files=[("images", ("slow", slow))]) for _ in range(num_cores() + 3)]
+            tasks = [asyncio.create_task(request) for request in requests]
+            await asyncio.sleep(0.1)
+            assert (await client.post(PREDICT, files=files_of(photo))).json()["images"][0]["status"] == "ok"
+            assert not any(task.done() for task in tasks)
+            go.set()
+            assert [response.status_code for response in await asyncio.gather(*tasks)] == [200] * len(tasks)
+
+    monkeypatch.setattr(model, "decode", waiting)
+    with serving(model) as app:
+        asyncio.run(work(app))
+
+
+def test_a_request_with_many_files_leaves_a_thread_to_others(
+    model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are decoded one thread short of all, so that the file of another request finds one."""
+    begun, go = threading.Semaphore(0), threading.Event()
+    decode = model.decode
+
+    def waiting(file: LoadedImage, *others: Any) -> DecodedImage:
+        if file.name == "many":
+            begun.release()
+            assert go.wait(60)
+        return decode(file, *others)
+
+    async def work(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            many = asyncio.create_task(client.post(PREDICT, files=[("images", ("many", photo))] * 20))
+            await asyncio.to_thread(begun.acquire, timeout=60)
+            assert (await client.post(PREDICT, files=files_of(photo))).status_code == 200
+            assert not many.done()
+            go.set()
+            assert len((await many).json()["images"]) == 20
+
+    monkeypatch.setattr(model, "decode", waiting)
+    with serving(model) as app:
+        asyncio.run(work(app))
+
+
+def test_pixels_of_waiting_images_are_limited(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests whose pixels would take too much memory together are decoded one after the other."""
+    monkeypatch.setattr(decoding, "_MOST_BYTES", 1)
+    files = [LoadedImage("a", data=photo)] * 3
+    num_at_once = most = 0
+
+    async def work(decoder: Decoder) -> None:
+        async def request() -> None:
+            nonlocal num_at_once, most
+            async with decoder.decoded(files) as images:
+                num_at_once += 1
+                most = max(most, num_at_once)
+                assert [image.status.status for image in images] == ["ok"] * 3
+                await asyncio.sleep(0.01)
+                num_at_once -= 1
+
+        await asyncio.gather(*(request() for _ in range(5)))
+
+    with Decoder(model, 10**6, 60) as decoder:
+        asyncio.run(work(decoder))
+    assert most == 1
 
 
 def test_bad_files_are_quarantined(client: TestClient, photo: bytes) -> None:
