@@ -75,14 +75,14 @@ def examine(source: Folder, path: str, limits: Limits, helpers: Helpers) -> Inde
     """
     try:
         data = source.read(path)
+        if is_plain(data, limits.most_effort):
+            return _describe(data, path, limits.max_pixels)
+        # The helper reads the file again, which costs less than to send the bytes of a large one.
+        return call_helper(helpers, limits, _read_and_describe, source, path, limits.max_pixels)
     except NotRegularError as error:
         return unread(path, "skipped", str(error.strerror))
     except OSError as error:
         return unread(path, "quarantined", f"cannot be read: {error.strerror}")
-    if is_plain(data, limits.most_effort):
-        return _describe(data, path, limits.max_pixels)
-    try:
-        return call_helper(helpers, limits, _describe, data, path, limits.max_pixels)
     except UndecidedError as error:
         return unread(path, "quarantined", str(error))
 
@@ -98,6 +98,13 @@ def _is_of_one_colour(image: Image.Image) -> bool:
     places = ((right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2))
     # Looking at every pixel takes a tenth of the time of decoding, so few pictures get there.
     return all(image.getpixel(place) == corner for place in places) and not any(np.ptp(image.getextrema(), axis=1))
+
+
+def _read_and_describe(source: Folder, path: str, max_pixels: int) -> IndexRow:
+    try:
+        return _describe(source.read(path), path, max_pixels)
+    except OSError as error:  # it has changed since it was read a moment ago
+        return unread(path, "quarantined", f"cannot be read: {error.strerror}")
 
 
 def _describe(data: bytes, path: str, max_pixels: int) -> IndexRow:

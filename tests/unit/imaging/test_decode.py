@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.hostile_files import many_scans
 from headstart.imaging.decode import ImageError, decode, read_header
 from headstart.imaging.opening import num_scans
-from tests.support.hostile import many_scans
 
 MAX = 10**6
 RANDOM = np.random.default_rng(0)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.hostile_files import many_scans, slow_bitmap
 from headstart.imaging.effort import MOST_EFFORT, is_plain
 from headstart.imaging.formats import FORMATS, Format, format_of
-from tests.support.hostile import many_scans, slow_bitmap
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
 

@@ -191,7 +191,7 @@ def test_members_together_stay_within_the_budget(
     path.unlink(missing_ok=True)
     write_archive(path, {f"{number}.png": size for number, size in enumerate(sizes)})
     held, most, lock = 0, 0, threading.Lock()
-    read_member = archives.read_member
+    read_member = image_file.read_member
 
     def count(num_bytes: int) -> None:
         nonlocal held, most

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from benchmarks.hostile_files import many_scans, slow_bitmap
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
 from headstart.base.helpers import Helpers
@@ -48,7 +49,6 @@ from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Gate, Limits
 from tests.conftest import write_photos
 from tests.support.bundles import CLASSES, make_bundle, written
-from tests.support.hostile import many_scans, slow_bitmap
 from tests.support.source import ROOT
 
 ADDRESS = "http://localhost"

@@ -12,6 +12,7 @@ from dvc.fs import LocalFileSystem
 from dvc.repo import Repo
 from PIL import ExifTags, Image
 
+from benchmarks.hostile_files import slow_bitmap
 from headstart.base.errors import DataError, TableError
 from headstart.base.files import write_json
 from headstart.base.helpers import Helpers
@@ -24,7 +25,7 @@ from stages.index import examination
 from stages.index.build import build_index, check_bad, check_complete, check_exists, describe, read_settled
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
-from tests.support.hostile import crash, slow_bitmap
+from tests.support.hostile import crash
 from tests.support.source import ROOT
 
 PARAMS = index_params(max_pixels=100_000)
@@ -518,7 +519,7 @@ def test_a_file_that_crashes_its_decoder_is_a_row(tmp_path: Path, monkeypatch: p
     """Where a helper decodes, a crash costs that file alone."""
     write_photos(tmp_path / "photos", per_class=2)
     (tmp_path / "photos" / "red" / "slow.bmp").write_bytes(slow_bitmap(20, 10))
-    monkeypatch.setattr(examination, "_describe", crash)
+    monkeypatch.setattr(examination, "_read_and_describe", crash)
     helpers = Helpers(1)
     row = examination.examine(Folder(tmp_path / "photos"), "red/slow.bmp", Limits(10**6, 60), helpers)
 
