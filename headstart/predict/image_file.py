@@ -66,7 +66,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_member(stream: IO[bytes], num_bytes: int, budget: MemoryBudget) -> HeldBytes:
-    """Return the bytes of a member of an archive, as soon as the budget has room for them.
+    """Return the bytes of a member of an archive, as soon as the budget leaves memory for them.
 
     Args:
         stream: Stream of the member.

@@ -15,7 +15,7 @@ from headstart.predict.archives import is_archive, open_archive
 from headstart.predict.image_file import HeldBytes, ImageReadError, read_file
 
 LIST = "-"
-# Members of archives that were read and wait. It has room for the largest one beside those of an unfinished batch.
+# Members of archives that were read and wait. The largest one fits in beside those of an unfinished batch.
 _MEMORY_BYTES = 2**29
 
 
