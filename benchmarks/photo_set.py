@@ -15,6 +15,7 @@ from stages.index.params import IndexParams
 INDEX = IndexParams(
     extensions=["jpg"],
     max_pixels=10**8,
+    max_seconds=60.0,
     on_bad="fail",
     max_bad_fraction=0.0,
     max_removed_fraction=1.0,

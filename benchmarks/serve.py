@@ -1,8 +1,9 @@
 """The server over loopback against the model called directly: images/s and latency; its memory over many requests.
 
-With `--megapixels` only the latency of large photos is measured, against a model that decodes them whole.
+With `--megapixels` only the latency of large photos is measured, against a model that decodes them whole. With
+`--hostile` only the latency of ordinary clients is measured, while others send files that would take minutes.
 
-python -m benchmarks.serve [--bundle FOLDER] [--photo FILE] [--photos FOLDER] [--megapixels 12] [--num-rounds 3]
+python -m benchmarks.serve [--bundle FOLDER] [--photo FILE] [--photos FOLDER] [--megapixels 12 | --hostile]
 """
 
 import http.client
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.hostile_files import many_scans, slow_bitmap
 from benchmarks.memory import memory_bytes
 from benchmarks.options import add_photo_options, add_rounds_option, add_size_option, make_parser
 from benchmarks.photo_set import make_photo_set
@@ -34,9 +36,9 @@ HEADERS = {"Content-Type": "multipart/form-data; boundary=benchmark"}
 
 
 @contextmanager
-def serving(bundle: Path) -> Iterator[tuple[int, int]]:
+def serving(bundle: Path, *options: str) -> Iterator[tuple[int, int]]:
     """Start the server, and give its port and the id of its process."""
-    command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--device", "cpu", *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
@@ -94,6 +96,55 @@ def measure_large(source: Path | None, num_photos: int, megapixels: float, num_r
         print(f"median latency of one photo in ms, {megapixels:g} megapixels:\n{describe_ratios(results, rival)}")
 
 
+@contextmanager
+def sending(port: int, hostile: bytes | None) -> Iterator[list[float]]:
+    """Send a file again and again while the block runs, and give the seconds of each request; None sends nothing."""
+    seconds, is_over = list[float](), threading.Event()
+
+    def work() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while hostile is not None and not is_over.is_set():
+            start = time.perf_counter()
+            connection.request("POST", PREDICT, body_of(hostile), HEADERS)
+            response = connection.getresponse()
+            answer = response.read()
+            assert b'"status":"quarantined"' in answer or response.status == 504, answer
+            seconds.append(time.perf_counter() - start)
+
+    sender = threading.Thread(target=work)
+    sender.start()
+    yield seconds
+    is_over.set()
+    sender.join()
+
+
+def measure_hostile(bundle: Path, photo: bytes, num_requests: int, num_clients: int, num_rounds: int) -> None:
+    """Measure the 99th percentile of ordinary clients alone, and beside a sender of hostile files."""
+    senders = {
+        "nobody": None,
+        "a JPEG of 9,000 scans": many_scans(9_000, 7_000),
+        "a JPEG of 80 scans": many_scans(70, 7_000),
+        "a bitmap of short runs": slow_bitmap(4_000, 4_000),
+    }
+    with serving(bundle, "--max-seconds", "10") as (port, _):
+        send_requests(port, photo, num_requests, num_clients)
+
+        def contestant(name: str) -> Callable[[], float]:
+            def run() -> float:
+                with sending(port, senders[name]) as answers:
+                    seconds = send_requests(port, photo, num_requests, num_clients)
+                print(f"  {name}: {len(answers)} answers, the slowest after {max(answers, default=0):.2f} s")
+                return 1000 * float(np.percentile(seconds, 99))
+
+            return run
+
+        results = take_turns({name: contestant(name) for name in senders}, num_rounds)
+    print(
+        f"99th percentile of {num_clients} ordinary clients in ms, beside a sender of\n"
+        + describe_ratios(results, "nobody")
+    )
+
+
 def main() -> None:
     """Measure, and print."""
     parser = make_parser(__doc__)
@@ -104,6 +155,7 @@ def main() -> None:
     )
     add_photo_options(parser, 24)
     add_size_option(parser)
+    parser.add_argument("--hostile", action="store_true", help="measure ordinary clients beside hostile ones")
     parser.add_argument("--requests-per-round", type=int, default=1_000, help=f"for images/s and latency {default}")
     parser.add_argument("--requests-for-memory", type=int, default=10_000, help=f"requests at the end {default}")
     parser.add_argument("--num-clients", type=int, default=16, help=f"clients that send at once {default}")
@@ -114,6 +166,9 @@ def main() -> None:
         measure_large(given.photos, given.num_photos, given.megapixels, given.num_rounds)
         return
     photo, num_requests, num_clients = given.photo.read_bytes(), given.requests_per_round, given.num_clients
+    if given.hostile:
+        measure_hostile(given.bundle, photo, num_requests, num_clients, given.num_rounds)
+        return
     model = load(given.bundle, device="cpu", num_images=MANY_IMAGES)
     latencies: dict[int, list[float]] = {1: [], num_clients: []}
     with serving(given.bundle) as (port, process):

@@ -72,7 +72,7 @@ def index_of(folder: Path) -> list[IndexRow]:
 def index_params(**changes: Any) -> IndexParams:
     """Return params of the stage `index` itself."""
     values = {"extensions": ["gif", "jpeg", "jpg", "png"], "max_pixels": 10**8, "on_bad": "quarantine"}
-    values |= {"max_bad_fraction": 1.0, "max_removed_fraction": 0.1, "table": None}
+    values |= {"max_seconds": 60.0, "max_bad_fraction": 1.0, "max_removed_fraction": 0.1, "table": None}
     return IndexParams.model_validate(values | changes)
 
 

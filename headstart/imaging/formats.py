@@ -3,6 +3,7 @@
 To add a format, add an entry here and a picture to the canary of the store.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -14,24 +15,26 @@ class Format:
         name: Name of the format in Pillow and in the index, such as `WEBP`.
         extensions: Extensions of its files, in lower case, without the dot.
         title: Name for people, such as `WebP`.
+        start: Regular expression of the first bytes of its files.
     """
 
     name: str
     extensions: tuple[str, ...]
     title: str
+    start: bytes
 
 
 # Pillow reads it only with the package pillow-heif.
-HEIF = Format("HEIF", ("heic", "heif", "hif"), "HEIC")
+HEIF = Format("HEIF", ("heic", "heif", "hif"), "HEIC", rb"(?s)....ftyp")
 FORMATS = (
-    Format("AVIF", ("avif",), "AVIF"),
-    Format("BMP", ("bmp",), "BMP"),
-    Format("GIF", ("gif",), "GIF"),
+    Format("AVIF", ("avif",), "AVIF", rb"(?s)....ftyp"),
+    Format("BMP", ("bmp",), "BMP", rb"BM"),
+    Format("GIF", ("gif",), "GIF", rb"GIF8[79]a"),
     HEIF,
-    Format("JPEG", ("jpeg", "jpg"), "JPEG"),
-    Format("PNG", ("png",), "PNG"),
-    Format("TIFF", ("tif", "tiff"), "TIFF"),
-    Format("WEBP", ("webp",), "WebP"),
+    Format("JPEG", ("jpeg", "jpg"), "JPEG", rb"\xff\xd8\xff"),
+    Format("PNG", ("png",), "PNG", rb"\x89PNG\r\n\x1a\n"),
+    Format("TIFF", ("tif", "tiff"), "TIFF", rb"II|MM"),
+    Format("WEBP", ("webp",), "WebP", rb"(?s)RIFF....WEBP"),
 )
 
 
@@ -43,6 +46,11 @@ def format_names() -> tuple[str, ...]:
 def known_extensions() -> tuple[str, ...]:
     """Return the extensions of all formats, sorted."""
     return tuple(sorted(extension for one in FORMATS for extension in one.extensions))
+
+
+def format_of(data: bytes) -> str | None:
+    """Return the name of the first format whose files start as these bytes do; None if there is none."""
+    return next((one.name for one in FORMATS if re.match(one.start, data)), None)
 
 
 def titles() -> str:

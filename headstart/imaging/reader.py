@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.base.errors import DataError
+from headstart.base.helpers import Helpers
 from headstart.imaging.clock import Clock, peak_memory_bytes
 from headstart.imaging.decode import Header, ImageError, Picture, decode, read_header, upright_rgb
+from headstart.imaging.effort import Limits, call_helper, is_plain
 from headstart.imaging.scale import reduced_size
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
@@ -178,8 +180,26 @@ class Reader:
         """
         num_bytes = self._cost(read_header(data, max_pixels), self._min_side_px)
         with self._for_decoding.hold(num_bytes), self._clock("decode"):
-            picture = decode(data, max_pixels, self._min_side_px)
-            return self.views_of_picture(picture), picture.repairs
+            return _views_of(data, max_pixels, self._min_side_px, self._transform, self._views)
+
+    def views_within(self, data: bytes, limits: Limits, helpers: Helpers) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Return what `views_of` returns, for a file from anybody: one that may take long is decoded by a helper.
+
+        Args:
+            data: Bytes of the file.
+            limits: Limits on the file.
+            helpers: Helpers, which are stopped if decoding takes too long.
+
+        Raises:
+            ImageError: The file cannot be decoded within the limits.
+        """
+        if is_plain(data, limits.most_effort):
+            return self.views_of(data, limits.max_pixels)
+        limits = limits.begun()
+        header = call_helper(helpers, limits, read_header, data, limits.max_pixels)
+        with self._for_decoding.hold(self._cost(header, self._min_side_px)), self._clock("decode"):
+            how = (limits.max_pixels, self._min_side_px, self._transform, self._views)
+            return call_helper(helpers, limits, _views_of, data, *how)
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Return the views of a picture in memory, uint8 (views, px, px, 3), and its repairs (see `Picture`).
@@ -192,8 +212,7 @@ class Reader:
 
     def views_of_picture(self, picture: Picture) -> NDArray[np.uint8]:
         """Return the views of an upright RGB picture, uint8 (views, px, px, 3)."""
-        views = [view.pixels(picture.image, self._transform, picture.extent) for view in self._views]
-        return views[0][None] if len(views) == 1 else np.stack(views)
+        return _views_of_picture(picture, self._transform, self._views)
 
     def _cost(self, header: Header, min_side_px: int | None) -> int:
         """Return the memory in bytes that a picture takes until its views are made, without the file."""
@@ -202,6 +221,18 @@ class Reader:
         resized_width, resized_height = self._transform.resized(width, height)
         columns = max(resized_width * height, resized_width * resized_height)
         return header.coefficient_bytes + decoded * header.bytes_per_pixel + columns * _BYTES_PER_RESIZED_PIXEL
+
+
+def _views_of(
+    data: bytes, max_pixels: int, min_side_px: int | None, transform: Transform, views: Sequence[View]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    picture = decode(data, max_pixels, min_side_px)
+    return _views_of_picture(picture, transform, views), picture.repairs
+
+
+def _views_of_picture(picture: Picture, transform: Transform, views: Sequence[View]) -> NDArray[np.uint8]:
+    pixels = [view.pixels(picture.image, transform, picture.extent) for view in views]
+    return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
 
 
 def _file_bytes(row: IndexRow) -> int:

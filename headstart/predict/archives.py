@@ -4,6 +4,7 @@ To support another kind of archive, write a function like `_open_zip` and add it
 """
 
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Self
 
 from headstart.base.errors import DataError
-from headstart.predict.image_file import ImageReadError, read_stream
+from headstart.imaging.reader import MemoryBudget
+from headstart.predict.image_file import HeldBytes, ImageReadError, read_member
 
-# Name of a member, and the function that reads its bytes. That function raises ImageReadError.
-Member = tuple[str, Callable[[], bytes]]
+# Name of a member, and the function that reads its bytes within a budget. That function raises ImageReadError.
+Member = tuple[str, Callable[[MemoryBudget], HeldBytes]]
 # What an archive that is cut or damaged raises while it is opened or listed.
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError),
@@ -59,10 +61,10 @@ def _open_zip(path: Path) -> Iterator[Iterator[Member]]:
         yield ((info.filename, partial(_read_zip_member, archive, info)) for info in archive.infolist())
 
 
-def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: MemoryBudget) -> HeldBytes:
     try:
         with archive.open(info) as stream:
-            return read_stream(stream)
+            return read_member(stream, info.file_size, budget)
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or a compression that Python does not support
         raise ImageReadError(f"cannot be read: {error}") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
@@ -98,14 +100,16 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
         raise tarfile.ReadError(f"cut or damaged at byte {archive.offset}: the end mark is missing")
 
 
-def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, budget: MemoryBudget) -> HeldBytes:
     try:
         stream = archive.extractfile(info)  # follows links, inside the archive only
     except (KeyError, RecursionError) as error:
         raise ImageReadError(f"is a link to {info.linkname!r}, which is not in the archive") from error
     if stream is None:
         raise ImageReadError(f"is a link to {info.linkname!r}, which is not a file")
-    return read_stream(stream)
+    num_bytes = stream.seek(0, os.SEEK_END)  # of the file that a link leads to
+    stream.seek(0)
+    return read_member(stream, num_bytes, budget)
 
 
 # Suffixes in lower case, and the function that opens the archives that have them.

@@ -114,10 +114,10 @@ def check_destination(path: Path, *, is_folder: bool) -> None:
     check_writable(path)
 
 
-def choose_images(inputs: Sequence[InputImage], num: int) -> list[ImageLike]:
-    """Return at most `num` of the images, evenly spaced."""
+def choose_images(model: Model, inputs: Sequence[InputImage], num: int) -> list[ImageLike]:
+    """Return at most `num` of the images, evenly spaced, decoded for a model."""
     positions = np.unique(np.linspace(0, len(inputs) - 1, min(num, len(inputs))).astype(int))
-    return list(load_inputs([inputs[position] for position in positions]))
+    return [model.decode(image) for image in load_inputs([inputs[position] for position in positions])]
 
 
 def metadata(model: Model) -> str:

@@ -1,6 +1,6 @@
 """The gallery of `predict --explain`: a page with each image, its heat map and its nearest training images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ _MIN_PX = 224  # smaller pictures are enlarged, so that people can see them
 def write_gallery(
     folder: Path,
     model: Model,
-    images: Sequence[ImageLike],
+    images: Iterable[ImageLike],
     predictions: Sequence[Prediction],
     *,
     photos: Path | None,
@@ -35,7 +35,7 @@ def write_gallery(
     Args:
         folder: Folder that does not exist yet.
         model: Model that made the predictions.
-        images: Images in the order of the predictions.
+        images: Images in the order of the predictions; each is taken when its picture is drawn.
         predictions: Predictions with their nearest training images.
         photos: Folder of the training images; None shows their names only.
         weights: Weights file of the backbone, as for `load`.
@@ -44,7 +44,7 @@ def write_gallery(
     Raises:
         DataError: The folder exists already, or there are too many images for a page.
     """
-    check_gallery(folder, photos, len(images))
+    check_gallery(folder, photos, len(predictions))
     heat_maps = find_heat_maps(model.bundle, weights)
     thumbnails: dict[str, str] = {}
     cards: list[dict[str, Any]] = []

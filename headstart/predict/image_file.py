@@ -1,16 +1,48 @@
-"""Image files: reading their bytes, with an upper limit on the size."""
+"""Image files: reading their bytes, with an upper limit on the size and, in archives, on the memory of all."""
 
+import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-# No photo is larger. A member of an archive may claim any size and unpack to more.
+from headstart.imaging.reader import MemoryBudget
+
+# No photo is larger.
 MAX_FILE_BYTES = 2**30
+# Members of archives are unpacked in memory, and hardly a photo is larger.
+MAX_MEMBER_BYTES = 2**28
+_PIECE_BYTES = 2**20
 
 
 class ImageReadError(Exception):
     """The bytes of an image cannot be read; the message gives the reason in a few words."""
+
+
+class HeldBytes:
+    """The bytes of a member of an archive. They hold memory of a budget until they have been used, once.
+
+    Args:
+        data: The bytes.
+        memory: What gives the memory back when it is closed.
+    """
+
+    def __init__(self, data: bytes, memory: ExitStack) -> None:
+        self._data, self._memory = data, memory
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @contextmanager
+    def used(self) -> Iterator[bytes]:
+        """Give the bytes. At the end of the block they are gone."""
+        try:
+            yield self._data
+        finally:
+            self._data = b""
+            self._memory.close()
 
 
 def read_file(path: Path) -> bytes:
@@ -33,13 +65,25 @@ def read_file(path: Path) -> bytes:
         raise ImageReadError(f"cannot be read: {error}") from error
 
 
-def read_stream(stream: IO[bytes]) -> bytes:
-    """Return all bytes of a stream, whatever size its archive claims.
+def read_member(stream: IO[bytes], num_bytes: int, budget: MemoryBudget) -> HeldBytes:
+    """Return the bytes of a member of an archive, as soon as the budget leaves memory for them.
+
+    Args:
+        stream: Stream of the member.
+        num_bytes: Size that the archive claims.
+        budget: Budget of the bytes of all members.
 
     Raises:
-        ImageReadError: The stream gives more than `MAX_FILE_BYTES`.
+        ImageReadError: The archive claims more than `MAX_MEMBER_BYTES`, and nothing was read; or the stream gives more
+            than the archive claims.
     """
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageReadError(f"the file has more than {MAX_FILE_BYTES} bytes, which is the limit")
-    return data
+    if num_bytes > MAX_MEMBER_BYTES:
+        raise ImageReadError(f"the file has {num_bytes} bytes; at most {MAX_MEMBER_BYTES} are read from an archive")
+    with ExitStack() as memory:
+        memory.enter_context(budget.hold(num_bytes))
+        found = io.BytesIO()  # joining pieces would take the memory twice
+        while piece := stream.read(_PIECE_BYTES):
+            found.write(piece)
+            if found.tell() > num_bytes:
+                raise ImageReadError(f"is damaged in the archive: has more than the {num_bytes} bytes that it claims")
+        return HeldBytes(found.getvalue(), memory.pop_all())

@@ -1,9 +1,9 @@
-"""Kinds of images that `Model.predict` accepts (paths, bytes, Pillow images, arrays), and their pixels."""
+"""Kinds of images that `Model.predict` accepts (paths, bytes, Pillow images, arrays), their names and batches."""
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.base.errors import DataError
-from headstart.imaging.decode import ImageError
-from headstart.imaging.reader import Reader
-from headstart.predict.image_file import ImageReadError, read_file
 from headstart.predict.inputs import LoadedImage
 
-ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | LoadedImage
 # Limit on the bytes of the archive members of one batch: several batches wait in memory at the same time.
 _BATCH_BYTES = 2**26
 
@@ -29,40 +25,30 @@ class ImageStatus(NamedTuple):
     reason: str
 
 
-ReadImages = tuple[list[NDArray[np.uint8]], list[ImageStatus]]  # what `read_images` returns
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image that was read before.
+
+    Attributes:
+        status: The outcome of reading it.
+        views: Its views, uint8 (views, px, px, 3); None if it is quarantined.
+    """
+
+    status: ImageStatus
+    views: NDArray[np.uint8] | None
+
+
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | LoadedImage | DecodedImage
+ReadImages = tuple[list[NDArray[np.uint8]], list[ImageStatus]]  # what `ImageReader.read` returns
 
 
 def name_of(image: ImageLike, position: int) -> str:
     """Return an image's path as given, or its position, such as `#0`, if the image has no path."""
     if isinstance(image, LoadedImage):
         return image.name
+    if isinstance(image, DecodedImage):
+        return image.status.name
     return os.fspath(image) if isinstance(image, str | os.PathLike) else f"#{position}"
-
-
-def read_images(reader: Reader, images: Sequence[tuple[ImageLike, str]], max_pixels: int) -> ReadImages:
-    """Return the pixels of the images that can be decoded, and the status of every image.
-
-    Args:
-        reader: Reader with the transform and the views of the bundle.
-        images: Images with their names.
-        max_pixels: Largest width x height of a file that is decoded.
-
-    Returns:
-        The views, uint8 (views, px, px, 3), of each image that is not quarantined, and one status for each image.
-
-    Raises:
-        DataError: An object is not an image of an accepted kind.
-    """
-    pixels, statuses = [], []
-    for image, name in images:
-        try:
-            views, repairs = _read_views(reader, image, name, max_pixels)
-        except (ImageError, ImageReadError) as error:
-            statuses.append(ImageStatus(name, "quarantined", str(error)))
-            continue
-        pixels.append(views)
-        statuses.append(ImageStatus(name, "repaired" if repairs else "ok", ", ".join(repairs)))
-    return pixels, statuses
 
 
 def in_batches(images: Iterable[ImageLike], num: int) -> Generator[list[tuple[ImageLike, str]]]:
@@ -92,27 +78,12 @@ def merged(read: Iterable[ReadImages], num: int) -> Generator[ReadImages]:
         yield [each for pixels, _ in parts for each in pixels], [each for _, statuses in parts for each in statuses]
 
 
-def _read_views(
-    reader: Reader, image: ImageLike, name: str, max_pixels: int
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    if isinstance(image, Image.Image):
-        return reader.views_of_image(image)
-    if isinstance(image, np.ndarray):
-        is_picture = image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
-        if not is_picture or not image.size:
-            raise DataError(
-                f"{name}: found an array of {image.dtype} {image.shape}; expected uint8, (H, W, 3) RGB or (H, W) gray"
-            )
-        return reader.views_of_image(Image.fromarray(image))
-    if isinstance(image, LoadedImage):
-        data = image.read()
-    elif isinstance(image, bytes):
-        data = image
-    elif isinstance(image, str | os.PathLike):
-        data = read_file(Path(image))
-    else:
-        raise DataError(
-            f"{name}: found an object of type {type(image).__name__}; expected a path, bytes, a Pillow image or an "
-            "array"
-        )
-    return reader.views_of(data, max_pixels)
+def check_all_read(statuses: Iterable[ImageStatus]) -> None:
+    """Raise if an image could not be read.
+
+    Raises:
+        DataError: An image is quarantined. The message names the first one.
+    """
+    for name, status, reason in statuses:
+        if status == "quarantined":
+            raise DataError(f"{name}: {reason}")

@@ -3,16 +3,20 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
 from headstart.base.errors import DataError
 from headstart.imaging.formats import known_extensions
+from headstart.imaging.reader import MemoryBudget
 from headstart.predict.archives import is_archive, open_archive
-from headstart.predict.image_file import ImageReadError, read_file
+from headstart.predict.image_file import HeldBytes, ImageReadError, read_file
 
 LIST = "-"
+# Members of archives that were read and wait. The largest one fits in beside those of an unfinished batch.
+_MEMORY_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -38,25 +42,30 @@ class LoadedImage:
 
     Attributes:
         name: As in `InputImage`.
-        path: Path of the file, which `read` opens.
-        data: Bytes of a member of an archive, or of a file that a client sent.
+        path: Path of the file, which `used` opens.
+        data: Bytes of a file that a client sent, or of a member of an archive, which can be used once.
         problem: Reason why there are no bytes.
     """
 
     name: str
     path: Path | None = None
-    data: bytes | None = None
+    data: bytes | HeldBytes | None = None
     problem: str = ""
 
-    def read(self) -> bytes:
-        """Return the file's bytes.
+    @contextmanager
+    def used(self) -> Iterator[bytes]:
+        """Give the file's bytes.
 
         Raises:
             ImageReadError: The bytes cannot be read.
         """
         if self.problem:
             raise ImageReadError(self.problem)
-        return read_file(self.path) if self.path is not None else self.data or b""
+        if isinstance(self.data, HeldBytes):
+            with self.data.used() as data:
+                yield data
+        else:
+            yield read_file(self.path) if self.path is not None else self.data or b""
 
 
 def find_inputs(words: Sequence[str], list_file: IO[bytes]) -> list[InputImage]:
@@ -95,9 +104,13 @@ def find_inputs(words: Sequence[str], list_file: IO[bytes]) -> list[InputImage]:
 def load_inputs(inputs: Sequence[InputImage]) -> Iterator[LoadedImage]:
     """Give each image in order. Members of an archive come with their bytes, and the archive is opened once.
 
+    The next member is read only when earlier ones have been used, if all would take too much memory. So use each in
+    time, and do not make a list.
+
     Args:
         inputs: Images from `find_inputs`, in the same order.
     """
+    budget = MemoryBudget(_MEMORY_BYTES)
     position = 0
     while position < len(inputs):
         image = inputs[position]
@@ -110,7 +123,7 @@ def load_inputs(inputs: Sequence[InputImage]) -> Iterator[LoadedImage]:
             if end > position and (inputs[end].member or 0) <= (inputs[end - 1].member or 0):
                 break  # the same archive was named twice
             end += 1
-        yield from _load_members(image.path, inputs[position:end])
+        yield from _load_members(image.path, inputs[position:end], budget)
         position = end
 
 
@@ -152,14 +165,14 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(tuple(f".{extension}" for extension in known_extensions())) and not hidden
 
 
-def _load_members(path: Path, inputs: Sequence[InputImage]) -> Iterator[LoadedImage]:
+def _load_members(path: Path, inputs: Sequence[InputImage], budget: MemoryBudget) -> Iterator[LoadedImage]:
     wanted = {image.member: image for image in inputs}
     with open_archive(path) as members:
         for number, (_, read) in enumerate(members):
             image = wanted.pop(number, None)
             if image is not None:
                 try:
-                    yield LoadedImage(image.name, data=read())
+                    yield LoadedImage(image.name, data=read(budget))
                 except ImageReadError as error:
                     yield LoadedImage(image.name, problem=str(error))
     for image in wanted.values():

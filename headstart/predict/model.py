@@ -19,22 +19,33 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Bundle, read_bundle, read_config
 from headstart.artifacts.features import Rows
-from headstart.backbone.spec import find_problem, min_side_px_of, transform_of
+from headstart.backbone.spec import find_problem
 from headstart.base.errors import BundleError, DataError, ParamsError
+from headstart.base.helpers import Helpers
 from headstart.base.threads import in_order, num_cores, one_blas_thread
 from headstart.engines.engine import Engine
 from headstart.imaging.clock import Clock
 from headstart.imaging.decode import DECODE_POLICIES
-from headstart.imaging.reader import MemoryBudget, Reader
-from headstart.imaging.transform import view_of
+from headstart.imaging.effort import Limits
 from headstart.predict.engine import build_engine
-from headstart.predict.image_like import ImageLike, ImageStatus, ReadImages, in_batches, merged, name_of, read_images
+from headstart.predict.image_like import (
+    DecodedImage,
+    ImageLike,
+    ImageStatus,
+    ReadImages,
+    check_all_read,
+    in_batches,
+    merged,
+    name_of,
+)
+from headstart.predict.image_reader import ImageReader
+from headstart.predict.inputs import LoadedImage
 from headstart.predict.prediction import UNKNOWN, Prediction, apply_thresholds, find_nearest
-from headstart.sources.folder import Folder
 
 # The limit from which Pillow suspects a decompression bomb, and the default of index.max_pixels.
 MAX_PIXELS = 178_956_970
-_MEMORY_BYTES = 2**30
+# The default of index.max_seconds.
+MAX_SECONDS = 60.0
 # Where threads decode image by image: one thread may run the engine while another searches for the nearest.
 _NUM_AFTER_DECODING = 2
 Result = TypeVar("Result")
@@ -53,8 +64,7 @@ class Model:
         digest: sha256 of its `model.safetensors`.
         engine: Engine that gives the bundle's layers.
         num_threads: Threads that read, decode and embed.
-        clock: Clock that counts the seconds of the work.
-        max_pixels: Largest width x height of an image file; a larger one is quarantined.
+        reader: Reader of images, with the bundle's transform and views.
         reload: Function that loads the same model in another process.
     """
 
@@ -64,23 +74,12 @@ class Model:
         digest: str,
         engine: Engine,
         num_threads: int,
-        clock: Clock,
+        reader: ImageReader,
         *,
-        max_pixels: int,
         reload: Callable[[], "Model"],
     ) -> None:
         self.bundle, self.digest, self._reload = bundle, digest, reload
-        self._engine, self._num_threads, self._max_pixels = engine, num_threads, max_pixels
-        self._num_views = len(bundle.spec["views"])
-        views = [view_of(view) for view in bundle.spec["views"]]
-        self._reader = Reader(
-            Folder(Path()),
-            transform_of(bundle.spec),
-            views,
-            MemoryBudget(_MEMORY_BYTES),
-            clock,
-            min_side_px=min_side_px_of(bundle.spec),
-        )
+        self._engine, self._num_threads, self._reader = engine, num_threads, reader
 
     def __reduce__(self) -> tuple[Callable[[], "Model"], tuple[()]]:
         """Support pickling: another process loads the model from the same folder."""
@@ -137,8 +136,8 @@ class Model:
         """
         batches = list(self._map(lambda read: (self._forward(read[0]), read[1]), images))
         for _, statuses in batches:
-            _check_all_read(statuses)
-        empty: Rows = np.empty((0, self._num_views, self.bundle.weight.shape[1]), dtype=np.float32)
+            check_all_read(statuses)
+        empty: Rows = np.empty((0, self._reader.num_views, self.bundle.weight.shape[1]), dtype=np.float32)
         return np.concatenate([rows for rows, _ in batches] or [empty])
 
     def pixels(self, images: Iterable[ImageLike]) -> NDArray[np.uint8]:
@@ -147,9 +146,15 @@ class Model:
         Raises:
             DataError: An image cannot be read or decoded.
         """
-        pixels, statuses = self._read([(image, name_of(image, position)) for position, image in enumerate(images)])
-        _check_all_read(statuses)
+        pixels, statuses = self._reader.read(
+            [(image, name_of(image, position)) for position, image in enumerate(images)]
+        )
+        check_all_read(statuses)
         return np.concatenate(pixels)
+
+    def decode(self, image: LoadedImage, limits: Limits | None = None, helpers: Helpers | None = None) -> DecodedImage:
+        """Read and decode an image, within other limits if given. Other methods accept the result as an image."""
+        return self._reader.decode(image, image.name, limits, helpers)
 
     def thresholds(self, coverage: float | None) -> tuple[float, float] | None:
         """Return the minimum confidence and the minimum similarity of an answer; None if every image is answered.
@@ -166,15 +171,14 @@ class Model:
             raise DataError(f"coverage: found {coverage:g}; expected a fraction above 0, up to 1")
         if UNKNOWN in self.classes:
             raise DataError(
-                f"coverage: a class has the name {UNKNOWN!r}, which is also the answer for unknown images. Rename the "
-                "class, or predict without coverage"
+                f"coverage: a class has the name {UNKNOWN!r}, which is also the answer for unknown images. Rename it"
             )
         return self.bundle.references.thresholds(coverage)
 
     @property
     def _batch_images(self) -> int:
         """Number of images whose views fill one forward pass."""
-        return max(1, self._engine.batch // self._num_views)
+        return max(1, self._engine.batch // self._reader.num_views)
 
     def _map(self, function: Callable[[ReadImages], Result], images: Iterable[ImageLike]) -> Generator[Result]:
         """Give what a function returns for the images of each batch, in order. It is called in threads.
@@ -184,8 +188,8 @@ class Model:
         """
         if self._engine.num_parallel > 1:
             batches = in_batches(images, self._batch_images)
-            return in_order(lambda batch: function(self._read(batch)), batches, self._num_threads)
-        read = in_order(self._read, in_batches(images, 1), self._num_threads, num_ahead=2 * self._batch_images)
+            return in_order(lambda batch: function(self._reader.read(batch)), batches, self._num_threads)
+        read = in_order(self._reader.read, in_batches(images, 1), self._num_threads, num_ahead=2 * self._batch_images)
         return in_order(function, merged(read, self._batch_images), _NUM_AFTER_DECODING)
 
     def _predict_batch(
@@ -208,18 +212,15 @@ class Model:
             predictions.append(apply_thresholds(prediction, thresholds) if thresholds else prediction)
         return predictions
 
-    def _read(self, images: Sequence[tuple[ImageLike, str]]) -> ReadImages:
-        return read_images(self._reader, images, self._max_pixels)
-
     def _forward(self, pixels: Sequence[NDArray[np.uint8]]) -> Rows:
         dim = self.bundle.weight.shape[1]
         if not pixels:
-            return np.empty((0, self._num_views, dim), dtype=np.float32)
+            return np.empty((0, self._reader.num_views, dim), dtype=np.float32)
         embeddings = self._engine.embed(np.concatenate(pixels))
         rows = np.concatenate([embeddings[layer] for layer in self.bundle.layers], axis=1)
         if not np.isfinite(rows).all():
             raise BundleError(f"the network gives numbers that are not finite at the layers {self.bundle.layers}")
-        return rows.reshape(-1, self._num_views, dim)
+        return rows.reshape(-1, self._reader.num_views, dim)
 
 
 def load(
@@ -231,6 +232,7 @@ def load(
     num_at_once: int | None = None,
     weights: str | os.PathLike[str] | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_seconds: float = MAX_SECONDS,
 ) -> Model:
     """Read a bundle of either track and prepare its network.
 
@@ -246,6 +248,8 @@ def load(
         weights: Weights file of the backbone, for a bundle that holds only a head and whose weights are not found by
             their digest.
         max_pixels: Largest width x height of an image file that is decoded; a larger one is quarantined.
+        max_seconds: Largest number of seconds for decoding one image file. One that takes longer is stopped and
+            quarantined.
 
     Raises:
         BundleError: The bundle is damaged, was edited, needs another version of the decoder, or lacks weights.
@@ -261,6 +265,7 @@ def load(
         num_at_once=num_at_once,
         weights=weights,
         max_pixels=max_pixels,
+        max_seconds=max_seconds,
     )
     if batch is not None and batch < 2:
         raise ParamsError(f"batch: found {batch}; expected at least 2")
@@ -290,10 +295,5 @@ def load(
         )
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
-    return Model(bundle, digest, engine, num_threads, clock, max_pixels=max_pixels, reload=reload)
-
-
-def _check_all_read(statuses: Sequence[ImageStatus]) -> None:
-    for name, status, reason in statuses:
-        if status == "quarantined":
-            raise DataError(f"{name}: {reason}")
+    reader = ImageReader(bundle.spec, Limits(max_pixels, max_seconds), Helpers(num_threads), clock)
+    return Model(bundle, digest, engine, num_threads, reader, reload=reload)

@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from headstart.base.errors import DataError
 from headstart.base.progress import Progress
+from headstart.imaging.effort import Limits
 from headstart.sources.folder import Folder, Listing
 from headstart.tables.index import STATUSES, USABLE, IndexRow, count_states, describe_states
 from stages.index.examination import examine_all, unread
@@ -53,7 +54,7 @@ def build_index(
     try:
         with Progress("index", len(listing.files), "file") as progress:
             progress.advance(len(rows))
-            for row in examine_all(source, changed, params.max_pixels, num_workers):
+            for row in examine_all(source, changed, Limits(params.max_pixels, params.max_seconds), num_workers):
                 rows.append(row)
                 if record:
                     record.add(row, listing.files[row.path])

@@ -18,6 +18,7 @@ class IndexParams(Section):
 
     extensions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z0-9]+$")]], Field(min_length=1)]
     max_pixels: Annotated[int, Field(ge=1)]
+    max_seconds: Annotated[float, Field(gt=0, le=3600)]
     on_bad: Literal["quarantine", "fail"]
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     max_removed_fraction: Annotated[float, Field(ge=0, le=1)]

@@ -23,6 +23,7 @@ _SAVE_EVERY_SECONDS = 60.0
 _CODE = (
     "headstart/imaging/capture.py",
     "headstart/imaging/decode.py",
+    "headstart/imaging/effort.py",
     "headstart/imaging/formats.py",
     "headstart/imaging/opening.py",
     "headstart/imaging/orientation.py",

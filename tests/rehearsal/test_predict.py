@@ -17,6 +17,7 @@ from headstart.predict.heat_maps import find_heat_maps
 from headstart.predict.model import Model, load
 from headstart.predict.server.app import make_app
 from headstart.predict.server.batcher import Batcher
+from headstart.predict.server.decoder import Decoder
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Limits
 from tests.rehearsal.device import more_pictures_than, pretended
@@ -93,8 +94,9 @@ def served(bundles: dict[str, Path], cuda: Device) -> Iterator[TestClient]:
     """A client of the prediction server on a CUDA device."""
     model = served_model(bundles["finetune"], "cuda")
     explainer = Explainer(model, find_heat_maps(model.bundle, None), None)
-    with Batcher(model, explainer, Limits().max_requests) as batcher:
-        yield TestClient(make_app(model, batcher, Limits(), "127.0.0.1"), "http://localhost")
+    limits = Limits()
+    with Decoder(model, limits.max_pixels, 30) as decoder, Batcher(model, explainer, limits.max_requests) as batcher:
+        yield TestClient(make_app(model, decoder, batcher, limits, "127.0.0.1"), "http://localhost")
     assert not cuda.in_flight
 
 

@@ -71,6 +71,6 @@ def run(options: ExportOptions) -> None:
         export_self_contained(model, options.output, options.weights)
         print(f"export: {options.output}: the bundle with the weights of {model.bundle.spec['backbone']}")
         return
-    images = choose_images(inputs, _MAX_CHECKED)
+    images = choose_images(model, inputs, _MAX_CHECKED)
     difference = export_model(model, options.to, options.output, images, options.weights)
     print(f"export: {options.output}: its logits differ by at most {difference:.1g} on {len(images)} images")

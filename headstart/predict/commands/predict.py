@@ -156,10 +156,11 @@ def _write_gallery(
     from headstart.predict.gallery import write_gallery
     from headstart.predict.pages import NUM_NEAREST
 
-    images, num_top = list(load_inputs(inputs)), _num_top(options, model)
-    predictions = model.predict(images, coverage=options.coverage, num_nearest=NUM_NEAREST)
+    num_top = _num_top(options, model)
+    predictions = model.predict(load_inputs(inputs), coverage=options.coverage, num_nearest=NUM_NEAREST)
     records = (make_record(prediction, num_top) for prediction in predictions)
     sys.stdout.writelines(format_lines(records, options.format, num_top))
+    images = load_inputs(inputs)  # once more, because those of an archive would not all fit into memory
     write_gallery(
         folder, model, images, predictions, photos=options.photos, weights=options.weights, name=str(options.bundle)
     )

@@ -19,6 +19,7 @@ from headstart.predict.model import load
 from headstart.predict.pages import check_photos
 from headstart.predict.server.app import make_app
 from headstart.predict.server.batcher import Batcher
+from headstart.predict.server.decoder import Decoder
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import Limits
 
@@ -93,12 +94,15 @@ def run(options: ServeOptions) -> None:
             num_images=MANY_IMAGES,  # a server gets many images over time, so take the engine for many
             num_at_once=1,
             weights=options.weights,
-            max_pixels=limits.max_pixels,
         )
         explainer = Explainer(model, find_heat_maps(model.bundle, options.weights), options.photos)
-        with one_blas_thread(), Batcher(model, explainer, limits.max_requests) as batcher:
+        with (
+            one_blas_thread(),
+            Decoder(model, limits.max_pixels, limits.max_seconds / 2) as decoder,
+            Batcher(model, explainer, limits.max_requests) as batcher,
+        ):
             config = uvicorn.Config(
-                make_app(model, batcher, limits, options.host),
+                make_app(model, decoder, batcher, limits, options.host),
                 log_level="warning",
                 access_log=False,
                 lifespan="off",

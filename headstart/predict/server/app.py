@@ -14,6 +14,7 @@ from headstart.imaging.formats import titles
 from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model
 from headstart.predict.server.batcher import Batcher, PredictJob
+from headstart.predict.server.decoder import Decoder
 from headstart.predict.server.host_check import HostCheck
 from headstart.predict.server.limits import PREDICT, RETRY_SECONDS, Gate, Limits
 from headstart.predict.server.page import make_page
@@ -23,11 +24,12 @@ _DEFAULT_TOP = 5
 _PARAMETERS = {"top", "coverage", "explain"}
 
 
-def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastAPI:
+def make_app(model: Model, decoder: Decoder, batcher: Batcher, limits: Limits, host: str) -> FastAPI:
     """Return the app that serves a model.
 
     Args:
-        model: Model that was loaded with `limits.max_pixels`.
+        model: The model.
+        decoder: Decoder of this model.
         batcher: Running batcher of this model.
         limits: Limits on what clients can ask for.
         host: Address or name that the server listens on, as for `HostCheck`.
@@ -92,18 +94,19 @@ def make_app(model: Model, batcher: Batcher, limits: Limits, host: str) -> FastA
         except DataError as error:
             raise HTTPException(422, str(error)) from error
         files = [LoadedImage(file.filename or "", data=await file.read()) for file in images]
-        job = PredictJob(files, thresholds, explain)
-        try:
-            batcher.submit(job)
-        except Full as error:
-            raise HTTPException(
-                503, "too many requests are waiting; try again", {"Retry-After": RETRY_SECONDS}
-            ) from error
-        try:
-            answers = await asyncio.wrap_future(job.answers)
-        except Exception as error:
-            print(f"serve: WARNING: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
-            raise HTTPException(500, "the model failed on this request") from error
+        async with decoder.decoded(files) as decoded:
+            job = PredictJob(decoded, thresholds, explain)
+            try:
+                batcher.submit(job)
+            except Full as error:
+                raise HTTPException(
+                    503, "too many requests are waiting; try again", {"Retry-After": RETRY_SECONDS}
+                ) from error
+            try:
+                answers = await asyncio.wrap_future(job.answers)
+            except Exception as error:
+                print(f"serve: WARNING: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
+                raise HTTPException(500, "the model failed on this request") from error
         return PredictReply(
             model=model.digest, images=[image_reply(answer, top, is_explained=explain) for answer in answers]
         )

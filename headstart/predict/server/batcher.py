@@ -8,7 +8,7 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import Self
 
-from headstart.predict.inputs import LoadedImage
+from headstart.predict.image_like import DecodedImage
 from headstart.predict.model import Model
 from headstart.predict.pages import NUM_NEAREST
 from headstart.predict.prediction import Prediction, apply_thresholds
@@ -38,13 +38,13 @@ class PredictJob:
     """The images of one request, and where their answers go.
 
     Attributes:
-        images: Images with their bytes.
+        images: Decoded images.
         thresholds: Minimum confidence and similarity, from `Model.thresholds`.
         explain: Whether heat maps and nearest training images are requested.
         answers: Future of the answers, in the order of the images.
     """
 
-    images: Sequence[LoadedImage]
+    images: Sequence[DecodedImage]
     thresholds: tuple[float, float] | None
     explain: bool
     answers: "Future[list[Answer]]" = field(default_factory=Future)

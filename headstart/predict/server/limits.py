@@ -23,7 +23,8 @@ class Limits:
         max_pixels: Pixels (width x height) of an image. A larger image is quarantined; the other images of its request
             are answered.
         max_requests: Requests at once. With `max_bytes` it limits the memory that bodies take.
-        max_seconds: Seconds from the end of a request's headers to its answer.
+        max_seconds: Seconds from the end of a request's headers to its answer. An image that takes half of them to
+            decode is quarantined; the other images of its request are answered.
     """
 
     max_bytes: int = 32 * 2**20

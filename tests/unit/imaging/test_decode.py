@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.hostile_files import many_scans
 from headstart.imaging.decode import ImageError, decode, read_header
 from headstart.imaging.opening import num_scans
 
@@ -135,22 +136,13 @@ def test_hostile_bytes_never_crash(noise: bytes, position: int) -> None:
         assert str(error)
 
 
-def of_scans(num: int, side_px: int) -> bytes:
-    """Return a progressive JPEG whose last scan is repeated."""
-    file = io.BytesIO()
-    Image.new("L", (side_px, side_px), 128).save(file, "JPEG", progressive=True)
-    data = file.getvalue()
-    start = data.rfind(b"\xff\xda")
-    return data[:start] + data[start:-2] * num + data[-2:]
-
-
-def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
+def test_a_jpeg_of_thousands_many_scans_is_refused() -> None:
     """A small file that would take minutes, because it goes over all pixels thousands of times, is not decoded."""
     with pytest.raises(ImageError, match=r"2000 x 2000 pixels in 200\d scans, which would take minutes"):
-        decode(of_scans(2000, 2000), 10**8)
+        decode(many_scans(2000, 2000), 10**8)
     with pytest.raises(ImageError, match="scans"):
-        read_header(of_scans(2000, 2000), 10**8)
-    assert decode(of_scans(20, 200), 10**8).width == 200
-    with_video = of_scans(1, 8000) + b"\xff\xda" * 100 + of_scans(1, 90) * 50  # previews and a video after the end
+        read_header(many_scans(2000, 2000), 10**8)
+    assert decode(many_scans(20, 200), 10**8).width == 200
+    with_video = many_scans(1, 8000) + b"\xff\xda" * 100 + many_scans(1, 90) * 50  # previews and a video after the end
     assert read_header(with_video, 10**8).width == 8000
-    assert num_scans(of_scans(2000, 16)) >= 2000
+    assert num_scans(many_scans(2000, 16)) >= 2000

@@ -3,15 +3,22 @@
 import io
 import os
 import tarfile
+import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headstart.base.errors import DataError
-from headstart.predict import image_file
-from headstart.predict.image_file import ImageReadError
+from headstart.base.threads import in_order
+from headstart.predict import archives, image_file, image_like
+from headstart.predict import inputs as inputs_module
+from headstart.predict.image_file import HeldBytes, ImageReadError
+from headstart.predict.image_like import ImageLike
 from headstart.predict.inputs import LoadedImage, find_inputs, load_inputs
 
 NOTHING = io.BytesIO()
@@ -27,7 +34,8 @@ def read_all(found: Iterator[LoadedImage]) -> list[tuple[str, bytes | str]]:
     rows: list[tuple[str, bytes | str]] = []
     for one in found:
         try:
-            rows.append((one.name, one.read()))
+            with one.used() as data:
+                rows.append((one.name, data))
         except ImageReadError as error:
             rows.append((one.name, str(error)))
     return rows
@@ -122,11 +130,100 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(tmp_path.rglob("*")) == before
 
     monkeypatch.setattr(image_file, "MAX_FILE_BYTES", 5)
-    assert "more than 5 bytes" in str(read_all(load_inputs(find_inputs(["a.zip"], NOTHING)))[0][1])
     Path("long.png").write_bytes(b"123456")
     assert read_all(load_inputs(find_inputs(["long.png"], NOTHING))) == [
         ("long.png", "the file has 6 bytes; at most 5 are read")
     ]
+
+
+def write_archive(path: Path, sizes: Mapping[str, int]) -> None:
+    """Write a zip or a tar with members of these sizes, and a link to the first of them in the tar."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, size in sizes.items():
+                archive.writestr(name, bytes(size))
+        return
+    with tarfile.open(path, "w:gz") as tar:
+        for name, size in sizes.items():
+            info = tarfile.TarInfo(name)
+            info.size = size
+            tar.addfile(info, io.BytesIO(bytes(size)))
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, next(iter(sizes))
+        tar.addfile(link)
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar.gz"])
+def test_a_member_that_is_too_large_is_named_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Its size is compared before any of it is unpacked, also through a link."""
+    monkeypatch.setattr(image_file, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(image_file, "_PIECE_BYTES", "reading would be an error")
+    path = tmp_path / f"a{kind}"
+    write_archive(path, {"large.png": 1001})
+    rows = read_all(load_inputs(find_inputs([str(path)], NOTHING)))
+
+    names = ["large.png"] if kind == ".zip" else ["large.png", "link.png"]
+    reason = "the file has 1001 bytes; at most 1000 are read from an archive"
+    assert rows == [(f"{path}/{name}", reason) for name in names]
+
+
+def test_a_member_that_unpacks_to_more_than_it_claims_is_damaged(tmp_path: Path) -> None:
+    """A size in the directory of a zip that is too small costs that member alone, and no more than that size."""
+    path = tmp_path / "a.zip"
+    write_archive(path, {"1.png": 100_000, "2.png": 5})
+    data = path.read_bytes()
+    path.write_bytes(data.replace((100_000).to_bytes(4, "little"), (50_000).to_bytes(4, "little")))
+    rows = read_all(load_inputs(find_inputs([str(path)], NOTHING)))
+
+    assert "is damaged in the archive" in str(rows[0][1])
+    assert rows[1] == (f"{path}/2.png", bytes(5))
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.integers(1, 6), st.integers(1, 5))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_members_together_stay_within_the_budget(
+    tmp_path: Path, sizes: list[int], num_in_batch: int, num_threads: int
+) -> None:
+    """However many threads use batches of members, those that were read and not used take no more than the budget."""
+    path = tmp_path / "a.zip"
+    path.unlink(missing_ok=True)
+    write_archive(path, {f"{number}.png": size for number, size in enumerate(sizes)})
+    held, most, lock = 0, 0, threading.Lock()
+    read_member = image_file.read_member
+
+    def count(num_bytes: int) -> None:
+        nonlocal held, most
+        with lock:
+            held += num_bytes
+            most = max(most, held)
+
+    def counted(*given: Any) -> HeldBytes:
+        found = read_member(*given)
+        count(len(found))
+        return found
+
+    def use(batch: list[tuple[ImageLike, str]]) -> list[int]:
+        found = []
+        for image, _ in batch:
+            assert isinstance(image, LoadedImage)
+            with image.used() as data:
+                found.append(len(data))
+                count(-len(data))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archives, "read_member", counted)
+        patch.setattr(inputs_module, "_MEMORY_BYTES", 1500)
+        patch.setattr(image_like, "_BATCH_BYTES", 500)
+        patch.setattr(image_file, "MAX_MEMBER_BYTES", 1000)
+        loaded = load_inputs(find_inputs([str(path)], NOTHING))
+        found = list(in_order(use, image_like.in_batches(loaded, num_in_batch), num_threads))
+
+    assert [size for batch in found for size in batch] == sizes
+    assert most <= 1500
+    assert held == 0
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])

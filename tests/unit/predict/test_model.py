@@ -374,13 +374,13 @@ def test_all_threads_decode_the_photos_of_one_request(
     model = load(bundles["finetune"], batch=64)
     model._num_threads = 4
     together = threading.Barrier(4)
-    views_of = model._reader.views_of
+    views_of = model._reader._reader.views_of
 
     def wait(data: bytes, max_pixels: int) -> Any:
         together.wait(20)
         return views_of(data, max_pixels)
 
-    monkeypatch.setattr(model._reader, "views_of", wait)
+    monkeypatch.setattr(model._reader._reader, "views_of", wait)
     paths = sorted(photos.rglob("*.*"))[:8]
     assert [one.name for one in model.predict(paths)] == [str(path) for path in paths]
 

@@ -26,19 +26,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from benchmarks.hostile_files import many_scans, slow_bitmap
 from headstart.backbone.params import BackboneParams
 from headstart.base.files import sha256_file
+from headstart.base.helpers import Helpers
+from headstart.base.threads import num_cores
+from headstart.imaging.effort import Limits as DecodingLimits
 from headstart.imaging.formats import format_names
 from headstart.predict.commands.serve import parse
 from headstart.predict.heat_maps import HeatMaps, find_heat_maps
-from headstart.predict.image_like import ImageLike
+from headstart.predict.image_like import DecodedImage, ImageLike
 from headstart.predict.inputs import LoadedImage
 from headstart.predict.model import Model, load
 from headstart.predict.pages import NUM_NEAREST
 from headstart.predict.prediction import Prediction
 from headstart.predict.server import batcher as batching
+from headstart.predict.server import decoder as decoding
 from headstart.predict.server.app import make_app
 from headstart.predict.server.batcher import Batcher, PredictJob
+from headstart.predict.server.decoder import Decoder
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import PREDICT, Gate, Limits
 from tests.conftest import write_photos
@@ -85,16 +91,22 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
 
 @pytest.fixture(scope="module")
 def model(bundle: Path) -> Model:
-    """A model that decodes images of up to 10,000 pixels."""
-    return load(bundle, max_pixels=10_000)
+    """The model."""
+    return load(bundle)
 
 
 @contextmanager
-def serving(model: Model, photos: Path | None = None, **changes: int) -> Iterator[FastAPI]:
-    """Give the app of a model with a running batcher."""
-    limits = replace(Limits(), **changes)
-    with Batcher(model, Explainer(model, find_heat_maps(model.bundle, None), photos), limits.max_requests) as batcher:
-        yield make_app(model, batcher, limits, "127.0.0.1")
+def serving(
+    model: Model, photos: Path | None = None, decoding_seconds: float = 30, **changes: int
+) -> Iterator[FastAPI]:
+    """Give the app of a model with a running decoder and batcher."""
+    limits = replace(Limits(), **{"max_pixels": 10_000} | changes)
+    explainer = Explainer(model, find_heat_maps(model.bundle, None), photos)
+    with (
+        Decoder(model, limits.max_pixels, decoding_seconds) as decoder,
+        Batcher(model, explainer, limits.max_requests) as batcher,
+    ):
+        yield make_app(model, decoder, batcher, limits, "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +265,7 @@ def test_waiting_requests_share_a_call(model: Model, photo: bytes, monkeypatch: 
     """Requests that waited for the model share the next call. A request whose client has given up is skipped."""
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
-    jobs = [PredictJob([as_loaded(photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
+    jobs = [PredictJob([as_decoded(model, photo)] * num, None, explain=False) for num in (1, 2, 3, 4)]
     with Batcher(model, Explainer(model, None, None), 3) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -279,7 +291,7 @@ def test_requests_that_share_a_call_keep_their_coverage(
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
     coverages = (None, 0.01, None, 1e-9)
-    jobs = [PredictJob([as_loaded(photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
+    jobs = [PredictJob([as_decoded(model, photo)], model.thresholds(coverage), explain=False) for coverage in coverages]
     with Batcher(model, Explainer(model, None, None), 4) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -311,7 +323,7 @@ def test_a_call_takes_a_limited_number_of_images(model: Model, photo: bytes, mon
     hold = Hold(model)
     monkeypatch.setattr(model, "predict", hold)
     monkeypatch.setattr(batching, "_MAX_IMAGES", 5)
-    jobs = [PredictJob([as_loaded(photo)] * 2, None, explain=False) for _ in range(6)]
+    jobs = [PredictJob([as_decoded(model, photo)] * 2, None, explain=False) for _ in range(6)]
     with Batcher(model, Explainer(model, None, None), 5) as batcher:
         batcher.submit(jobs[0])
         assert hold.has_begun.wait(60)
@@ -324,9 +336,9 @@ def test_a_call_takes_a_limited_number_of_images(model: Model, photo: bytes, mon
     assert hold.sizes == [2, 6, 4]
 
 
-def as_loaded(data: bytes) -> LoadedImage:
+def as_decoded(model: Model, data: bytes) -> DecodedImage:
     """Return a file as the app passes it to the batcher."""
-    return LoadedImage("a.png", data=data)
+    return model.decode(LoadedImage("a.png", data=data), DecodingLimits(10**6, 60), Helpers(1))
 
 
 def test_a_request_on_which_the_model_fails_fails_alone(
@@ -336,7 +348,7 @@ def test_a_request_on_which_the_model_fails_fails_alone(
     predict = model.predict
 
     def failing(images: list[Any], **options: Any) -> list[Prediction]:
-        if any(image.name == "bad" for image in images):
+        if any(image.status.name == "bad" for image in images):
             raise RuntimeError("/secret/path")
         return predict(images, **options)
 
@@ -353,6 +365,89 @@ def test_a_request_on_which_the_model_fails_fails_alone(
     assert [response.status_code for response in responses] == [200, 500, 200, 500, 200]
     assert responses[1].json() == {"detail": "the model failed on this request"}
     assert capsys.readouterr().err.count("serve: WARNING: a request failed: RuntimeError: /secret/path\n") == 2
+
+
+def test_a_file_that_takes_too_long_is_quarantined_alone(model: Model, photo: bytes) -> None:
+    """Its decoding is stopped and it gets a reason; the other files of the request are answered."""
+    with serving(model, max_pixels=10**7, decoding_seconds=0.4) as app:
+        files = files_of(photo, slow_bitmap(3000, 2000), photo, many_scans(300, 3000))
+        rows = TestClient(app, ADDRESS).post(PREDICT, files=files).json()["images"]
+
+    assert [row["status"] for row in rows] == ["ok", "quarantined", "ok", "quarantined"]
+    assert rows[1]["reason"] == rows[3]["reason"] == "decoding takes longer than 0.4 seconds"
+
+
+def test_slow_files_hold_up_nobody_else(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While more slow files than there are helpers wait for their end, others are answered."""
+    go, decode, slow = threading.Event(), model.decode, slow_bitmap(10, 10)
+
+    def waiting(file: LoadedImage, *others: Any) -> DecodedImage:
+        assert file.name != "slow" or go.wait(60)
+        return decode(file, *others)
+
+    async def work(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            requests = [client.post(PREDICT, files=[("images", ("slow", slow))]) for _ in range(num_cores() + 3)]
+            tasks = [asyncio.create_task(request) for request in requests]
+            await asyncio.sleep(0.1)
+            assert (await client.post(PREDICT, files=files_of(photo))).json()["images"][0]["status"] == "ok"
+            assert not any(task.done() for task in tasks)
+            go.set()
+            assert [response.status_code for response in await asyncio.gather(*tasks)] == [200] * len(tasks)
+
+    monkeypatch.setattr(model, "decode", waiting)
+    with serving(model) as app:
+        asyncio.run(work(app))
+
+
+def test_a_request_with_many_files_leaves_a_thread_to_others(
+    model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are decoded one thread short of all, so that the file of another request finds one."""
+    begun, go = threading.Semaphore(0), threading.Event()
+    decode = model.decode
+
+    def waiting(file: LoadedImage, *others: Any) -> DecodedImage:
+        if file.name == "many":
+            begun.release()
+            assert go.wait(60)
+        return decode(file, *others)
+
+    async def work(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            many = asyncio.create_task(client.post(PREDICT, files=[("images", ("many", photo))] * 20))
+            await asyncio.to_thread(begun.acquire, timeout=60)
+            assert (await client.post(PREDICT, files=files_of(photo))).status_code == 200
+            assert not many.done()
+            go.set()
+            assert len((await many).json()["images"]) == 20
+
+    monkeypatch.setattr(model, "decode", waiting)
+    with serving(model) as app:
+        asyncio.run(work(app))
+
+
+def test_pixels_of_waiting_images_are_limited(model: Model, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests whose pixels would take too much memory together are decoded one after the other."""
+    monkeypatch.setattr(decoding, "_MOST_BYTES", 1)
+    files = [LoadedImage("a", data=photo)] * 3
+    num_at_once = most = 0
+
+    async def work(decoder: Decoder) -> None:
+        async def request() -> None:
+            nonlocal num_at_once, most
+            async with decoder.decoded(files) as images:
+                num_at_once += 1
+                most = max(most, num_at_once)
+                assert [image.status.status for image in images] == ["ok"] * 3
+                await asyncio.sleep(0.01)
+                num_at_once -= 1
+
+        await asyncio.gather(*(request() for _ in range(5)))
+
+    with Decoder(model, 10**6, 60) as decoder:
+        asyncio.run(work(decoder))
+    assert most == 1
 
 
 def test_bad_files_are_quarantined(client: TestClient, photo: bytes) -> None:

@@ -554,7 +554,7 @@ def test_a_run_by_a_kept_network_needs_no_torch(
         "from stages.index.params import IndexParams; params = Params.model_validate_json(sys.argv[1]); "
         "root = Path(params.data.path); rows = build_index(Folder(root), Folder(root).list_files(), "
         "IndexParams(extensions=['jpg', 'png'], max_pixels=10**7, on_bad='fail', "
-        "max_bad_fraction=0.0, max_removed_fraction=0.1, table=None), 1); "
+        "max_seconds=60.0, max_bad_fraction=0.0, max_removed_fraction=0.1, table=None), 1); "
         "print(extract(rows, params, Path(sys.argv[2]), Path(sys.argv[3])).num_embedded, 'torch' in sys.modules)"
     )
     params = extract_params(photos, tiny_backbone, runtime={"engine": "auto", "device": "auto"})

@@ -5,14 +5,18 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.fs import LocalFileSystem
 from dvc.repo import Repo
 from PIL import ExifTags, Image
 
+from benchmarks.hostile_files import slow_bitmap
 from headstart.base.errors import DataError, TableError
 from headstart.base.files import write_json
+from headstart.base.helpers import Helpers
+from headstart.imaging.effort import Limits
 from headstart.imaging.formats import format_names
 from headstart.sources.folder import IGNORED, Folder, Listing, Stamp
 from headstart.tables.index import IndexRow, count_states, describe_states
@@ -21,6 +25,7 @@ from stages.index import examination
 from stages.index.build import build_index, check_bad, check_complete, check_exists, describe, read_settled
 from stages.index.record import Record
 from tests.conftest import index_params, write_photos
+from tests.support.hostile import crash
 from tests.support.source import ROOT
 
 PARAMS = index_params(max_pixels=100_000)
@@ -310,9 +315,9 @@ def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int = 1) 
     read = []
     examine = examination.examine
 
-    def watched(source: Folder, path: str, max_pixels: int) -> IndexRow:
+    def watched(source: Folder, path: str, *others: Any) -> IndexRow:
         read.append(path)
-        return examine(source, path, max_pixels)
+        return examine(source, path, *others)
 
     with monkeypatch.context() as patch:
         patch.setattr(examination, "examine", watched)
@@ -449,10 +454,10 @@ def test_what_was_read_before_a_stop_is_not_read_again(old_photos: Path, monkeyp
     """An interrupted run records the files that it has read."""
     examine = examination.examine
 
-    def interrupted(source: Folder, path: str, max_pixels: int) -> IndexRow:
+    def interrupted(source: Folder, path: str, *others: Any) -> IndexRow:
         if path == "red/0.jpg":
             raise KeyboardInterrupt
-        return examine(source, path, max_pixels)
+        return examine(source, path, *others)
 
     with monkeypatch.context() as patch:
         patch.setattr(examination, "examine", interrupted)
@@ -486,6 +491,40 @@ def test_a_process_that_dies_is_an_error_with_a_name(tmp_path: Path, monkeypatch
 
     with pytest.raises(DataError, match="a process died while it decoded 'blue/0.jpg' or one of the files after it"):
         build_index(Folder(tmp_path / "photos"), Folder(tmp_path / "photos").list_files(), PARAMS, 2)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_file_that_takes_too_long_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    """It is quarantined by name, in threads and in processes; a run with more time decodes it, record or not."""
+    write_photos(tmp_path / "photos", per_class=5)
+    (tmp_path / "photos" / "red" / "slow.bmp").write_bytes(slow_bitmap(2000, 1000))
+    monkeypatch.setattr(examination, "_MANY", 10)
+
+    def row_of(max_seconds: float) -> tuple[str, str]:
+        params = index_params(extensions=["bmp", "jpg", "png"], max_seconds=max_seconds)
+        source = Folder(tmp_path / "photos")
+        record = Record(source.root, params.max_pixels)
+        record._newest *= 2  # so that files of this moment are recorded
+        rows = {row.path: row for row in build_index(source, source.list_files(), params, num_workers, record)}
+        assert len(rows) == 16
+        return rows["red/slow.bmp"].status, rows["red/slow.bmp"].reason
+
+    assert row_of(0.1) == ("quarantined", "decoding takes longer than 0.1 seconds")
+    assert row_of(60.0) == ("repaired", "palette, one colour")
+
+
+def test_a_file_that_crashes_its_decoder_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a helper decodes, a crash costs that file alone."""
+    write_photos(tmp_path / "photos", per_class=2)
+    (tmp_path / "photos" / "red" / "slow.bmp").write_bytes(slow_bitmap(20, 10))
+    monkeypatch.setattr(examination, "_read_and_describe", crash)
+    helpers = Helpers(1)
+    row = examination.examine(Folder(tmp_path / "photos"), "red/slow.bmp", Limits(10**6, 60), helpers)
+
+    assert row.status == "quarantined"
+    assert row.reason == "the decoder died (signal 6): a hostile file, or too little memory"
 
 
 def test_the_file_systems_order_changes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from headstart.base.helpers import Helpers
+from headstart.imaging.effort import Limits
 from headstart.imaging.formats import format_names
 from headstart.sources.folder import Folder
 from headstart.tables.index import USABLE
@@ -31,6 +33,7 @@ def samples() -> list[bytes]:
 
 
 SAMPLES = samples()
+HELPERS = Helpers(1)
 # A mutation puts bytes at a place, in tenths of a percent of the file, over as many or none of the file's own.
 MUTATIONS = st.lists(st.tuples(st.integers(0, 1000), st.binary(max_size=8), st.integers(0, 12)), min_size=1, max_size=6)
 
@@ -49,7 +52,7 @@ def test_a_mutated_file_is_a_row(
         changed[place : place + num_old] = new
     folder = tmp_path_factory.getbasetemp()
     (folder / "mutated.png").write_bytes(changed)
-    row = examine(Folder(folder), "mutated.png", MAX_PIXELS)
+    row = examine(Folder(folder), "mutated.png", Limits(MAX_PIXELS, 60.0), HELPERS)
 
     if row.status in USABLE:
         assert row.format in format_names()
