@@ -1,0 +1,100 @@
+"""Flipped bits, in every kind of file that the project keeps."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+from tests.chaos.project import ChaosProject, read_lock
+
+# Kinds of kept files, by patterns below the root. DVC or the next reader notices a flip, because the time changes or
+# the file carries a checksum.
+KINDS: Mapping[str, Sequence[str]] = {
+    "embeddings of the workspace": ["features/features.h5"],
+    "shard of the store": [".cache/embeddings/*/" + "[0-9a-f]" * 64 + ".safetensors"],
+    "canary": [".cache/embeddings/*/canary.safetensors"],
+    "spec of the store": [".cache/embeddings/*/spec.json"],
+    "facts of a network": [".cache/embeddings/engines/*.json"],
+    "exported network": [".cache/embeddings/engines/*.onnx"],
+    "record of the index": [".cache/index/*.json"],
+    "kept pixels": [".cache/pixels/*"],
+    "kept activations": [".cache/robustness/*"],
+    "checkpoint": [".cache/finetune/**/checkpoint.pt"],
+    "kept trials of the head": [".cache/head/*"],
+    "timings": [".cache/timings/*"],
+    "model bundle": ["models/*/*"],
+    "predictions": ["predictions/*.csv"],
+    "table": ["data/*.csv", "data/classes.json", "diagnostics/**/*", "plots/**/*"],
+    "page": ["reports/*", "models/*.md"],
+    "metrics": ["metrics/*"],
+    "dvc.lock": ["dvc.lock"],
+}
+NOT_FLIPPED = "data/label_fixes.csv"  # it is the user's own
+
+
+def flip_kept_file(project: ChaosProject, random: Random) -> str:
+    """Flip a bit of a kept file. Its time changes."""
+    present = {kind: project.files(*patterns) for kind, patterns in KINDS.items()}
+    kind = random.choice([kind for kind, files in present.items() if files])
+    path = random.choice([path for path in present[kind] if path != project.root / NOT_FLIPPED])
+    return f"flips a bit of the {kind} {path.relative_to(project.root)} {flip(path, random)}"
+
+
+def rot_features(project: ChaosProject, random: Random) -> str:
+    """Flip a bit of the embeddings such that DVC cannot see it, and make the head read them."""
+    path = project.root / "features" / "features.h5"
+    if not path.exists():
+        return "finds no embeddings that could rot"
+    where = flip(path, random, keep_time=True)
+    return f"lets a bit of {path.relative_to(project.root)} rot {where}; {_another_head(project, random)}"
+
+
+def rot_cached_features(project: ChaosProject, random: Random) -> str:
+    """Flip a bit of the embeddings in DVC's cache, bring them into the workspace, and make the head read them."""
+    path = cached(project.root, "extract", "features/features.h5")
+    if path is None:
+        return "finds no embeddings in DVC's cache that could rot"
+    where = flip(path, random, keep_time=True)
+    workspace = project.root / "features"
+    shutil.rmtree(workspace, ignore_errors=True)
+    return f"lets a bit of {path.relative_to(project.root)} rot {where}; {_another_head(project, random)}"
+
+
+def cached(root: Path, stage: str, output: str) -> Path | None:
+    """Return the file of an output in DVC's cache; None if dvc.lock or the cache lacks it."""
+    outs = read_lock(root).get(stage, {}).get("outs", [])
+    assert isinstance(outs, list)
+    for out in outs:
+        path = root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
+        if out["path"] == output and path.is_file():
+            return path
+    return None
+
+
+def flip(path: Path, random: Random, *, keep_time: bool = False) -> str:
+    """Flip one bit of a file in place, and say which.
+
+    Args:
+        path: Path of the file.
+        random: Source of random numbers.
+        keep_time: Whether time of change and permissions stay, as when a disk rots.
+    """
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    if not data:
+        return "(it is empty)"
+    place, bit = random.randrange(len(data)), random.randrange(8)
+    data[place] ^= 1 << bit
+    path.chmod(0o644)
+    path.write_bytes(data)
+    if keep_time:
+        path.chmod(before.st_mode)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return f"(bit {bit} of byte {place} of {len(data)})"
+
+
+def _another_head(project: ChaosProject, random: Random) -> str:
+    seed = random.randrange(10**6)
+    project.edit_params(head={"seed": seed})
+    return f"sets head.seed to {seed}"
