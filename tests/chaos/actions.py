@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.chaos.flips import flip_kept_file, rot_cached_features, rot_features
+from tests.chaos.flips import flip_kept_file, rot_bundle, rot_cached_features, rot_features
 from tests.chaos.project import ChaosProject
 from tests.conftest import COLOURS
 
@@ -214,6 +214,7 @@ ACTIONS: Mapping[Action, int] = {
     collect_garbage: 2,
     shift_times: 3,
     flip_kept_file: 10,
+    rot_bundle: 2,
     rot_features: 2,
     rot_cached_features: 2,
 }

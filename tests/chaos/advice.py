@@ -1,9 +1,11 @@
 """The advice of error messages, followed to the letter. What a run says plainly is here; anything else is a finding."""
 
 import csv
+import hashlib
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from re import Match
 from typing import Any
 
@@ -12,6 +14,7 @@ from ruamel.yaml import YAML
 from headstart.tables.index import IndexRow
 from headstart.tables.rows import read_rows
 from tests.chaos.actions import FIXES
+from tests.chaos.flips import cached
 from tests.chaos.project import PHOTOS, ChaosProject
 from tests.support.source import ROOT
 
@@ -34,6 +37,20 @@ def follow(project: ChaosProject, output: str) -> str | None:
 def _run(project: ChaosProject, found: Match[str]) -> str:
     command = found[1].strip()
     return f"runs {command}, which ends with {project.finish(*command.split()).returncode}"
+
+
+def _repair_features(project: ChaosProject, found: Match[str]) -> str:
+    """Run the command. Where that has been done already and the damage returned, first delete the copy in DVC's cache.
+
+    That this is the second time is seen by the copy, whose bytes no longer have the md5 in its name.
+    """
+    path = cached(project.root, "extract", "features/features.h5")
+    did = _run(project, found)
+    after = project.root / "features/features.h5"
+    if path is not None and after.exists() and _md5(path) != path.parent.name + path.name:
+        path.unlink()
+        did += f", deletes {path.relative_to(project.root)}, and {_run(project, found)}"
+    return did
 
 
 def _delete(project: ChaosProject, found: Match[str]) -> str:
@@ -93,6 +110,11 @@ def _just_again(project: ChaosProject, found: Match[str]) -> str:  # noqa: ARG00
     return f"runs again, because it said {found[0]!r}"
 
 
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 # The first that matches counts.
 _ADVICE: tuple[tuple[str, Follow], ...] = (
     (r"^\w+: params\.yaml: \d+ bad key\(s\)[^\n]*\n((?:\s+[^\n]+\n)+)", _correct_params),
@@ -102,7 +124,8 @@ _ADVICE: tuple[tuple[str, Follow], ...] = (
     (r"Repair or remove them, or raise index\.max_bad_fraction", _remove_bad),
     (r"have the same bytes under different labels, the first: ([^\n]*) \(data/index\.csv", _remove_copies),
     (r"label_fixes\.csv: row (\d+): [^\n]*(?:Remove|Correct)", _remove_row),
-    (r"Run: (dvc checkout)", _run),
+    (r"Delete (\S+) and run: dvc repro", _delete),  # the loop runs it
+    (r"Run: (dvc repro -f -s extract)\.", _repair_features),
     (r"Run: (dvc repro[a-z -]*)", _run),
     (r"(?i)no space left on device|file too large|disk is full", _just_again),
     (r"Unable to acquire lock|is locked|Another DVC process", _just_again),

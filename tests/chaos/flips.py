@@ -61,6 +61,23 @@ def rot_cached_features(project: ChaosProject, random: Random) -> str:
     return f"lets a bit of {path.relative_to(project.root)} rot {where}; {_another_head(project, random)}"
 
 
+def rot_bundle(project: ChaosProject, random: Random) -> str:
+    """Flip a bit of a model such that DVC cannot see it, predict with it, and do what the message says."""
+    found = project.files("models/*/*")
+    if not found:
+        return "finds no model that could rot"
+    path = random.choice(found)
+    where = flip(path, random, keep_time=True)
+    bundle, photos = str(path.parent.relative_to(project.root)), [str(path) for path in project.photos()[:1]]
+    run = project.start(
+        "python", "-m", "headstart", "predict", bundle, *photos, extra={"HOME": str(project.root.parent)}
+    )
+    output = run.wait().output
+    assert f"Delete {bundle} and run: dvc repro" in output, output
+    shutil.rmtree(path.parent)
+    return f"lets a bit of {path.relative_to(project.root)} rot {where}, which predict says; deletes {bundle}"
+
+
 def cached(root: Path, stage: str, output: str) -> Path | None:
     """Return the file of an output in DVC's cache; None if dvc.lock or the cache lacks it."""
     outs = read_lock(root).get(stage, {}).get("outs", [])
