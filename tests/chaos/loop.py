@@ -12,7 +12,7 @@ from tests.chaos import oracle
 from tests.chaos.actions import ACTIONS
 from tests.chaos.advice import follow
 from tests.chaos.disturbances import DISTURBANCES, Disturbance, fill_disk
-from tests.chaos.project import HangsError, Outcome, copy_tree, make_project
+from tests.chaos.project import HangsError, Outcome, copy_tree, kill_all, make_project
 
 T = TypeVar("T")
 # The head takes seconds, all stages half a minute.
@@ -20,7 +20,7 @@ _TARGETS = {"evaluate@head": 6, "evaluate@finetune": 1, "report": 2}
 _MOST_ATTEMPTS = 8
 _MOST_ACTIONS = 3
 _DISTURBED = 0.6  # fraction of the rounds in which something happens while a run works
-_DISK_BYTES = 2**30
+_DISK_BYTES = 2**28
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -57,7 +57,8 @@ class Chaos:
         copy_tree(self.project.root, self.folder / "pristine")
 
     def close(self) -> None:
-        """Unmount the small disk."""
+        """Kill what is still at work, and unmount the small disk."""
+        kill_all()
         if self._is_mounted:
             subprocess.run(["umount", "--lazy", str(self.disk)], check=True)
 

@@ -24,6 +24,7 @@ PHOTOS = "data/photos"
 _PER_CLASS = 16
 # A run takes half a minute. One that takes this long hangs.
 _TIMEOUT_SECONDS = 300
+_sessions: set[int] = set()  # of the commands that may still be at work
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Running:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        _sessions.add(self._process.pid)
         if max_file_bytes is not None:
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (max_file_bytes, hard))
@@ -87,8 +89,7 @@ class Running:
         """Send a signal to `all` processes, to the command alone (`dvc`), or to those that it started (`stage`)."""
         for process in self._processes():
             if whom == "all" or (process.pid == self._process.pid) == (whom == "dvc"):
-                with suppress(psutil.Error):
-                    process.send_signal(number)
+                _signal(process, number)
 
     def wait(self) -> Outcome:
         """Wait until the command and its last orphan have ended.
@@ -101,6 +102,7 @@ class Running:
             if time.monotonic() > end:
                 self.send(signal.SIGKILL, "all")
                 raise HangsError(f"{self._command}: not over after {_TIMEOUT_SECONDS} s\n{self._text()}")
+        _sessions.discard(self._process.pid)
         return Outcome(self._command, self._process.returncode, self._text())
 
     def _text(self) -> str:
@@ -108,7 +110,7 @@ class Running:
         return self._output.read()
 
     def _processes(self) -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if _session(process.pid) == self._process.pid]
+        return _processes_of({self._process.pid})
 
 
 class ChaosProject(Project):
@@ -183,6 +185,21 @@ def outputs_of(stage: Mapping[str, object]) -> Iterator[str]:
     outs = stage["outs"]
     assert isinstance(outs, list)
     yield from (out["path"] for out in outs)
+
+
+def kill_all() -> None:
+    """Kill what is still at work of all commands that were started."""
+    for process in _processes_of(_sessions):
+        _signal(process, signal.SIGKILL)
+
+
+def _processes_of(sessions: set[int]) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _session(process.pid) in sessions]
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.Error):
+        process.send_signal(number)
 
 
 def _session(pid: int) -> int:
