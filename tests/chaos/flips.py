@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
+from headstart.artifacts.features import open_features
+from headstart.base.errors import FeatureFileError
+from headstart.tables.rows import read_rows
+from headstart.tables.split import SplitRow
 from tests.chaos.project import ChaosProject, read_lock
 
 # Kinds of kept files, by patterns below the root. DVC or the next reader notices a flip, because the time changes or
@@ -30,6 +34,7 @@ KINDS: Mapping[str, Sequence[str]] = {
     "metrics": ["metrics/*"],
     "dvc.lock": ["dvc.lock"],
 }
+_MOST_FLIPS = 30
 NOT_FLIPPED = "data/label_fixes.csv"  # it is the user's own
 
 
@@ -46,7 +51,7 @@ def rot_features(project: ChaosProject, random: Random) -> str:
     path = project.root / "features" / "features.h5"
     if not path.exists():
         return "finds no embeddings that could rot"
-    where = flip(path, random, keep_time=True)
+    where = _rot(path, project, random)
     return f"lets a bit of {path.relative_to(project.root)} rot {where}; {_another_head(project, random)}"
 
 
@@ -55,9 +60,8 @@ def rot_cached_features(project: ChaosProject, random: Random) -> str:
     path = cached(project.root, "extract", "features/features.h5")
     if path is None:
         return "finds no embeddings in DVC's cache that could rot"
-    where = flip(path, random, keep_time=True)
-    workspace = project.root / "features"
-    shutil.rmtree(workspace, ignore_errors=True)
+    where = _rot(path, project, random)
+    shutil.rmtree(project.root / "features", ignore_errors=True)
     return f"lets a bit of {path.relative_to(project.root)} rot {where}; {_another_head(project, random)}"
 
 
@@ -109,6 +113,32 @@ def flip(path: Path, random: Random, *, keep_time: bool = False) -> str:
         path.chmod(before.st_mode)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     return f"(bit {bit} of byte {place} of {len(data)})"
+
+
+def _rot(path: Path, project: ChaosProject, random: Random) -> str:
+    """Flip a bit of a features file that the head reads: other bytes are padding, or rows of images that it drops."""
+    whole, mode = path.read_bytes(), path.stat()
+    table = project.root / "data/split.csv"
+    digests = [row.digest for row in read_rows(table, SplitRow)] if table.exists() else []
+    for _ in range(_MOST_FLIPS):
+        where = flip(path, random, keep_time=True)
+        if not _is_readable(path, digests):
+            return where
+        path.chmod(0o644)
+        path.write_bytes(whole)
+        path.chmod(mode.st_mode)
+        os.utime(path, ns=(mode.st_atime_ns, mode.st_mtime_ns))
+    return "nowhere"
+
+
+def _is_readable(path: Path, digests: Sequence[str]) -> bool:
+    try:
+        with open_features(path) as features:
+            for layer in features.spec["layers"]:
+                features.read(layer, digests or features.digests.astype(str).tolist())
+    except FeatureFileError:
+        return False
+    return True
 
 
 def _another_head(project: ChaosProject, random: Random) -> str:

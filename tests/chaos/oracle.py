@@ -4,6 +4,7 @@ What it cannot judge, and so no action does. DVC takes a file for unchanged if s
 own cache. So these go unnoticed where the file carries no checksum of ours:
 
 - a flipped bit in a photo or in a table of the workspace whose time of change stays the same (bit rot),
+- a flipped bit of `features.h5` in what nobody reads: the padding of HDF5, and rows of images that are not used,
 - a flipped bit in DVC's cache of a table, a plot or a page.
 
 Two changes of params give other last bits by design: `backbone.layers` (`decisions.md`, one store per layer) and
