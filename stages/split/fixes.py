@@ -118,7 +118,7 @@ def apply_fixes(images: Sequence[LabelledImage], index: Sequence[IndexRow], fixe
     )
 
 
-_OTHER = "Fixes of another data set go into a file of their own (split.label_fixes)."
+_OTHER = "Correct or remove the row; fixes of another data set go into a file of their own (split.label_fixes)."
 
 
 def _near(name: str, known: Sequence[str]) -> str:

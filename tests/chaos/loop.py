@@ -99,8 +99,10 @@ class Chaos:
             self.say(f"  {_draw(ACTIONS, random)(self.project, random)}")
         if random.random() < _DISTURBED:
             what, outcomes = _draw(self._disturbances, random)(self.project, random, target)
-            self.say(f"  {what}: ends with {[outcome.returncode for outcome in outcomes]}")
+            self.say(f"  {what}")
             for outcome in outcomes:
+                said = f": {_last_message(outcome.output)}" if outcome.returncode else ""
+                self.say(f"    {outcome.command} ends with {outcome.returncode}{said}")
                 _check(outcome)
         said = self._settle(target)
         differences = oracle.ask(self.project, self.folder / "oracle" / "project", self.folder / "engines", target)

@@ -437,7 +437,7 @@ def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
     ("wrong", "words"),
     [
         ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is not an image of this data set \(did you mean 'a/a1.png'\?\)"),
-        ([fix("0" * 64, "b")], "is not an image of this data set. Fixes of another data set"),
+        ([fix("0" * 64, "b")], "is not an image of this data set. Correct or remove the row"),
         ([fix("a/a1.png", "bb")], r"'bb' is not a class \(did you mean 'b'\?\) and not `drop`"),
         ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "is already fixed by fixes.csv: row 1"),
         ([fix("a/bad.png", "b")], r"'a/bad.png' is not used \(quarantined: data/index.csv\)"),
