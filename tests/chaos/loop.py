@@ -18,7 +18,7 @@ T = TypeVar("T")
 # The head takes seconds, all stages half a minute.
 _TARGETS = {"evaluate@head": 8, "evaluate@finetune": 1, "report": 1}
 _MOST_ATTEMPTS = 8
-_MOST_ACTIONS = 3
+_MOST_ACTIONS = 5
 _DISTURBED = 0.6  # fraction of the rounds in which something happens while a run works
 _DISK_BYTES = 2**28
 _TRACEBACK = "Traceback (most recent call last)"
