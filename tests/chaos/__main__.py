@@ -24,6 +24,9 @@ def main() -> int:
     args = parser.parse_args()
     seed = secrets.randbelow(10**6) if args.seed is None else args.seed
     end = time.monotonic() + 60 * args.minutes
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background job of a shell ignores it, and so would runs
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chaos = Chaos(Path(tempfile.mkdtemp(prefix=f"headstart-chaos-{seed}-")), seed)
     chaos.say(f"chaos: seed {seed}, in {chaos.folder}")

@@ -128,5 +128,6 @@ _ADVICE: tuple[tuple[str, Follow], ...] = (
     (r"Run: (dvc repro -f -s extract)\.", _repair_features),
     (r"Run: (dvc repro[a-z -]*)", _run),
     (r"(?i)no space left on device|file too large|disk is full", _just_again),
+    (r"you can manually remove '([^']+)'", _delete),
     (r"Unable to acquire lock|is locked|Another DVC process", _just_again),
 )

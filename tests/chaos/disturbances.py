@@ -33,8 +33,9 @@ def kill(project: ChaosProject, random: Random, target: str) -> Disturbed:
     was_over = run.is_over(seconds)
     run.send(number, whom)
     what = f"sends {number.name} to {whom} of dvc repro {target} after {seconds:.1f} s{_late(was_over)}"
-    # An orphan may still work while the next run starts; that run waits for it no longer than DVC does.
-    return what, [project.finish("dvc", "repro", target), run.wait()] if whom == "dvc" else [run.wait()]
+    if whom == "dvc" and run.is_over(_STOPPED_SECONDS):  # an orphan may still work while the next run does
+        return what, [project.finish("dvc", "repro", target), run.wait()]
+    return what, [run.wait()]
 
 
 def stop_and_continue(project: ChaosProject, random: Random, target: str) -> Disturbed:
