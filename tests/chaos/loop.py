@@ -104,11 +104,11 @@ class Chaos:
                 said = f": {_last_message(outcome.output)}" if outcome.returncode else ""
                 self.say(f"    {outcome.command} ends with {outcome.returncode}{said}")
                 _check(outcome)
-        said = self._settle(target)
+        num_said = self._settle(target)
         differences = oracle.ask(self.project, self.folder / "oracle" / "project", self.folder / "engines", target)
         if differences:
             raise Finding("\n    ".join([f"{target} says that all is well, and a clean clone differs:", *differences]))
-        return f"{target}: a clean clone agrees" + (f" after {said} advice(s)" if said else "")
+        return f"{target}: a clean clone agrees" + (f" after {num_said} message(s)" if num_said else "")
 
     def _settle(self, target: str) -> int:
         """Run until all is well, doing what messages advise. Return how many messages there were."""
