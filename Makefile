@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm chaos check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -51,6 +51,10 @@ test: env  ## run every test
 
 test-quick: env  ## run the tests of the editing loop: no DVC, no browser, none that takes seconds
 	pytest --numprocesses 2 --dist loadfile -m "not slow" tests/unit tests/contract
+
+# MINUTES=60 goes on for longer, SEED=7 draws the same harm again.
+chaos: env  ## ten minutes of random harm to a small project: edits, kills, full disks, flipped bits; a clean clone must agree
+	python -W ignore -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: env  ## lint, formatting and types
 	ruff check

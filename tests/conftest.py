@@ -148,22 +148,27 @@ def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path
         yield folder, folder.exists()
 
 
+def write_tiny_weights(path: Path) -> None:
+    """Write random weights (and BatchNorm statistics) of the tiny network. Every call writes the same bytes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model(TINY.removeprefix("timm/"))
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+    path.parent.mkdir(parents=True)
+    save_file(network.state_dict(), path)
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneParams:
     """Params of a tiny network whose random weights (and BatchNorm statistics) lie in a file."""
     with made_once(tmp_path_factory, "weights") as (folder, is_there):
         path = folder / "tiny.safetensors"
         if not is_there:
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                network = timm.create_model(TINY.removeprefix("timm/"))
-                for name, buffer in network.named_buffers():
-                    if name.endswith("running_mean"):
-                        buffer.normal_(0, 0.1)
-                    elif name.endswith("running_var"):
-                        buffer.uniform_(0.5, 1.5)
-            folder.mkdir()
-            save_file(network.state_dict(), path)
+            write_tiny_weights(path)
     return backbone_params(TINY, path)
 
 

@@ -79,6 +79,11 @@ class Bundle:
         return (mean_ND @ self.weight.T.astype(np.float64) + self.bias) / self.temperature
 
 
+def remedy(folder: Path) -> str:
+    """Return what to do about a bad bundle. If it stayed there, DVC might not notice: it trusts the times of files."""
+    return f"Delete {folder} and run: dvc repro (or copy the bundle again)"
+
+
 def write_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a bundle into a folder. Equal bundles give equal bytes.
 
@@ -117,7 +122,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise BundleError(f"{path}: is missing. A bundle is a folder such as models/head") from error
     except ValueError as error:
-        raise BundleError(f"{path}: is damaged ({error}). Run: dvc checkout, or dvc repro") from error
+        raise BundleError(f"{path}: is damaged ({error}). {remedy(folder)}") from error
     schema = config.get("schema") if isinstance(config, dict) else None
     if schema != SCHEMA:
         raise BundleError(
@@ -125,7 +130,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     missing = [name for name, kind in _CONFIG_KEYS.items() if not isinstance(config.get(name), kind)]
     if missing:
-        raise BundleError(f"{path}: {', '.join(missing)}: missing or damaged. Run: dvc checkout, or dvc repro")
+        raise BundleError(f"{path}: {', '.join(missing)}: missing or damaged. {remedy(folder)}")
     return config
 
 
@@ -142,14 +147,11 @@ def read_bundle(folder: Path) -> Bundle:
         for name, wanted in digests.items():
             found = sha256_file(folder / name)
             if found != wanted:
-                raise BundleError(
-                    f"{folder / name}: sha256 is {found}; {CONFIG_NAME} says {wanted}. Run: dvc checkout, or dvc repro"
-                )
+                raise BundleError(f"{folder / name}: sha256 is {found}; {CONFIG_NAME} says {wanted}. {remedy(folder)}")
         with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
             if file.metadata()["config_sha256"] != sha256_json(config):
                 raise BundleError(
-                    f"{folder / CONFIG_NAME}: was changed after {TENSORS_NAME} was written. Run: dvc checkout, or dvc "
-                    "repro"
+                    f"{folder / CONFIG_NAME}: was changed after {TENSORS_NAME} was written. {remedy(folder)}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         bundle = Bundle(
@@ -170,10 +172,10 @@ def read_bundle(folder: Path) -> Bundle:
     except FileNotFoundError as error:
         raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise BundleError(f"{folder}: is damaged ({error!r}). Run: dvc checkout, or dvc repro") from error
+        raise BundleError(f"{folder}: is damaged ({error!r}). {remedy(folder)}") from error
     problem = _problem(bundle)
     if problem:
-        raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
+        raise BundleError(f"{folder}: {problem}. {remedy(folder)}")
     return bundle
 
 

@@ -1,6 +1,7 @@
 """Rows of a features file: each is written with a checksum, and compared with it when it is read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 
 from headstart.base.errors import FeatureFileError
 
+# DVC may not know of the damage, because it trusts the times of files, and its cache. So the stage has to be forced.
+REPAIR = (
+    "Run: dvc repro -f -s extract. If it returns, delete the copy in DVC's cache first: .dvc/cache/files/md5/<first "
+    "two digits>/<other digits> of its md5 in dvc.lock"
+)
 _HDF5_BYTES = 2**16  # more than HDF5 takes for itself
 
 
@@ -39,6 +45,19 @@ def file_bytes(digests: NDArray[np.bytes_], dims: Mapping[str, int], num_views: 
     """
     num_numbers = sum(dims.values()) * num_views + len(dims)  # the last are checksums
     return len(digests) * (digests.itemsize + num_numbers * dtype.itemsize) + _HDF5_BYTES
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the errors of HDF5, which has many for a damaged file, into one.
+
+    Raises:
+        FeatureFileError: The block failed.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise FeatureFileError(f"{path}: is damaged ({error}). {REPAIR}") from error
 
 
 class FeatureWriter:

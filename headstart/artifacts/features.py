@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.feature_rows import FeatureWriter, file_bytes, row_checksums
+from headstart.artifacts.feature_rows import REPAIR, FeatureWriter, file_bytes, reading, row_checksums
 from headstart.base.errors import FeatureFileError
 from headstart.base.files import atomic_path, canonical_json, check_space, sha256_json, temporary_prefix
 
@@ -130,10 +130,12 @@ class Features:
     """
 
     def __init__(self, path: Path, file: h5py.File, spec: dict[str, Any]) -> None:
-        self.path, self._file = path, file
-        self.spec = spec
+        self.path, self.spec = path, spec
         self.digests: NDArray[np.bytes_] = file["digest"][:]
-        self._checksums: dict[str, NDArray[np.unsignedinteger[Any]]] = {}
+        self._layers: dict[str, h5py.Dataset] = dict(file["layers"].items())
+        self._checksums: dict[str, NDArray[np.unsignedinteger[Any]]] = {
+            layer: of[:] for layer, of in file["checksums"].items()
+        }
 
     def read(self, layer: str, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of some images, float32 (B, views, dim).
@@ -147,7 +149,7 @@ class Features:
         """
         dataset, rows = self._dataset(layer), self.rows(digests)
         ascending, position = np.unique(rows, return_inverse=True)  # HDF5 selects rows only in ascending order
-        selected = self._checked(layer, dataset[ascending], ascending)
+        selected = self._checked(layer, self._take(dataset, ascending), ascending)
         return selected.astype(np.float32, copy=False)[position]
 
     def dim(self, layer: str) -> int:
@@ -182,7 +184,7 @@ class Features:
             if first < last:
                 wanted = rows[first:last]
                 piece = [
-                    self._checked(layer, dataset[start : start + step][wanted - start], wanted)
+                    self._checked(layer, self._take(dataset, slice(start, start + step))[wanted - start], wanted)
                     for layer, dataset in datasets.items()
                 ]
                 joined = piece[0] if len(piece) == 1 else np.concatenate(piece, axis=2)
@@ -204,7 +206,7 @@ class Features:
         if not found.all():
             raise FeatureFileError(
                 f"{self.path}: no row for {(~found).sum()} of {len(digests)} images, the first "
-                f"{digests[int(np.argmin(found))]}. {REMEDY}"
+                f"{digests[int(np.argmin(found))]}. {REPAIR}"
             )
         return rows
 
@@ -218,30 +220,32 @@ class Features:
         Raises:
             FeatureFileError: A row is damaged.
         """
-        dataset = self._file["layers"][layer]
+        dataset = self._layers[layer]
         _, num_views, dim = dataset.shape
         step = max(1, num_bytes // (num_views * dim * dataset.dtype.itemsize))
         for start in range(0, len(dataset), step):
-            block = dataset[start : start + step]
+            block = self._take(dataset, slice(start, start + step))
             yield self._checked(layer, block, np.arange(start, start + len(block)))
 
     def _checked(self, layer: str, rows: Rows, numbers: NDArray[np.intp]) -> Rows:
         """Return rows (B, views, dim) with given numbers (B,), ascending, after comparing them with their checksums."""
-        if layer not in self._checksums:
-            self._checksums[layer] = self._file["checksums"][layer][:]  # whole: HDF5 selects single numbers slowly
         same = row_checksums(rows) == self._checksums[layer][numbers]
         if not same.all():
             digest = self.digests[numbers[int(np.argmin(same))]].decode()
             raise FeatureFileError(
                 f"{self.path}: layer {layer!r}: {(~same).sum()} rows are damaged (their checksums differ), the first "
-                f"of image {digest}. Run: dvc repro -f -s extract. If it returns, delete the copy in DVC's cache"
+                f"of image {digest}. {REPAIR}"
             )
         return rows
 
+    def _take(self, dataset: h5py.Dataset, selection: object) -> Rows:
+        with reading(self.path):
+            return dataset[selection]
+
     def _dataset(self, layer: str) -> h5py.Dataset:
-        if layer not in self._file["layers"]:
-            raise FeatureFileError(f"{self.path}: no layer {layer!r}; it has {sorted(self._file['layers'])}. {REMEDY}")
-        return self._file["layers"][layer]
+        if layer not in self._layers:
+            raise FeatureFileError(f"{self.path}: no layer {layer!r}; it has {sorted(self._layers)}. {REMEDY}")
+        return self._layers[layer]
 
 
 @contextmanager
@@ -256,18 +260,17 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
         FeatureFileError: The file is missing, damaged, of another schema, or has another spec than `expected`. The
             message names the first key that differs, with both values.
     """
-    try:
+    if not path.exists():
+        raise FeatureFileError(f"{path}: is missing. {REMEDY}")
+    with reading(path):
         file = h5py.File(path, "r")
-    except OSError as error:
-        what = "is missing" if not path.exists() else f"is not a readable HDF5 file ({error})"
-        raise FeatureFileError(f"{path}: {what}. {REMEDY}") from error
     with file:
-        schema = file.attrs.get("schema")
+        with reading(path):
+            schema = file.attrs.get("schema")
         if schema != SCHEMA:
-            raise FeatureFileError(
-                f"{path}: schema is {schema!r}, expected {SCHEMA!r}: another version wrote this file. {REMEDY}"
-            )
-        try:
+            what = f"schema is {schema!r}, expected {SCHEMA!r}: another version wrote this file"
+            raise FeatureFileError(f"{path}: {what}. {REPAIR}")
+        with reading(path):
             spec = json.loads(file.attrs["spec"])
             shapes = {name: dataset.shape for name, dataset in file["layers"].items()}
             dtypes = {name: dataset.dtype for name, dataset in file["layers"].items()}
@@ -281,14 +284,12 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
                 and {name: of.shape for name, of in file["checksums"].items()}
                 == {name: shape[:1] for name, shape in shapes.items()}
             )
-        except (KeyError, ValueError, AttributeError, TypeError) as error:
-            raise FeatureFileError(f"{path}: is damaged ({error}). {REMEDY}") from error
-        if not whole:
-            raise FeatureFileError(f"{path}: is damaged: attributes and datasets do not agree. {REMEDY}")
-        if expected is not None:
-            for key, found, wanted in _differences(spec, expected):
-                raise FeatureFileError(f"{path}: {key} is {found!r}; this run expects {wanted!r}. {REMEDY}")
-        yield Features(path, file, spec)
+            if not whole:
+                raise ValueError("attributes and datasets do not agree")
+            features = Features(path, file, spec)
+        for key, found, wanted in _differences(spec, spec if expected is None else expected):
+            raise FeatureFileError(f"{path}: {key} is {found!r}; this run expects {wanted!r}. {REMEDY}")
+        yield features
 
 
 def _differences(found: object, expected: object, path: str = "") -> Iterator[tuple[str, object, object]]:

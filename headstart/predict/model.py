@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import Bundle, read_bundle, read_config
+from headstart.artifacts.bundle import Bundle, read_bundle, read_config, remedy
 from headstart.artifacts.features import Rows
 from headstart.backbone.spec import find_problem
 from headstart.base.errors import BundleError, DataError, ParamsError
@@ -272,7 +272,7 @@ def load(
     bundle = read_bundle(folder)
     problem = find_problem(bundle.spec)
     if problem:
-        raise BundleError(f"{folder}: {problem}. Run: dvc checkout, or dvc repro")
+        raise BundleError(f"{folder}: {problem}. {remedy(folder)}")
     if bundle.spec["decode"] not in DECODE_POLICIES.values():
         known = " or ".join(map(repr, DECODE_POLICIES.values()))
         raise BundleError(

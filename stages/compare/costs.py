@@ -1,9 +1,11 @@
 """The costs of both tracks when they last ran. They are only printed, because they differ from run to run."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from headstart.base.errors import TableError
 from headstart.tables.metrics import read_metrics
 
 
@@ -29,9 +31,11 @@ def describe_costs(folder: Path) -> str:
 
 
 def _timings(folder: Path, stage: str) -> Mapping[str, Any]:
-    path = folder / f"{stage}.json"
-    return read_metrics(path) if path.is_file() else {}
+    """Return the timings of a stage; none if they are missing or damaged, because no result depends on them."""
+    with suppress(TableError):
+        return read_metrics(folder / f"{stage}.json")
+    return {}
 
 
 def _number(timings: Mapping[str, Any], name: str, unit: str) -> str:
-    return f"{timings[name]:.3g} {unit}" if name in timings else "(not measured)"
+    return f"{timings[name]:.3g} {unit}" if isinstance(timings.get(name), int | float) else "(not measured)"

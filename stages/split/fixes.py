@@ -100,7 +100,7 @@ def apply_fixes(
     )
 
 
-_OTHER = "Fixes of another data set go into a file of their own (split.label_fixes)."
+_OTHER = "Correct or remove the row; fixes of another data set go into a file of their own (split.label_fixes)."
 
 
 def _near(name: str, known: Sequence[str]) -> str:

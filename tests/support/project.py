@@ -31,17 +31,21 @@ class Project:
             check: True if the command must succeed, False if it must fail.
             extra: Variables to add to the environment.
         """
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        environment["DVC_SITE_CACHE_DIR"] = str(self.root.parent / "dvc-site-cache")
-        environment.pop("TORCH_HOME", None)
-        environment |= extra or {}
+        environment = {**self.environment(), **(extra or {})}
         done = subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert not check or done.returncode == 0, done.stdout
         assert check or done.returncode != 0, done.stdout
         return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of commands: the project's Python comes first, and DVC knows no other project."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment["DVC_SITE_CACHE_DIR"] = str(self.root.parent / "dvc-site-cache")
+        environment.pop("TORCH_HOME", None)
+        return environment
 
     def repro(self, *options: str) -> list[str]:
         """Run `dvc repro`, and return the names of the stages that ran."""
@@ -57,9 +61,9 @@ class Project:
         with path.open("w", encoding="utf-8") as file:
             yaml.dump(content, file)
 
-    def use_photos(self, backbone: BackboneParams, engines: Path) -> None:
-        """Write 12 photos into data/photos, and set the params to them and to the tiny backbone that `engines` has."""
-        write_photos(self.root / "data" / "photos")
+    def use_photos(self, backbone: BackboneParams, engines: Path, *, per_class: int = 4) -> None:
+        """Write photos into data/photos, and set the params to them and to the tiny backbone that `engines` has."""
+        write_photos(self.root / "data" / "photos", per_class=per_class)
         shutil.copytree(engines, self.root / ".cache" / "embeddings")
         self.edit_params(
             data={"path": "data/photos"},

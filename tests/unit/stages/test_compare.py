@@ -214,6 +214,16 @@ def test_costs_that_were_not_measured_are_called_so(tmp_path: Path) -> None:
     assert "embedded, (not measured), the fine-tuned network 512 images/s" in told
 
 
+def test_damaged_timings_count_as_not_measured(tmp_path: Path) -> None:
+    """A flipped bit in a file that is no result, and that `dvc repro` would not write again, stops nothing."""
+    (tmp_path / "head.json").write_bytes(b'{"training_seconds": 1.8\xb2}')
+    (tmp_path / "finetune.json").write_text('{"training_seconds": "fast", "prediction_images_per_second": 512}')
+    told = describe_costs(tmp_path)
+
+    assert "training the head took (not measured), fine-tuning (not measured);" in told
+    assert "the fine-tuned network 512 images/s" in told
+
+
 def test_without_any_timing_it_says_only_that(tmp_path: Path) -> None:
     """Where no stage has run, as in a fresh clone, one short sentence stands in place of the timings."""
     assert describe_costs(tmp_path) == "no timings: no stage has run on this machine yet"

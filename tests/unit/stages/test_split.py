@@ -422,7 +422,7 @@ def test_label_fixes_are_applied_by_path_or_digest() -> None:
     ("wrong", "words"),
     [
         ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is not an image of this data set \(did you mean 'a/a1.png'\?\)"),
-        ([LabelFix("0" * 64, "", "b")], "is not an image of this data set. Fixes of another data set"),
+        ([LabelFix("0" * 64, "", "b")], "is not an image of this data set. Correct or remove the row"),
         ([fix("a/a1.png", "bb")], r"'bb' is not a class \(did you mean 'b'\?\) and not `drop`"),
         ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "row 2: 'a/a1.png' is already fixed by row 1"),
         (
