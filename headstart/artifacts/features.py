@@ -24,7 +24,14 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.feature_rows import FeatureWriter, file_bytes, row_checksums
 from headstart.base.errors import FeatureFileError
-from headstart.base.files import atomic_path, canonical_json, check_space, sha256_json, temporary_prefix
+from headstart.base.files import (
+    atomic_path,
+    canonical_json,
+    check_regular,
+    check_space,
+    sha256_json,
+    temporary_prefix,
+)
 
 SCHEMA = "headstart.features/3"
 REMEDY = "Run: dvc repro extract"
@@ -257,6 +264,7 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
             message names the first key that differs, with both values.
     """
     try:
+        check_regular(path)
         file = h5py.File(path, "r")
     except OSError as error:
         what = "is missing" if not path.exists() else f"is not a readable HDF5 file ({error})"

@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from headstart.base.errors import DataError
+from headstart.base.files import NotRegularError
 from headstart.base.threads import in_order
 from headstart.imaging.capture import read_capture
 from headstart.imaging.decode import ImageError, decode
-from headstart.sources.folder import Folder, NotRegularError
+from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 
 # For fewer files, starting processes would take longer than examining small files in threads.

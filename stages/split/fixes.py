@@ -56,7 +56,7 @@ def read_fixes(path: Path) -> list[Fix]:
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}. Correct the first line.")
     fixes = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines.items():
         if not line[0] or not line[1]:
             raise DataError(f"{path}: row {number} is {line}; expected an image and a label. Fill or remove the row.")
         fixes.append(Fix(line[0], line[1], f"{path}: row {number}"))

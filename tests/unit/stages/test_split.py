@@ -422,8 +422,8 @@ def test_fixes_are_read_from_a_file(tmp_path: Path) -> None:
     assert [(one.image, one.label) for one in read_fixes(path)] == [("a,b.png", "cat"), ("c.png", "drop")]
     for text, words in (
         ("path,label\n", "columns are"),
-        ("image,label,who,why\na.png,,me,x\n", "row 1 is .*; expected an image and a label"),
-        ("image,label,who,why\na.png,cat\n", "row 1 has 2 cells; expected 4"),
+        ("image,label,who,why\na.png,,me,x\n", "row 2 is .*; expected an image and a label"),
+        ("image,label,who,why\na.png,cat\n", "row 2 has 2 cells; expected 4"),
         ("", "columns are"),
     ):
         path.write_text(text)
@@ -493,7 +493,7 @@ def test_the_numbers_agree_with_the_tables() -> None:
         "test": [1, 1],
     }
     told = results.describe(rows, parted, names, fixed, layout.notes)
-    assert "label fixes: 1 images have another label, 1 are dropped" in told
+    assert "label fixes: 1 relabelled, 1 dropped" in told
     assert "WARNING: 2 images are left out: their copies contradict each other" in told
 
 
