@@ -24,14 +24,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.feature_rows import FeatureWriter, file_bytes, row_checksums
 from headstart.base.errors import FeatureFileError
-from headstart.base.files import (
-    atomic_path,
-    canonical_json,
-    check_regular,
-    check_space,
-    sha256_json,
-    temporary_prefix,
-)
+from headstart.base.files import atomic_path, canonical_json, check_regular, check_space, sha256_json, temporary_prefix
 
 SCHEMA = "headstart.features/3"
 REMEDY = "Run: dvc repro extract"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headstart.base.files import atomic_path, read_bytes
 
-_HEAD = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{64})")
+_HEAD = b"([0-9a-f]{64}) ([0-9a-f]{64})"
 
 
 def read_kept(path: Path, key: str, asked_by: str) -> bytes | None:
@@ -30,7 +30,7 @@ def read_kept(path: Path, key: str, asked_by: str) -> bytes | None:
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
     else:
-        found = _HEAD.fullmatch(head)
+        found = re.fullmatch(_HEAD, head)
         if found and found[1] != key.encode():
             return None
         if found and found[2] == _digest(content):
