@@ -199,10 +199,10 @@ def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda tensor: tensor * torch.nan, "conv1.weight has numbers that are not finite: the file is damaged"),
-        (lambda tensor: tensor / 0, "conv1.weight has numbers that are not finite"),
-        (lambda tensor: (tensor * 9).to(torch.int8), "conv1.weight is torch.int8; expected floating-point numbers"),
-        (lambda tensor: tensor > 0, "conv1.weight is torch.bool; expected floating-point numbers"),
+        (lambda tensor: tensor * torch.nan, "conv1.0.weight has numbers that are not finite: the file is damaged"),
+        (lambda tensor: tensor / 0, "conv1.0.weight has numbers that are not finite"),
+        (lambda tensor: (tensor * 9).to(torch.int8), "conv1.0.weight is torch.int8; expected floating-point numbers"),
+        (lambda tensor: tensor > 0, "conv1.0.weight is torch.bool; expected floating-point numbers"),
     ],
 )
 def test_weights_that_are_no_finite_numbers_are_refused(
@@ -210,7 +210,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(
 ) -> None:
     """A damaged or quantised weights file is an error that names the tensor, not embeddings without sense."""
     tensors = load_file(tiny_backbone.weights)
-    save_file(tensors | {"conv1.weight": change(tensors["conv1.weight"])}, tmp_path / "w.safetensors")
+    save_file(tensors | {"conv1.0.weight": change(tensors["conv1.0.weight"])}, tmp_path / "w.safetensors")
     changes = {"weights": str(tmp_path / "w.safetensors"), "weights_sha256": sha256_file(tmp_path / "w.safetensors")}
 
     with pytest.raises(BackboneError, match=words):
