@@ -178,7 +178,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str, kind: str) -> Non
 
 def test_references_of_another_type_are_refused(tmp_path: Path) -> None:
     """References whose type was edited would compare noise, so they are an error."""
-    embeddings = np.ascontiguousarray(BUNDLE.references.embeddings).view(np.int16)
+    embeddings: Any = np.ascontiguousarray(BUNDLE.references.embeddings).view(np.int16)
     write_bundle(tmp_path / "b", replace(BUNDLE, references=replace(BUNDLE.references, embeddings=embeddings)))
 
     with pytest.raises(BundleError, match="references are int16; expected float16"):
