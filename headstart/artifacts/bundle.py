@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from headstart.artifacts.references import References, from_tensors, to_tensors
 from headstart.base.errors import BundleError
-from headstart.base.files import sha256_file, sha256_json, write_bytes, write_json
+from headstart.base.files import read_bytes, sha256_file, sha256_json, write_bytes, write_json
+from headstart.base.tensor_files import TensorFileError, read_tensors
 from headstart.tables.names import TRACKS
 
 SCHEMA = "headstart.bundle/4"
@@ -118,10 +118,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_NAME
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_bytes(path))
     except FileNotFoundError as error:
         raise BundleError(f"{path}: is missing. A bundle is a folder such as models/head") from error
-    except ValueError as error:
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}). {remedy(folder)}") from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: is damaged ({error}). {remedy(folder)}") from error
     schema = config.get("schema") if isinstance(config, dict) else None
     if schema != SCHEMA:
@@ -148,12 +150,9 @@ def read_bundle(folder: Path) -> Bundle:
             found = sha256_file(folder / name)
             if found != wanted:
                 raise BundleError(f"{folder / name}: sha256 is {found}; {CONFIG_NAME} says {wanted}. {remedy(folder)}")
-        with safe_open(folder / TENSORS_NAME, framework="numpy") as file:
-            if file.metadata()["config_sha256"] != sha256_json(config):
-                raise BundleError(
-                    f"{folder / CONFIG_NAME}: was changed after {TENSORS_NAME} was written. {remedy(folder)}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        tensors, metadata = read_tensors(folder / TENSORS_NAME)
+        if metadata["config_sha256"] != sha256_json(config):
+            raise BundleError(f"{folder / CONFIG_NAME}: was changed after {TENSORS_NAME} was written. {remedy(folder)}")
         bundle = Bundle(
             track=config["track"],
             classes=config["classes"],
@@ -164,14 +163,16 @@ def read_bundle(folder: Path) -> Bundle:
             trained_on=config["trained_on"],
             weight=tensors["head.weight"],
             bias=tensors["head.bias"],
-            references=from_tensors(load_file(folder / REFERENCES_NAME)),
+            references=from_tensors(read_tensors(folder / REFERENCES_NAME)[0]),
             backbone={
                 name.removeprefix(_BACKBONE): values for name, values in tensors.items() if name.startswith(_BACKBONE)
             },
         )
     except FileNotFoundError as error:
         raise BundleError(f"{error.filename}: is missing. A bundle is a folder such as models/head") from error
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except OSError as error:
+        raise BundleError(f"{error.filename}: cannot be read ({error.strerror}). {remedy(folder)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, TensorFileError) as error:
         raise BundleError(f"{folder}: is damaged ({error!r}). {remedy(folder)}") from error
     problem = _problem(bundle)
     if problem:
@@ -207,6 +208,8 @@ def _problem(bundle: Bundle) -> str:
     odd = [name for name, values in numbers.items() if values.dtype != np.float32]
     if odd:
         return f"{odd[0]} is {numbers[odd[0]].dtype}; expected float32"
+    if bundle.references.embeddings.dtype != np.float16:
+        return f"references are {bundle.references.embeddings.dtype}; expected float16"
     numbers |= {"references": bundle.references.embeddings, **bundle.backbone}
     odd = [name for name, values in numbers.items() if not np.isfinite(values).all()]
     if odd:

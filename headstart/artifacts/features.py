@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.feature_rows import REPAIR, FeatureWriter, file_bytes, reading, row_checksums
 from headstart.base.errors import FeatureFileError
-from headstart.base.files import atomic_path, canonical_json, check_space, sha256_json, temporary_prefix
+from headstart.base.files import atomic_path, canonical_json, check_regular, check_space, sha256_json, temporary_prefix
 
 SCHEMA = "headstart.features/3"
 REMEDY = "Run: dvc repro extract"
@@ -263,6 +263,7 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
     if not path.exists():
         raise FeatureFileError(f"{path}: is missing. {REMEDY}")
     with reading(path):
+        check_regular(path)
         file = h5py.File(path, "r")
     with file:
         with reading(path):

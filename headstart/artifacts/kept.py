@@ -2,11 +2,10 @@
 
 The next run with another key replaces the file, so the cache does not grow. It may be deleted at any time.
 
-    <name of a tensor>    the tensor
-    metadata made         JSON: key, facts (values that are no tensors), sha256 of tensors and facts
+    facts: values that are no tensors, as JSON in one line
+    tensors: a safetensors file
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from headstart.base.files import canonical_json, write_bytes
+from headstart.base.kept import read_kept, try_to_write, warn_damaged, write_kept
+from headstart.base.tensor_files import TensorFileError, parse_tensors
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -39,12 +38,14 @@ class KeptTensors:
 
     def load(self) -> tuple[Tensors, Any] | None:
         """Return the tensors by name, and the facts. None: there are none of this key, or the file is damaged."""
-        try:
-            return self._read()
-        except FileNotFoundError:
+        content = read_kept(self.path, self._key, self._asked_by)
+        if content is None:
             return None
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            print(f"{self._asked_by}: WARNING: {self.path} is damaged ({error!r}); it is made anew", flush=True)
+        facts, _, tensors = content.partition(b"\n")
+        try:
+            return parse_tensors(tensors), json.loads(facts)
+        except (TensorFileError, ValueError) as error:
+            warn_damaged(self.path, f"is damaged ({error})", self._asked_by)
             return None
 
     def save(self, tensors: Tensors, facts: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
@@ -55,23 +56,5 @@ class KeptTensors:
             facts: Other values, such as JSON can hold.
         """
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        # With more than one key of metadata, the bytes of the file are not deterministic (huggingface/safetensors#584).
-        made = canonical_json({"key": self._key, "facts": facts, "sha256": _sha256(contiguous, facts)})
-        try:
-            write_bytes(self.path, save(contiguous, metadata={"made": made}))
-        except OSError as error:
-            print(f"{self._asked_by}: WARNING: {self.path}: cannot be written ({error}); the next run takes longer")
-
-    def _read(self) -> tuple[Tensors, Any] | None:
-        with safe_open(self.path, framework="numpy") as file:
-            made = json.loads(file.metadata()["made"])
-            if made["key"] != self._key:
-                return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if _sha256(tensors, made["facts"]) != made["sha256"]:
-            raise ValueError("its content does not have its sha256")
-        return tensors, made["facts"]
-
-
-def _sha256(tensors: Tensors, facts: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
-    return hashlib.sha256(save(dict(tensors)) + canonical_json({"facts": facts}).encode()).hexdigest()
+        parts = json.dumps(facts).encode() + b"\n", save(contiguous)
+        try_to_write(self.path, lambda: write_kept(self.path, self._key, *parts), self._asked_by)

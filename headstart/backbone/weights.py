@@ -14,6 +14,8 @@ from headstart.base.download import download
 from headstart.base.errors import BackboneError
 from headstart.base.files import sha256_file
 
+_WEIGHTS = (".weight", ".bias", ".running_mean", ".running_var")
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -31,8 +33,19 @@ class WeightsFile:
         """Return its tensors by name, on the CPU. Other objects are never unpickled.
 
         Raises:
-            BackboneError: The file is damaged, or holds something other than tensors.
+            BackboneError: The file is damaged, or holds something other than tensors, weights that are no
+                floating-point numbers, or numbers that are not finite.
         """
+        tensors = self._read()
+        for name, tensor in tensors.items():
+            if not tensor.is_floating_point():
+                if name.endswith(_WEIGHTS):  # torch would copy quantised weights as if they were not
+                    raise BackboneError(f"{self.path}: {name} is {tensor.dtype}; expected floating-point numbers")
+            elif not tensor.float().isfinite().all():
+                raise BackboneError(f"{self.path}: {name} has numbers that are not finite: the file is damaged")
+        return tensors
+
+    def _read(self) -> dict[str, torch.Tensor]:
         try:
             if self.path.suffix.lower() == ".safetensors":
                 return load_file(self.path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from headstart.base.errors import DataError, TableError
-from headstart.base.files import write_bytes
+from headstart.base.files import check_regular, write_bytes
 
 # Separators of cells, and their names. Of several that give a header as many cells, the first counts.
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -36,7 +36,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[objec
     write_bytes(path, table.encode())
 
 
-def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
+def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], dict[int, list[str]]]:
     """Read a CSV file that a person or a spreadsheet wrote.
 
     A byte order mark, empty lines, and empty columns at the right are ignored.
@@ -49,16 +49,18 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]
         remedy: What the user can do if the file is missing. The message ends with it.
 
     Returns:
-        The header and the rows. Every row has as many cells as the header.
+        The header, and the rows by their number, as a spreadsheet shows it (the header is row 1). Every row has as many
+        cells as the header.
 
     Raises:
         DataError: The file is missing, not UTF-8 or not CSV, or a row has another number of cells than the header.
     """
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = _separator(file)
             lines_of_file = csv.reader(file, strict=True, delimiter=separator)
-            header, *lines = [line for line in lines_of_file if any(line)] or [[]]
+            lines = {number: line for number, line in enumerate(lines_of_file, start=1) if any(line)}
     except FileNotFoundError as error:
         raise DataError(f"{path}: is missing. {remedy}") from error
     except UnicodeDecodeError as error:
@@ -70,9 +72,10 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], list[list[str]
         raise DataError(f"{path}: is not a UTF-8 CSV file ({error}). Save it as CSV in UTF-8.") from error
     if separator != ",":
         print(f"{path}: cells are separated by {_SEPARATORS[separator]}s, as the header shows")
+    header = lines.pop(min(lines)) if lines else []
     while header and not header[-1]:  # of a spreadsheet that once had more columns
         header.pop()
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines.items():
         del line[max(len(header), *(place for place, cell in enumerate(line, start=1) if cell)) :]
         if len(line) != len(header):
             raise DataError(
@@ -125,6 +128,7 @@ def read_table(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
         TableError: The file is missing, empty or not UTF-8 CSV.
     """
     try:
+        check_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except FileNotFoundError as error:

@@ -1,9 +1,11 @@
 """Files: digests, and writing such that a file is either whole or does not exist."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +14,43 @@ from typing import Any
 from uuid import uuid4
 
 
+class NotRegularError(OSError):
+    """There is something at a path that is no regular file, such as a pipe or a folder."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", path)
+
+
+def check_regular(path: Path) -> None:
+    """Raise if there is no regular file at a path. To open a pipe would wait for ever, and a device has no end.
+
+    Raises:
+        NotRegularError: There is something else at the path, or a link to something else.
+        OSError: There is nothing, or it cannot be accessed.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise NotRegularError(str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        NotRegularError: There is something else at the path.
+        OSError: The file cannot be read.
+    """
+    check_regular(path)
+    return path.read_bytes()
+
+
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes, as 64 lower-case hex digits, in constant memory."""
+    """Return the sha256 of a regular file's bytes, as 64 lower-case hex digits, in constant memory.
+
+    Raises:
+        NotRegularError: There is something else at the path.
+        OSError: The file cannot be read.
+    """
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from headstart.base.files import code_digests, write_bytes
+from headstart.base.files import code_digests, read_bytes, write_bytes
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "timm", "torch", "torchvision")
 _CODE = ("headstart/backbone", "headstart/engines", "headstart/imaging/transform.py")
@@ -39,8 +39,8 @@ def keep_graph(folder: Path, name: str, graph: bytes) -> None:
 def find_graph(folder: Path, name: str) -> bytes | None:
     """Return the graph of that name; None if there is none. A damaged one is reported with a warning and ignored."""
     for path in sorted(folder.glob(f"{name}-*.onnx")):
-        graph = path.read_bytes()
-        if path == _path(folder, name, graph):
+        graph = _whole(path)
+        if graph is not None:
             with suppress(OSError):
                 path.touch()  # `store prune` deletes by the time of the last use
             return graph
@@ -50,17 +50,22 @@ def find_graph(folder: Path, name: str) -> bytes | None:
 
 def damaged_graphs(folder: Path) -> list[Path]:
     """Return the graphs of a cache whose bytes do not have the digest in their names."""
-    return [
-        path
-        for path in sorted(folder.glob("*.onnx"))
-        if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem.rsplit("-", 1)[1]
-    ]
+    return [path for path in sorted(folder.glob("*.onnx")) if _whole(path) is None]
 
 
 def user_folder() -> Path:
     """Return the folder of graphs for commands without a store, `$XDG_CACHE_HOME/headstart/engines`."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "headstart" / "engines"
+
+
+def _whole(path: Path) -> bytes | None:
+    """Return the bytes of a graph; None if they do not have the digest in its name, or cannot be read."""
+    with suppress(OSError):
+        graph = read_bytes(path)
+        if hashlib.sha256(graph).hexdigest() == path.stem.rsplit("-", 1)[-1]:
+            return graph
+    return None
 
 
 def _path(folder: Path, name: str, graph: bytes) -> Path:

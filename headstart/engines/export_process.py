@@ -8,13 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from headstart.backbone.params import BackboneParams
 from headstart.base import errors
-from headstart.base.files import sha256_json, write_json
+from headstart.base.files import read_bytes, sha256_json, write_json
 from headstart.engines.cache import find_graph, keep_graph, made_by
 from headstart.engines.engine import ExportError
 
@@ -26,10 +25,16 @@ def backbone_key(params: BackboneParams) -> str:
 
 def find_facts(folder: Path, key: str) -> dict[str, Any] | None:
     """Return `facts` and `layers` of a backbone from the cache; None if they are not there or damaged."""
-    with suppress(OSError, ValueError):
-        known: dict[str, Any] = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-        if known.pop("sha256", None) == sha256_json(known):
+    path = folder / f"{key}.json"
+    try:
+        known: dict[str, Any] = json.loads(read_bytes(path))
+        if known.pop("sha256") == sha256_json(known):
             return known
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        pass
+    print(f"WARNING: {path}: this description of an exported network is damaged. The network is exported again.")
     return None
 
 

@@ -63,7 +63,9 @@ def open_image(data: bytes) -> tuple[Image.Image, list[str]]:
             image, left_out = Image.open(io.BytesIO(bare), formats=["AVIF"]), [EXIF_UNREADABLE]
     except Exception as error:  # a hostile header may raise any error
         if is_container and data[8:12] in _HEIF_BRANDS and HEIF.name not in names:
-            raise OpeningError("HEIC needs the package pillow-heif: pip install 'headstart[heif]'") from error
+            raise OpeningError(
+                "HEIC needs the package pillow-heif. Run: make env, or pip install pillow-heif"
+            ) from error
         raise OpeningError(f"not an image of a known format ({', '.join(format_names())})") from error
     if image.format == "AVIF":  # only its container says how it is turned, which Pillow writes into `exif`
         image.info.pop("xmp", None)

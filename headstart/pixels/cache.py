@@ -27,8 +27,9 @@ from pydantic import ByteSize
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from headstart.base.files import code_digests, sha256_file, sha256_json, write_bytes
+from headstart.base.files import check_regular, code_digests, sha256_file, sha256_json, write_bytes
 from headstart.base.machine import cache_folder
+from headstart.base.tensor_files import TensorFileError, one_error
 from headstart.imaging.opening import decoder_versions
 
 Pixels = NDArray[np.uint8]
@@ -133,12 +134,15 @@ class PixelCache:
     def _open(self, path: Path) -> None:
         """Use a shard if it has missing pictures."""
         try:
-            shard: Any = safe_open(path, framework="numpy")
-            names = [name for name in shard.keys() if self._lacks(name)]  # noqa: SIM118 - no mapping
-            is_damaged = bool(names) and sha256_file(path) != path.stem
+            check_regular(path)
+            with one_error():
+                shard: Any = safe_open(path, framework="numpy")
+                names = [name for name in shard.keys() if self._lacks(name)]  # noqa: SIM118 - no mapping
+                are_pixels = all(shard.get_slice(name).get_dtype() == "U8" for name in names)
+            is_damaged = bool(names) and (sha256_file(path) != path.stem or not are_pixels)
         except FileNotFoundError:  # another process has removed it
             return
-        except (OSError, SafetensorError):
+        except (OSError, TensorFileError):
             is_damaged = True
         if is_damaged:
             self._say(f"WARNING: {path} is damaged and is removed; its pictures are made again")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.base.errors import DataError
+from headstart.base.files import NotRegularError
 
 # DVC ignores these names, by itself or because of .dvcignore. If they were listed, the index could depend on files that
 # DVC does not see.
@@ -29,13 +30,6 @@ class Listing:
 
     files: Mapping[str, Stamp | None]
     empty_folders: Sequence[str]
-
-
-class NotRegularError(OSError):
-    """There is something at a path that is no regular file, such as a pipe."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(errno.EINVAL, "not a regular file", path)
 
 
 @dataclass(frozen=True)

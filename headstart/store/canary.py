@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from headstart.artifacts.features import Rows, check_finite
 from headstart.base.errors import StoreError
 from headstart.base.files import canonical_json, sha256_file, write_new_bytes
 from headstart.base.packages import versions
+from headstart.base.tensor_files import TensorFileError, read_tensors
 from headstart.engines.engine import TOLERANCES, relative_difference
 from headstart.imaging.decode import ImageError
 
@@ -64,7 +64,7 @@ def check_canary(folders: Mapping[str, Path], embed: Embed, precision: str) -> d
             tensors, _ = _load(path)
             kept = tensors.pop("embedding")
             now = embed_once([tensors[name].tobytes() for name in sorted(tensors)])[layer]
-        except (SafetensorError, ImageError, KeyError, ValueError, TypeError) as error:
+        except (OSError, TensorFileError, ImageError, KeyError, ValueError, TypeError) as error:
             raise StoreError(f"{path}: is damaged ({error}). Delete it; its rows are then embedded again.") from error
         compare(path, "the canary's pictures", kept, now, precision)
     return {layer: sha256_file(folder / NAME) for layer, folder in folders.items()}
@@ -100,7 +100,7 @@ def is_whole(path: Path) -> bool:
     """Return whether a canary file exists and is undamaged."""
     try:
         _load(path)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+    except (OSError, TensorFileError):
         return False
     return True
 
@@ -124,13 +124,21 @@ def _make_canary(path: Path, layer: str, embed: Embed) -> None:
 
 
 def _load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Return a canary's tensors and the versions of the packages that made it."""
-    with safe_open(path, framework="numpy") as file:
-        made = json.loads(file.metadata()["made"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable itself
-    if _sha256(tensors) != made["sha256"]:
-        raise ValueError("its content does not have its sha256")
-    return tensors, made["versions"]
+    """Return a canary's tensors and the versions of the packages that made it.
+
+    Raises:
+        TensorFileError: The file is damaged.
+        OSError: It cannot be read.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        made = json.loads(metadata["made"])
+        sha256, then = made["sha256"], made["versions"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise TensorFileError(f"its metadata is no JSON of a canary ({error})") from error
+    if _sha256(tensors) != sha256:
+        raise TensorFileError("its content does not have its sha256")
+    return tensors, then
 
 
 def _sha256(tensors: dict[str, NDArray[Any]]) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headstart.base.errors import StoreError
+from headstart.base.files import check_regular
 from headstart.base.machine import RuntimeParams, cache_folder
 
 _LOCK_NAME = "lock"
@@ -32,15 +33,16 @@ def in_use(root: Path) -> Iterator[None]:
         root: Folder of all stores. It is created if it is missing.
 
     Raises:
-        OSError: The folder cannot be created.
+        OSError: The folder cannot be created, or the lock is no file.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / _LOCK_NAME
     with suppress(OSError):
         path.touch()
-    if not path.is_file():  # nobody can write here, so nobody can delete rows
+    if not path.exists():  # nobody can write here, so nobody can delete rows
         yield
         return
+    check_regular(path)
     file = path.open()  # for reading, so that the lock file of another user works too
     with file:
         try:
@@ -66,6 +68,8 @@ def alone(root: Path) -> Iterator[None]:
             f"{root}: there is no store; expected the folder that runtime.store or HEADSTART_STORE names. Correct "
             "that setting. The next run of the stage extract makes the folder."
         )
+    if (root / _LOCK_NAME).exists():
+        check_regular(root / _LOCK_NAME)
     with (root / _LOCK_NAME).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load, save
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from headstart.artifacts.features import DIGEST_DTYPE, Rows, check_finite
 from headstart.base.errors import StoreError
-from headstart.base.files import write_bytes, write_json
+from headstart.base.files import NotRegularError, read_bytes, write_bytes, write_json
+from headstart.base.tensor_files import TensorFileError, parse_tensors
 
 # A kill loses at most a shard or a minute, and assembly holds a block in memory. Smaller ones would be too many.
 SHARD_BYTES = 2**23
@@ -178,10 +179,12 @@ def read_shard(path: Path) -> dict[str, NDArray[Any]] | None:
     Damaged are also files whose name is right but whose content is no shard.
     """
     try:
-        data = path.read_bytes()
+        data = b""
+        with suppress(NotRegularError):  # it is set aside too
+            data = read_bytes(path)
         if hashlib.sha256(data).hexdigest() == path.stem:
-            with suppress(SafetensorError):
-                tensors = load(data)
+            with suppress(TensorFileError):
+                tensors = parse_tensors(data)
                 if _is_shard(tensors):
                     return tensors
         aside = path.rename(path.with_suffix(".damaged"))

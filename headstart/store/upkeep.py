@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from headstart.artifacts.features import DIGEST_DTYPE, fingerprint
 from headstart.base.errors import StoreError
+from headstart.base.files import check_regular, read_bytes
+from headstart.base.tensor_files import TensorFileError, one_error
 from headstart.engines.cache import damaged_graphs
 from headstart.store.canary import NAME, is_whole
 from headstart.store.shards import FINGERPRINT_PATTERN, SHARD_PATTERN, SPEC_NAME, read_shard, unpack, write_shard
@@ -67,11 +69,11 @@ def verify(root: Path) -> list[Path]:
     for folder in _stores(root):
         for path, whole in ((folder / NAME, is_whole(folder / NAME)), (folder / SPEC_NAME, _spec(folder) is not None)):
             if not whole:
-                path.unlink(missing_ok=True)
+                _delete(path)
                 damaged.append(path)
         damaged += [shard for shard in sorted(folder.glob(SHARD_PATTERN)) if read_shard(shard) is None]
     for graph in damaged_graphs(root / _ENGINES):
-        graph.unlink()
+        _delete(graph)
         damaged.append(graph)
     return damaged
 
@@ -97,14 +99,14 @@ def prune(root: Path, fingerprint: str | None, unused_days: float | None) -> lis
     for summary in summarize(root):
         matches = fingerprint is not None and summary.folder.name.startswith(fingerprint)
         if matches or (unused_days is not None and summary.unused_days >= unused_days):
-            shutil.rmtree(summary.folder)
+            _delete(summary.folder)
             pruned.append(summary.folder)
     if fingerprint is not None and not pruned:
         raise StoreError(f"{root}: no store's fingerprint begins with {fingerprint!r}; `stat` lists them")
     if unused_days is not None:
         for file in sorted((root / _ENGINES).glob("*")):
             if _days_since_touched(file) >= unused_days:
-                file.unlink()
+                _delete(file)
                 pruned.append(file)
     return pruned
 
@@ -114,7 +116,7 @@ def outdated_stores(root: Path) -> list[Path]:
     found = []
     for path in sorted(root.glob(f"{FINGERPRINT_PATTERN}/{SPEC_NAME}")):
         with suppress(OSError, ValueError):
-            if "taps" in json.loads(path.read_text(encoding="utf-8")):
+            if "taps" in json.loads(read_bytes(path)):
                 found.append(path.parent)
     return found
 
@@ -123,7 +125,7 @@ def prune_outdated(root: Path) -> list[Path]:
     """Delete the stores that an earlier version wrote, and return their folders."""
     outdated = outdated_stores(root)
     for folder in outdated:
-        shutil.rmtree(folder)
+        _delete(folder)
     return outdated
 
 
@@ -156,15 +158,23 @@ def collect_garbage(root: Path, indexes: Sequence[Path], *, delete: bool) -> dic
                 if delete and not keep.all():
                     if keep.any():
                         write_shard(folder, tensors["digest"][keep], tensors["embedding"][keep], tensors["canary"])
-                    shard.unlink()
+                    _delete(shard)
         counts[f"{folder.name[:12]}  {summary.spec}"] = (num_unlisted, summary.num_rows)
         if delete and next(folder.glob(SHARD_PATTERN), None) is None:
-            shutil.rmtree(folder)
+            _delete(folder)
     for pattern in _LEFTOVERS if delete else ():
         for folder in (*_stores(root), root / _ENGINES):
             for file in folder.glob(pattern):
-                file.unlink()
+                _delete(file)
     return counts
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _stores(root: Path) -> Iterator[Path]:
@@ -175,7 +185,7 @@ def _stores(root: Path) -> Iterator[Path]:
 def _spec(folder: Path) -> dict[str, Any] | None:
     """Return the spec of a store; None if it is missing or damaged. The next run then writes it again."""
     with suppress(OSError, ValueError):
-        spec: dict[str, Any] = json.loads((folder / SPEC_NAME).read_text(encoding="utf-8"))
+        spec: dict[str, Any] = json.loads(read_bytes(folder / SPEC_NAME))
         if fingerprint(spec) == folder.name:
             return spec
     return None
@@ -202,9 +212,10 @@ def _in_words(spec: Mapping[str, Any]) -> str:
 
 def _num_rows(shard: Path) -> int:
     try:
-        with safe_open(shard, framework="numpy") as file:
+        check_regular(shard)
+        with one_error(), safe_open(shard, framework="numpy") as file:
             num_rows: int = file.get_slice("digest").get_shape()[0]
-    except SafetensorError:
+    except (OSError, TensorFileError):
         return 0  # damaged: `verify` names it
     return num_rows
 

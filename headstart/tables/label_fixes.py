@@ -69,11 +69,10 @@ def read_label_fixes(path: Path) -> list[LabelFix]:
     header, lines = read_foreign_csv(path, "")
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}. Correct the first line and the rows.")
-    fixes = [LabelFix(*line) for line in lines]
-    for number, fix in enumerate(fixes, start=1):
-        if not fix.label:
-            raise DataError(f"{path}: row {number} is {lines[number - 1]}; expected a label. Fill or remove the row.")
-    return fixes
+    for number, line in lines.items():
+        if not line[header.index("label")]:
+            raise DataError(f"{path}: row {number} is {line}; expected a label. Fill or remove the row.")
+    return [LabelFix(*line) for line in lines.values()]
 
 
 def write_label_fixes(path: Path, fixes: Iterable[LabelFix]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from headstart.base.errors import TableError
 from headstart.base.files import write_json
+from headstart.base.kept import try_to_write
+from headstart.base.machine import cache_folder
 
 
 def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
@@ -21,6 +23,17 @@ def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
     """
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in numbers.items()}
     write_json(path, rounded)
+
+
+def write_timings(stage: str, numbers: Mapping[str, Any]) -> None:
+    """Write the timings of a stage into the project's cache. They are no result: if that fails, it is only said.
+
+    Args:
+        stage: Name of the stage, which is that of the file.
+        numbers: As for `write_metrics`.
+    """
+    path = cache_folder() / "timings" / f"{stage}.json"
+    try_to_write(path, lambda: write_metrics(path, numbers), stage)
 
 
 def read_metrics(path: Path, *names: str) -> dict[str, Any]:

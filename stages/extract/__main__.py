@@ -11,7 +11,7 @@ from stages.running import run_stage
 def main() -> None:
     """Embed every image, and print counts, the width of each layer, the speed and the bottleneck."""
     from headstart.tables.index import IndexRow
-    from headstart.tables.metrics import write_metrics
+    from headstart.tables.metrics import write_metrics, write_timings
     from headstart.tables.rows import read_rows
     from stages.extract.params import Params
     from stages.params import load_params
@@ -19,7 +19,7 @@ def main() -> None:
     params = load_params(Params)
     index = read_rows(Path("data/index.csv"), IndexRow)
 
-    from headstart.base.machine import cache_folder, this_rank, wait_for_others
+    from headstart.base.machine import this_rank, wait_for_others
     from headstart.store.location import store_root
     from stages.extract.extraction import extract, fill_store
 
@@ -33,7 +33,7 @@ def main() -> None:
     done = extract(index, params, Path("features/features.h5"), root)
     write_metrics(Path("diagnostics/extract.json"), done.numbers())
     if done.num_embedded:  # otherwise the timings of the last run that embedded something stay
-        write_metrics(cache_folder() / "timings" / "extract.json", done.timings())
+        write_timings("extract", done.timings())
     print(f"extract: {done.summary(params.backbone.name)}")
 
 

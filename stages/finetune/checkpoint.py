@@ -3,7 +3,6 @@
 Each run has its own checkpoint. Its name is a key of everything that the run depends on.
 """
 
-import hashlib
 import io
 import shutil
 from importlib.metadata import version
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 
 from headstart.base.errors import TrainingError
-from headstart.base.files import atomic_path, code_digests, sha256_json
+from headstart.base.files import code_digests, sha256_json
+from headstart.base.kept import read_kept, write_kept
 from headstart.base.machine import cache_folder
 from stages.finetune.params import Params
 
@@ -67,35 +67,22 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that was saved last. None: there is no state, or it is damaged or belongs to another run."""
-        if not self._path.is_file():
+        data = read_kept(self._path, self._key, "finetune")
+        if data is None:
             return None
-        try:
-            digest, _, data = self._path.read_bytes().partition(b"\n")
-        except OSError as error:
-            reason = f"it cannot be read: {error.strerror}"
-        else:
-            if digest == _digest(data):
-                content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-                if content["key"] == self._key:
-                    return content
-                reason = "it belongs to another run"
-            else:
-                reason = "it is damaged: its checksum is wrong"
-        print(f"finetune: WARNING: {self._path} is not used ({reason}); training starts from the beginning", flush=True)
-        return None
+        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return content
 
     def save(self, content: dict[str, Any]) -> None:
-        """Replace the saved state. The file is written whole or not at all. Its first line is the sha256 of the rest.
+        """Replace the saved state. The file is written whole or not at all.
 
         Raises:
             TrainingError: The file cannot be written.
         """
         state = io.BytesIO()
-        torch.save(content | {"key": self._key}, state)
+        torch.save(content, state)
         try:
-            with atomic_path(self._path) as temporary, temporary.open("wb") as file:
-                file.write(_digest(state.getbuffer()) + b"\n")
-                file.write(state.getbuffer())
+            write_kept(self._path, self._key, state.getbuffer())
         except OSError as error:
             raise TrainingError(
                 f"{self._path}: cannot be written (is the disk full?): {error}. The next run continues after the last "
@@ -105,7 +92,3 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the folder of the run. Call it when the results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.sha256(data).hexdigest().encode()

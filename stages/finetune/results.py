@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headstart.base.files import write_bytes
-from headstart.base.machine import cache_folder
 from headstart.tables.finetune import EpochPoint, SampleRow
-from headstart.tables.metrics import write_metrics
+from headstart.tables.metrics import write_metrics, write_timings
 from headstart.tables.rows import write_rows
 from stages.finetune.history import Epoch
 from stages.finetune.params import FinetuneParams
@@ -62,7 +61,7 @@ def write_curve(path: Path, history: Sequence[Epoch], kept: int | None) -> None:
 def write_numbers(tuned: FineTuned, params: FinetuneParams) -> None:
     """Write the numbers of the training, and to another file the timings, which differ from run to run."""
     write_metrics(Path("diagnostics/finetune_training.json"), numbers(tuned, params))
-    write_metrics(cache_folder() / "timings" / "finetune.json", timings(tuned))
+    write_timings("finetune", timings(tuned))
 
 
 def numbers(tuned: FineTuned, params: FinetuneParams) -> dict[str, float | int | str]:

@@ -13,7 +13,7 @@ def main() -> None:
     from headstart.base.machine import cache_folder
     from headstart.tables.classes import read_classes
     from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
-    from headstart.tables.metrics import write_metrics
+    from headstart.tables.metrics import write_metrics, write_timings
     from headstart.tables.predictions import write_predictions
     from headstart.tables.rows import read_rows, write_rows
     from headstart.tables.split import SplitRow
@@ -41,7 +41,7 @@ def main() -> None:
     write_rows(Path("diagnostics/head/label_suspects.csv"), suspects, LabelSuspect)
     write_rows(Path("diagnostics/head/near_duplicates.csv"), pairs, NearDuplicate)
     write_metrics(Path("diagnostics/head_training.json"), results.numbers(trained))
-    write_metrics(cache_folder() / "timings" / "head.json", {"training_seconds": trained.training_seconds})
+    write_timings("head", {"training_seconds": trained.training_seconds})
     print(f"head: {results.summary(trained)}")
     alike = len({pair.digest for pair in pairs})
     print(f"head: {len(suspects)} labels to check, {alike} test images look like training images (diagnostics/head)")

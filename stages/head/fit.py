@@ -9,6 +9,7 @@ from typing import Any
 from headstart.artifacts.features import Features
 from headstart.base.files import sha256_file
 from headstart.base.machine import choose_device, make_repeatable
+from headstart.base.progress import Progress
 from headstart.linear.design import DesignMatrices, Resources, is_large
 from headstart.linear.fold_ridge import LayerSet
 from headstart.linear.folds import make_folds
@@ -113,8 +114,11 @@ def fit_head(
     choice = chooser.choose(head.layers, "head.layers")
     ridge_c = choice.score.c
     assert ridge_c is not None, "ridge regression has a c"
-    validated = kind.cross_validate(choice.designs, ridge_c, head)
-    model, converged = kind.fit(choice.designs, validated, head)
+    with Progress("head", 2, "fit") as progress:
+        validated = kind.cross_validate(choice.designs, ridge_c, head)
+        progress.advance(1)
+        model, converged = kind.fit(choice.designs, validated, head)
+        progress.advance(1)
     return FittedHead(
         kind=validated.kind,
         layers=choice.layers,

@@ -20,6 +20,7 @@ from headstart.artifacts.references import (
     nearest_similarity,
 )
 from headstart.base.errors import DataError
+from headstart.base.progress import Progress
 from headstart.linear.layer_rows import CHUNK_BYTES, MEMORY_DIVISOR, LayerRows
 from headstart.linear.model import Float64Array
 from headstart.linear.selection import out_of_fold_logits
@@ -95,9 +96,13 @@ def train_head(
         start = time.monotonic()
         fitted = fit_head(features, training, classes, params, trials_path)
         seconds = time.monotonic() - start
-        curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
-        knn = knn_accuracies(fitted.designs, params.head.seed)
-        pairs = _near_duplicates(features, fitted, training, test, params)
+        with Progress("diagnostics", 3, "table") as progress:
+            curve = learning_curve(fitted.designs, fitted.ridge_c, params.head.seed)
+            progress.advance(1)
+            knn = knn_accuracies(fitted.designs, params.head.seed)
+            progress.advance(1)
+            pairs = _near_duplicates(features, fitted, training, test, params)
+            progress.advance(1)
     out_of_fold = out_of_fold_logits(fitted.designs, fitted.fold_models) / np.float64(fitted.score.temperature)
     bundle = Bundle(
         track="head",

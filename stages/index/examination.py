@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image
 
 from headstart.base.errors import DataError
+from headstart.base.files import NotRegularError
 from headstart.base.helpers import Helpers
 from headstart.base.threads import in_order
 from headstart.imaging.capture import read_capture
 from headstart.imaging.decode import ImageError, decode
 from headstart.imaging.effort import Limits, UndecidedError, call_helper, is_plain
-from headstart.sources.folder import Folder, NotRegularError
+from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
 
 # For fewer files, starting processes would take longer than examining small files in threads.

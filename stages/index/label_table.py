@@ -3,7 +3,7 @@
 import difflib
 import os
 import posixpath
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from headstart.base.errors import DataError
 from headstart.tables.index import LabelRow
 from headstart.tables.names import SPLIT_NAMES
 
+Table = tuple[Sequence[str], Mapping[int, Mapping[str, Any]]]
 _NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
 _IF_MISSING = "Correct index.table, which is a path relative to data.path."
 
@@ -44,13 +45,13 @@ def read_labels(root: Path, name: str) -> list[LabelRow]:
         raise DataError(f"{table}: has no rows; expected one for each image")
     used = [column for column in (*_NEEDED, *_OPTIONAL) if column in columns]
     found: dict[str, LabelRow] = {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows.items():
         cells = {column: _text(row[column]) for column in used}
         empty = [column for column in used if not cells[column]]
         if empty:
             raise DataError(
                 f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in each of "
-                f"{used}. Fill the cell or remove the row."
+                f"{used}. Fill the cell, or remove the {'row' if empty[0] in _NEEDED else f'column {empty[0]!r}'}."
             )
         path = _path_of(root, posixpath.dirname(name), cells["path"])
         if path.startswith(("../", "/")):
@@ -91,14 +92,14 @@ def check_listed(rows: Sequence[LabelRow], known: Collection[str], table: Path) 
         )
 
 
-def _read_csv(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
+def _read_csv(table: Path) -> Table:
     header, lines = read_foreign_csv(table, _IF_MISSING)
     if len(set(header)) < len(header):
         raise DataError(f"{table}: columns are {header}; expected each once. Rename or remove one.")
-    return header, [dict(zip(header, line, strict=True)) for line in lines]
+    return header, {number: dict(zip(header, line, strict=True)) for number, line in lines.items()}
 
 
-def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
+def _read_parquet(table: Path) -> Table:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -107,7 +108,7 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         if len(set(columns)) < len(columns):
             raise DataError(f"{table}: columns are {columns}; expected each once. Rename or remove one.")
         used = [name for name in (*_NEEDED, *_OPTIONAL) if name in columns]
-        return columns, parquet.read_table(table, columns=used).to_pylist()
+        return columns, dict(enumerate(parquet.read_table(table, columns=used).to_pylist(), start=1))
     except FileNotFoundError as error:
         raise DataError(f"{table}: is missing. {_IF_MISSING}") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -115,9 +116,9 @@ def _read_parquet(table: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
 
 
 # To read another kind of table, add its reader here; index.table then accepts its suffix. A reader returns the columns
-# and the rows. Each row has a value for every column, which is None for an empty cell. A reader raises DataError for a
-# bad file.
-READERS: dict[str, Callable[[Path], tuple[Sequence[str], list[dict[str, Any]]]]] = {
+# and the rows by their number, for messages. Each row has a value for every column, which is None for an empty cell. A
+# reader raises DataError for a bad file.
+READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
     ".tsv": _read_csv,

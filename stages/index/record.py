@@ -4,14 +4,14 @@ It belongs to this machine and is not an output of the stage. If it is missing o
 takes longer.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.base.files import code_digests, sha256_json, write_bytes
+from headstart.base.files import code_digests, sha256_json
+from headstart.base.kept import read_kept, try_to_write, write_kept
 from headstart.base.machine import cache_folder
 from headstart.imaging.opening import decoder_versions
 from headstart.sources.folder import Stamp
@@ -81,27 +81,16 @@ class Record:
             self.save()
 
     def save(self) -> None:
-        """Write the record to disk if it has changed. Its first line is its key and the sha256 of the rest."""
+        """Write the record to disk if it has changed."""
         if self._rows != self._known:
             columns = list(zip(*self._rows.values(), strict=True))  # columns are read six times as fast as rows
             content = json.dumps({"paths": list(self._rows), "columns": columns}, separators=(",", ":")).encode()
-            head = f"{self._key} {hashlib.sha256(content).hexdigest()}\n"
-            write_bytes(self.path, head.encode() + content)
+            try_to_write(self.path, lambda: write_kept(self.path, self._key, content), "index")
         self._saved = time.monotonic()
 
     def _read(self) -> Mapping[str, tuple[Any, ...]]:
-        try:
-            head, _, data = self.path.read_bytes().partition(b"\n")
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            print(f"index: WARNING: {self.path}: cannot be read ({error.strerror}), so every file is read again")
-            return {}
-        key, _, digest = head.partition(b" ")
-        if key != self._key.encode():
-            return {}
-        if digest != hashlib.sha256(data).hexdigest().encode():
-            print(f"index: WARNING: {self.path}: its checksum is wrong, so every file is read again")
+        data = read_kept(self.path, self._key, "index")
+        if data is None:
             return {}
         content = json.loads(data)
         return dict(zip(content["paths"], zip(*content["columns"], strict=True), strict=True))

@@ -1,6 +1,6 @@
 """The embeddings of the pictures, kept in the project's cache. They take nearly all of the stage's time.
 
-    .cache/robustness/<track>.safetensors    `embeddings`, float32 (P, views, dim); as metadata, the key and the sha256
+    .cache/robustness/<track>.safetensors    `embeddings`, float32 (P, views, dim); before it key and sha256
 
 An edit of the head changes no embedding. Each track has one file, which the next run with another key replaces. So the
 cache does not grow. The files may be deleted at any time.

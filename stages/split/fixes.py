@@ -56,7 +56,7 @@ def apply_fixes(
     states = {row.digest: row.status for row in index}
     classes = sorted({image.label for image in images} | {fix.label for fix in fixes if fix.declares_class})
     chosen: dict[str, Place] = {}
-    for number, fix in enumerate(fixes, start=1):
+    for number, fix in enumerate(fixes, start=2):  # as a spreadsheet counts them
         where, image = f"{path}: row {number}", fix.path or fix.digest
         digest = digests.get(fix.digest or fix.path, "")
         if fix.label == DROP and DROP in classes:

@@ -74,7 +74,7 @@ def describe(
     counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
     lines = [f"{partition.origin}: {counts}; {len(classes)} classes"]
     if fixed.num_relabelled or fixed.num_dropped:
-        lines.append(f"label fixes: images with another label: {fixed.num_relabelled}, dropped: {fixed.num_dropped}")
+        lines.append(f"label fixes: {fixed.num_relabelled} relabelled, {fixed.num_dropped} dropped")
     lines += _table(partition.rows, classes)
     lines += _groups(partition.rows)
     warnings = list(notes)

@@ -11,6 +11,10 @@ from headstart.tables.label_fixes import DROP, LabelFix
 from stages.split.layout import Layout
 
 _MOST_NOTES = 5
+# Characters without width, such as the zero-width space and the marks of the direction of writing.
+_INVISIBLE = "[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+# Two of them, which join or part letters of some scripts and make up some emoji, stay in the name that is shown.
+_JOINERS = "\u200c\u200d"
 # The page of `dvc plots show` would run what follows these as script.
 _SCRIPT = "(?i)<(/script|script|!--)"
 
@@ -53,9 +57,9 @@ class Spelling:
 def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
     """Give each class one spelling.
 
-    Spaces around a label are no part of it, and composed letters count as the same as decomposed ones (Unicode's
-    normal form C): macOS and Linux may write the same name in two ways. Among labels that differ by case the most
-    frequent spelling is taken.
+    Spaces around a label are no part of it, several spaces inside it count as one, and invisible characters do not
+    count. Composed letters count as the same as decomposed ones (Unicode's normal form C): macOS and Linux may write
+    the same name in two ways. Among spellings that still differ the most frequent one is taken.
 
     Args:
         layout: The layout, with labels as the folders or the table spell them.
@@ -66,8 +70,10 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
     """
     counts = Counter(image.label for image in layout.images)
     for label in sorted(counts):
-        if not _normal(label):
-            raise DataError(f"the label {label!r} ({counts[label]} images) is only spaces. Rename the class.")
+        if not _key(label, ignore_case=False):
+            raise DataError(
+                f"the label {label!r} ({counts[label]} images) is only spaces or invisible. Rename the class."
+            )
         if "\0" in label:
             raise DataError(f"the label {label!r} ({counts[label]} images) has a NUL in it. Rename the class.")
         if found := re.search(_SCRIPT, label):
@@ -75,11 +81,11 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
                 f"the label {label!r} ({counts[label]} images) has {found[0]!r} in it, which the page of "
                 "`dvc plots show` would run as script. Rename the class."
             )
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for label in sorted(counts, key=lambda label: (-counts[label], label)):
-        spellings[_key(label, ignore_case=ignore_case)].append(label)
-    chosen = {key: _normal(labels[0]) for key, labels in spellings.items()}
-    spelled = {label: chosen[key] for key, labels in spellings.items() for label in labels}
+    normal = Counter(_normal(image.label) for image in layout.images)
+    chosen: dict[str, str] = {}
+    for name in sorted(normal, key=lambda name: (-normal[name], name)):
+        chosen.setdefault(_key(name, ignore_case=ignore_case), name)
+    spelled = {label: chosen[_key(label, ignore_case=ignore_case)] for label in counts}
     images = [replace(image, label=spelled[image.label]) for image in layout.images]
     notes = [*layout.notes, *_merged(spelled, counts)]
     if not ignore_case:
@@ -114,8 +120,13 @@ def _shortened(notes: Sequence[str]) -> list[str]:
 
 
 def _normal(label: str) -> str:
-    return unicodedata.normalize("NFC", label).strip()
+    """Return a label as it is shown, without spaces and invisible characters that nobody misses."""
+    visible = re.sub(f"(?![{_JOINERS}]){_INVISIBLE}", "", label)
+    words = (word.strip(_JOINERS) for word in unicodedata.normalize("NFC", visible).split())
+    return " ".join(filter(None, words))
 
 
 def _key(label: str, *, ignore_case: bool) -> str:
-    return unicodedata.normalize("NFC", _normal(label).casefold()) if ignore_case else _normal(label)
+    """Return what is equal for all spellings of a class."""
+    visible = _normal(re.sub(_INVISIBLE, "", label))
+    return _normal(visible.casefold()) if ignore_case else visible

@@ -1,6 +1,7 @@
 """A bundle has everything needed to predict and always the same bytes; one that was edited by hand is an error."""
 
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -154,6 +155,33 @@ def test_bundles_that_contradict_themselves_are_refused(tmp_path: Path, changes:
     write_bundle(tmp_path / "b", replace(BUNDLE, **changes))
 
     with pytest.raises(BundleError, match=words):
+        read_bundle(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "references.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe, a device or a folder in place of a file of a bundle is an error that names it, and is not waited for."""
+    write_bundle(tmp_path / "b", BUNDLE)
+    path = tmp_path / "b" / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+
+    with pytest.raises(BundleError, match=f"{name}: cannot be read .not a regular file.. Run: dvc checkout"):
+        read_bundle(tmp_path / "b")
+
+
+def test_references_of_another_type_are_refused(tmp_path: Path) -> None:
+    """References whose type was edited would compare noise, so they are an error."""
+    embeddings: Any = np.ascontiguousarray(BUNDLE.references.embeddings).view(np.int16)
+    write_bundle(tmp_path / "b", replace(BUNDLE, references=replace(BUNDLE.references, embeddings=embeddings)))
+
+    with pytest.raises(BundleError, match="references are int16; expected float16"):
         read_bundle(tmp_path / "b")
 
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
@@ -194,6 +194,27 @@ def test_timm_networks_load_from_a_file(tiny_backbone: BackboneParams) -> None:
     backbone = build_backbone(tiny_backbone)
 
     assert torch.equal(forward(backbone.network), forward(network))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor * torch.nan, "conv1.0.weight has numbers that are not finite: the file is damaged"),
+        (lambda tensor: tensor / 0, "conv1.0.weight has numbers that are not finite"),
+        (lambda tensor: (tensor * 9).to(torch.int8), "conv1.0.weight is torch.int8; expected floating-point numbers"),
+        (lambda tensor: tensor > 0, "conv1.0.weight is torch.bool; expected floating-point numbers"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(
+    tiny_backbone: BackboneParams, tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    """A damaged or quantised weights file is an error that names the tensor, not embeddings without sense."""
+    tensors = load_file(tiny_backbone.weights)
+    save_file(tensors | {"conv1.0.weight": change(tensors["conv1.0.weight"])}, tmp_path / "w.safetensors")
+    changes = {"weights": str(tmp_path / "w.safetensors"), "weights_sha256": sha256_file(tmp_path / "w.safetensors")}
+
+    with pytest.raises(BackboneError, match=words):
+        build_backbone(tiny_backbone.model_copy(update=changes))
 
 
 def test_the_packaged_weights_are_in_their_places() -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -35,6 +35,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/unannounced":
             self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
+        if self.path == "/slow":
+            self.wfile.write(BODY[:1])
+            self.server.end_of_test.wait()  # type: ignore[attr-defined]
         self.wfile.write(BODY[: len(BODY) // 2] if self.path == "/short" else BODY)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -45,8 +48,10 @@ class Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[str]:
     """The address of a local HTTP server."""
     with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.end_of_test = Event()  # type: ignore[attr-defined]
         Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
+        http.end_of_test.set()  # type: ignore[attr-defined]
         http.shutdown()
 
 
@@ -113,11 +118,12 @@ def test_a_file_has_a_largest_length(server: str, tmp_path: Path, name: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_download_has_a_deadline(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that sends slowly for ever is given up."""
+@pytest.mark.parametrize("name", ["file", "slow"])
+def test_a_download_has_a_deadline(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A server that sends slowly for ever is given up, even if it sends one byte at a time."""
     monkeypatch.setattr("headstart.base.download.MAX_SECONDS", -1)
     with pytest.raises(DownloadError, match="takes more than -1 seconds, which is the limit.*Do this"):
-        get(f"{server}/file", tmp_path / "f", sha256_prefix="")
+        get(f"{server}/{name}", tmp_path / "f", sha256_prefix="")
 
 
 def _limit_file_bytes() -> None:

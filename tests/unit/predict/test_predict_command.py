@@ -43,7 +43,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return list(parquet.read_table(path).to_pylist())
     header, lines = read_foreign_csv(path, "")
-    rows: list[dict[str, Any]] = [dict(zip(header, line, strict=True)) for line in lines]
+    rows: list[dict[str, Any]] = [dict(zip(header, line, strict=True)) for line in lines.values()]
     for row in rows:
         for name in header:
             if name.startswith("confidence"):

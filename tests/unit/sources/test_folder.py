@@ -8,10 +8,11 @@ from typing import cast
 import numpy as np
 import pytest
 
+from headstart.base.files import NotRegularError
 from headstart.imaging.clock import Clock
 from headstart.imaging.reader import MemoryBudget, Reader
 from headstart.imaging.transform import Transform, View
-from headstart.sources.folder import Folder, Listing, NotRegularError, open_source
+from headstart.sources.folder import Folder, Listing, open_source
 from stages.index.build import build_index
 from stages.report.thumbnails import Thumbnails
 from tests.conftest import index_params

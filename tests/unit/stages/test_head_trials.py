@@ -127,7 +127,7 @@ def test_damaged_trials_are_named_and_made_anew(
     broken = {
         "byte": bytes(changed),
         "cut": content[:-9],
-        "fact": content.replace(b'accuracy\\":0', b'accuracy\\":1', 1),
+        "fact": content.replace(b'"accuracy": 0', b'"accuracy": 1', 1),
         "empty": b"",
     }[damage]
     assert broken != content

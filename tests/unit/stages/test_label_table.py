@@ -46,7 +46,7 @@ def test_paths_are_relative_to_the_table(tmp_path: Path) -> None:
 
     for path in ("../../a.png", "/a.png"):
         write_csv(tmp_path / "meta/labels.csv", ["path", "label"], [path, "cat"])
-        with pytest.raises(DataError, match=r"row 1: '.*a\.png' is outside"):
+        with pytest.raises(DataError, match=r"row 2: '.*a\.png' is outside"):
             read_labels(tmp_path, "meta/labels.csv")
 
 
@@ -86,7 +86,7 @@ def test_empty_columns_of_a_spreadsheet_are_ignored(tmp_path: Path) -> None:
     assert [row.label for row in read_labels(tmp_path, "t.csv")] == ["cat", "dog", "dog"]
 
     (tmp_path / "t.csv").write_text("path,label,,\na.png,cat,,x\n")
-    with pytest.raises(DataError, match="row 1 has 4 cells; expected 2"):
+    with pytest.raises(DataError, match="row 2 has 4 cells; expected 2"):
         read_labels(tmp_path, "t.csv")
 
 
@@ -133,7 +133,7 @@ def test_backslashes_separate_folders_where_the_file_is_found_so(tmp_path: Path)
         ["meta/sub/a.png", "meta/sub/b.png", r"meta/sub\b.png", r"meta/sub\c.png", "meta/" + "x\\" * 3000]
     )
     write_csv(tmp_path / "meta" / "t.csv", ["path", "label"], [r"sub\a.png", "cat"], ["sub/a.png", "dog"])
-    with pytest.raises(DataError, match="row 2: 'sub/a.png' is listed twice"):
+    with pytest.raises(DataError, match="row 3: 'sub/a.png' is listed twice"):
         read_labels(tmp_path, "meta/t.csv")
 
 
@@ -141,15 +141,17 @@ def test_backslashes_separate_folders_where_the_file_is_found_so(tmp_path: Path)
     ("text", "words"),
     [
         ("path:label\na.png:cat\n", r"columns are \['path:label'\]; expected `path` and `label`"),
-        ("path;label\na;b.png;cat\n", "row 1 has 3 cells; expected 2.*contains a semicolon"),
+        ("path;label\na;b.png;cat\n", "row 2 has 3 cells; expected 2.*contains a semicolon"),
         ("path,label,label\n", "expected each once"),
         ("path,label,splits\na.png,cat,train\n", "has a column 'splits'; expected 'split'"),
         ("path,label\n", "has no rows"),
         ("", "expected `path` and `label`"),
-        ("path,label\na.png\n", "row 1 has 1 cells; expected 2"),
-        ("path,label\na.png,\n", "row 1: label is ''"),
-        ("path,label\na.png,cat\nb/../a.png,dog\n", "row 2: 'b/../a.png' is listed twice"),
-        ("path,label,split\na.png,cat,dev\n", "row 1: split is 'dev'; expected one of"),
+        ("path,label\na.png\n", "row 2 has 1 cells; expected 2"),
+        ("path,label\na.png,\n", "row 2: label is ''.*Fill the cell, or remove the row"),
+        ("path,label\na.png,cat\nb/../a.png,dog\n", "row 3: 'b/../a.png' is listed twice"),
+        ("path,label\n\na.png,cat\n,\nb.png,\n", "row 5: label is ''"),
+        ("path,label,split\na.png,cat,\n", "row 2: split is ''.*Fill the cell, or remove the column 'split'"),
+        ("path,label,split\na.png,cat,dev\n", "row 2: split is 'dev'; expected one of"),
         ("path,label\n\xff", "is not a UTF-8 CSV file: line 2, column 1 has the byte 0xFF. Save it as CSV in UTF-8"),
         ("path,label\r\na.png,K\xe4fer\r\n", "line 2, column 8 has the byte 0xE4"),
         ("\xef\xbb\xbfpath,K\xe4fer\n", "line 1, column 7 has the byte 0xE4"),

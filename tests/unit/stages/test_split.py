@@ -421,10 +421,10 @@ def test_label_fixes_are_applied_by_path_or_digest() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ([fix("a/a11.png", "b")], r"row 1: 'a/a11.png' is not an image of this data set \(did you mean 'a/a1.png'\?\)"),
+        ([fix("a/a11.png", "b")], r"row 2: 'a/a11.png' is not an image of this data set \(did you mean 'a/a1.png'\?\)"),
         ([LabelFix("0" * 64, "", "b")], "is not an image of this data set. Correct or remove the row"),
         ([fix("a/a1.png", "bb")], r"'bb' is not a class \(did you mean 'b'\?\) and not `drop`"),
-        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "row 2: 'a/a1.png' is already fixed by row 1"),
+        ([fix("a/a1.png", "b"), fix("a/a1.png", "drop")], "row 3: 'a/a1.png' is already fixed by row 2"),
         (
             [LabelFix("0" * 64, "a/a1.png", "b")],
             "file 'a/a1.png' has other bytes now: sha256 is .*, the row has 000",
@@ -494,7 +494,7 @@ def test_the_numbers_agree_with_the_tables() -> None:
         "test": [1, 1],
     }
     told = results.describe(rows, parted, names, fixed, layout.notes)
-    assert "label fixes: images with another label: 1, dropped: 1" in told
+    assert "label fixes: 1 relabelled, 1 dropped" in told
     assert "WARNING: 2 images are left out: their copies contradict each other" in told
 
 

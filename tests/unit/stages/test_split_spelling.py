@@ -46,13 +46,35 @@ def labels_of(spelling: Spelling) -> list[str]:
     return [image.label for image in spelling.layout.images]
 
 
-@pytest.mark.parametrize("odd", ["bee ", " bee", "bee\t", "bee\u00a0"])
-def test_spaces_around_a_label_do_not_count(odd: str) -> None:
-    """A label with spaces around it is the label without them, also if it is the more frequent one; a note says so."""
+@pytest.mark.parametrize("odd", ["bee ", " bee", "bee\t", "bee\u00a0", "b\u200bee", "\ufeffbee", "bee\u200e \u200d"])
+def test_what_nobody_sees_in_a_label_does_not_count(odd: str) -> None:
+    """A label with spaces around it or invisible characters is the label without them; a note says so."""
     spelling = spelled("bee", odd, odd)
 
     assert labels_of(spelling) == ["bee", "bee", "bee"]
     assert spelling.layout.notes == ["first", f"2 images: the label {odd!r} is read as 'bee'"]
+
+
+def test_doubled_spaces_inside_a_label_do_not_count() -> None:
+    """Several spaces in a row, of any kind, are one space, and a note shows both spellings."""
+    spelling = spelled("honey bee", "honey  bee", "honey\u00a0bee")
+
+    assert labels_of(spelling) == ["honey bee"] * 3
+    assert "1 images: the label 'honey  bee' is read as 'honey bee'" in spelling.layout.notes
+
+
+@pytest.mark.parametrize("name", ["\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645", "\U0001f469\u200d\U0001f52c"])
+def test_joiners_stay_in_the_name_of_a_class(name: str) -> None:
+    """Where a joiner changes how letters look, the most frequent spelling keeps it, and the other one is the same."""
+    bare = name.replace("\u200c", "").replace("\u200d", "")
+
+    assert labels_of(spelled(name, name, bare)) == [name] * 3
+    assert labels_of(spelled(name, bare, bare)) == [bare] * 3
+
+
+def test_spellings_are_counted_without_spaces() -> None:
+    """If case is ignored, the most frequent spelling is found after spaces are stripped."""
+    assert set(labels_of(spelled("bee", "bee", "Bee ", " Bee", "Bee", ignore_case=True))) == {"Bee"}
 
 
 def test_composed_and_decomposed_letters_are_the_same() -> None:
@@ -115,6 +137,8 @@ def test_a_label_of_spaces_is_refused() -> None:
     """A folder whose name is only spaces is no class without a name."""
     with pytest.raises(DataError, match=r"the label '  ' \(1 images\) is only spaces"):
         spelled("bee", "  ")
+    with pytest.raises(DataError, match=r"the label '\\u200d' \(1 images\) is only spaces or invisible"):
+        spelled("bee", "\u200d")
 
 
 def test_a_class_called_drop_in_other_letters_is_refused() -> None:

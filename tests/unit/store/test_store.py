@@ -458,6 +458,49 @@ def test_numbers_that_are_none_pass_nowhere(
     assert before or not list(root.glob("*/*"))
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link to nothing", "link in a circle"])
+def test_what_is_no_shard_stops_no_run(
+    photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, cold: bytes, kind: str
+) -> None:
+    """Where a pipe, a folder, a device or a broken link lies in place of a shard, its images are embedded again."""
+    root = tmp_path / "store"
+    run(photos, tiny_backbone, tmp_path / "f.h5", root)
+    (shard,) = root.glob(f"*/{SHARD_PATTERN}")
+    shard.unlink()
+    put(shard, kind)
+    assert [store.num_rows for store in summarize(root)] == [0]
+    run(photos, tiny_backbone, tmp_path / "f.h5", root)
+
+    assert (tmp_path / "f.h5").read_bytes() == cold
+    collect_garbage(root, [], delete=True)
+    assert [path.name for path in root.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link to nothing", "link in a circle"])
+def test_what_is_no_canary_is_told(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, kind: str) -> None:
+    """A pipe, a folder, a device or a broken link in place of a canary is an error with a remedy."""
+    run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    (path,) = (tmp_path / "store").glob("*/canary.safetensors")
+    path.unlink()
+    put(path, kind)
+
+    with pytest.raises(StoreError, match="is damaged .*Delete it; its rows are then embedded again"):
+        run(photos, tiny_backbone, tmp_path / "f.h5", tmp_path / "store")
+    assert verify(tmp_path / "store") == [path]
+    assert not os.path.lexists(path)
+
+
+def put(path: Path, kind: str) -> None:
+    """Put something that is no file at a path."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        targets = {"device": Path("/dev/zero"), "link to nothing": Path("nothing"), "link in a circle": path}
+        path.symlink_to(targets[kind])
+
+
 @pytest.mark.parametrize("kind", ["truncated", "one bit", "foreign"])
 def test_a_damaged_canary_is_told(photos: Path, tiny_backbone: BackboneParams, tmp_path: Path, kind: str) -> None:
     """A canary that has changed by one bit or more is an error with a remedy, not a stack trace."""

@@ -58,8 +58,8 @@ def test_a_file_that_a_person_wrote(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("image,label,who,why\n", r"columns are .*; expected \['digest', 'path', .* Correct the first line"),
-        (f"{HEADER}0a,a.png,,me,,x\n", "row 1 is .*; expected a label. Fill or remove the row"),
-        (f"{HEADER}0a,a.png,cat\n", "row 1 has 3 cells; expected 6"),
+        (f"{HEADER}0a,a.png,,me,,x\n", "row 2 is .*; expected a label. Fill or remove the row"),
+        (f"{HEADER}0a,a.png,cat\n", "row 2 has 3 cells; expected 6"),
         ("", "columns are"),
     ],
 )
