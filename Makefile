@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm chaos check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-labelling bench-loop bench-predict bench-report bench-serve bench-warm chaos check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -112,6 +112,10 @@ bench-accuracy: env  ## time to the same accuracy as fine-tuning, by the tutoria
 # FINETUNING=<epochs> for the tutorial's fine-tuning (hours), SEEDS=<number of draws>.
 bench-data: env data/digits  ## accuracy over the data sets at hand, against rivals on the same embeddings; a quarter of an hour
 	python -W ignore -m benchmarks.data $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SETS),--sets $(SETS)) $(if $(HEAD),--head $(HEAD)) $(if $(FINETUNING),--finetuning $(FINETUNING)) $(if $(SEEDS),--num-seeds $(SEEDS)) $(if $(BACKBONES),--backbones $(BACKBONES))
+
+# PHOTOS=<folder of ants & bees>, SETS="path path" for folders of more data sets, SEEDS=<number of draws>.
+bench-labelling: env data/digits  ## labels needed for an accuracy, by the order in which images are labelled
+	python -W ignore -m benchmarks.labelling $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SETS),--sets $(SETS)) $(if $(SEEDS),--num-seeds $(SEEDS))
 
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
 	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))

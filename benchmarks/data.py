@@ -144,7 +144,7 @@ def _fine_tuning(image_set: ImageSet, num_epochs: int) -> dict[str, Contestant]:
     return {f"fine-tuning, {num_epochs} epochs": tutorial(image_set.folder, num_epochs)}
 
 
-def _option(text: str) -> tuple[str, object]:
+def option(text: str) -> tuple[str, object]:
     """Read `KEY=VALUE`, whose value is YAML."""
     key, equals, value = text.partition("=")
     if not equals:
@@ -160,7 +160,7 @@ def main() -> None:
     text = "folders of more data sets, with class folders"
     parser.add_argument("--sets", type=Path, nargs="+", default=[], help=text)
     text = "another head to compare: KEY=VALUE in the section `head` of params.yaml; may be given again"
-    parser.add_argument("--head", type=_option, nargs="+", action="append", default=[], metavar="KEY=VALUE", help=text)
+    parser.add_argument("--head", type=option, nargs="+", action="append", default=[], metavar="KEY=VALUE", help=text)
     parser.add_argument("--num-seeds", type=int, default=5, help=f"draws of each size {default}")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help=f"training images of each class {default}")
     text = f"backbones of the second table, each NAME or NAME=FILE with its weights {default}"

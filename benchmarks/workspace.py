@@ -140,7 +140,7 @@ def write_results(
     for name, (kind, rows) in tables.items():
         write_rows(root / name, rows, kind)
     counts = {"num_files": len(index), "num_classes": len(classes)}
-    counts |= {"num_relabelled": 3, "num_dropped": 2, "num_across_splits": 1}
+    counts |= {"num_relabelled": 3, "num_dropped": 2, "num_unlabelled": 7, "num_across_splits": 1}
     counts |= {f"num_{name}": sum(row.split == name for row in split) for name in SPLITS}
     counts |= {f"num_{status}": sum(row.status == status for row in index) for status in STATUSES}
     write_metrics(root / "diagnostics/data.json", counts)

@@ -1,4 +1,4 @@
-"""What `head` finds besides predictions: layer scores, a learning curve, doubtful labels and near-duplicates."""
+"""What `head` finds besides predictions: layer scores, a learning curve, doubtful labels, near-duplicates, the pool."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -100,5 +100,57 @@ class NearDuplicate(Row):
     training_path: str
     training_label: str
     similarity: float
+
+    repro: ClassVar[str] = "head"
+
+
+@dataclass(frozen=True)
+class PoolPrediction(Row):
+    """The two most probable classes of an image that has no label.
+
+    Attributes:
+        digest: sha256 of the file.
+        path: Path of the image, as in the index.
+        predicted: Name of the most probable class.
+        probability: Probability of this class, in [0, 1].
+        second: Name of the second most probable class.
+        second_probability: Probability of this class, in [0, 1].
+    """
+
+    digest: str
+    path: str
+    predicted: str
+    probability: float
+    second: str
+    second_probability: float
+
+    repro: ClassVar[str] = "head"
+
+    @property
+    def doubt(self) -> float:
+        """Return 1 less the margin between both classes, in [0, 1]: 1 if they are equally probable."""
+        return 1 - (self.probability - self.second_probability)
+
+
+@dataclass(frozen=True)
+class NextToLabel(Row):
+    """An image without a label whose label would help, best labelled in the order of the places.
+
+    Attributes:
+        place: Place of the row, from 1.
+        digest: sha256 of the file.
+        path: Path of the image, as in the index.
+        predicted: Name of the most probable class.
+        probability: Probability of this class, in [0, 1].
+        score: How much the label would help, in [0, 1]: the doubt of the image, times the fraction of the doubt of all
+            candidates that lies near it and near no image before it.
+    """
+
+    place: int
+    digest: str
+    path: str
+    predicted: str
+    probability: float
+    score: float
 
     repro: ClassVar[str] = "head"

@@ -59,8 +59,8 @@ class LabelRow(Row):
 
     Attributes:
         path: Path of the image, as in the index.
-        label: Name of its class.
-        split: One of `SPLITS`; empty if the table has no splits.
+        label: Name of its class; empty for an image without a label.
+        split: One of `SPLITS`; empty if the table has no splits, or has neither label nor split for this image.
         group: Name of its group, whose images are never divided between splits; empty if the table has no groups.
     """
 

@@ -1,4 +1,4 @@
-"""The split: a class and a split for every image."""
+"""The split: a class and a split for every image that has a label, and the pool of those that have none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +38,31 @@ class SplitRow(Row):
         for number, row in enumerate(rows, start=1):
             if row.split not in SPLITS:
                 return f"row {number}: split is {row.split!r}; expected one of {SPLITS}"
+            if row.digest in seen:
+                return f"row {number}: digest {row.digest} is listed twice; expected each image once"
+            seen.add(row.digest)
+        return ""
+
+
+@dataclass(frozen=True)
+class PoolRow(Row):
+    """One image of the pool: it has no label yet.
+
+    Attributes:
+        digest: sha256 of the file's bytes, in hex digits; unique in the table.
+        path: Path of the image, as in the index.
+    """
+
+    digest: str
+    path: str
+
+    repro: ClassVar[str] = "split"
+
+    @classmethod
+    def problem(cls, rows: Sequence[Self]) -> str:
+        """Return what is wrong with the first row whose digest is listed twice."""
+        seen: set[str] = set()
+        for number, row in enumerate(rows, start=1):
             if row.digest in seen:
                 return f"row {number}: digest {row.digest} is listed twice; expected each image once"
             seen.add(row.digest)

@@ -1,19 +1,39 @@
 """The tables and numbers that the stage writes besides the bundle and the predictions."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
 from headstart.tables.classes import class_numbers
-from headstart.tables.head import LabelSuspect, LayerScore, NearDuplicate
+from headstart.tables.head import LabelSuspect, LayerScore, LearningPoint, NearDuplicate
 from headstart.tables.intervals import wilson_interval
+from headstart.tables.metrics import write_metrics
 from headstart.tables.predictions import Predictions
+from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
 from stages.head.neighbours import SimilarPair
 from stages.head.train import TrainedHead
 
 SEPARATOR = " + "  # between the names of layers
+
+
+def write_tables(trained: TrainedHead, split: Sequence[SplitRow]) -> str:
+    """Write the plots and the diagnostics of the training, and return one line that says what to look at.
+
+    Args:
+        trained: The trained head.
+        split: Rows of all images.
+    """
+    suspects, pairs = label_suspects(trained.out_of_fold), named_pairs(trained.near_duplicates, split)
+    write_rows(Path("plots/head_training/layers.csv"), layer_scores(trained), LayerScore)
+    write_rows(Path("plots/head_training/learning.csv"), trained.learning_curve.points, LearningPoint)
+    write_rows(Path("diagnostics/head/label_suspects.csv"), suspects, LabelSuspect)
+    write_rows(Path("diagnostics/head/near_duplicates.csv"), pairs, NearDuplicate)
+    write_metrics(Path("diagnostics/head_training.json"), numbers(trained))
+    alike = len({pair.digest for pair in pairs})
+    return f"{len(suspects)} labels to check, {alike} test images look like training images (diagnostics/head)"
 
 
 def layer_scores(trained: TrainedHead) -> list[LayerScore]:

@@ -20,6 +20,8 @@ _IF_MISSING = "Correct index.table, which is a path relative to data.path."
 def read_labels(root: Path, name: str) -> list[LabelRow]:
     """Read the columns `path` and `label`, and `split` and `group` if the table has them. Others are ignored.
 
+    An image without a label has an empty cell. Its split may be empty too.
+
     In the table, paths are relative to the folder of the table. A backslash separates folders, as on Windows, where
     the file is found so and not by its literal name. Splits are train, val (or valid, validation) or test, in upper or
     lower case.
@@ -47,7 +49,8 @@ def read_labels(root: Path, name: str) -> list[LabelRow]:
     found: dict[str, LabelRow] = {}
     for number, row in rows.items():
         cells = {column: _text(row[column]) for column in used}
-        empty = [column for column in used if not cells[column]]
+        may_be_empty = ("label", "split") if row["label"] in (None, "") else ()
+        empty = [column for column in used if not cells[column] and column not in may_be_empty]
         if empty:
             raise DataError(
                 f"{table}: row {number}: {empty[0]} is {row[empty[0]]!r}; expected text or a whole number in each of "

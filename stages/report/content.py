@@ -31,6 +31,7 @@ _COUNTS = (
     "num_test",
     "num_relabelled",
     "num_dropped",
+    "num_unlabelled",
     "num_across_splits",
     *(f"num_{status}" for status in STATUSES),
 )
@@ -181,10 +182,11 @@ def _check(content: Content) -> None:
         "diagnostics/head/near_duplicates.csv": [
             digest for one in content.duplicates for digest in (one.digest, one.training_digest)
         ],
-        "diagnostics/projection.csv": [one.digest for one in content.projection],
     }
     for path, digests in tables.items():
         _require(digests, split, path, "data/split.csv")
+    # The map was drawn from all embeddings: also those of images without a label, and of dropped ones.
+    _require([one.digest for one in content.projection], indexed, "diagnostics/projection.csv", "data/index.csv")
 
 
 def _require(digests: Collection[str], known: Collection[str], path: str, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Stage `split`: index, table and label fixes -> data/split.csv, data/classes.json, diagnostics/data.json."""
+"""Stage `split`: index, table, label fixes -> data/split.csv, pool.csv and classes.json, diagnostics/data.json."""
 
 from pathlib import Path
 
@@ -12,9 +12,10 @@ def main() -> None:
     from headstart.tables.label_fixes import label_fixes_path, read_label_fixes
     from headstart.tables.metrics import write_metrics
     from headstart.tables.rows import read_rows, write_rows
-    from headstart.tables.split import SplitRow
+    from headstart.tables.split import PoolRow, SplitRow
     from stages.params import load_params
     from stages.split import results
+    from stages.split.checks import check_split
     from stages.split.fixes import apply_fixes
     from stages.split.layout import read_layout
     from stages.split.params import Params
@@ -30,10 +31,12 @@ def main() -> None:
     layout = spelling.layout
     with unchanged(fixes_path):
         fixes = spelling.fixes(read_label_fixes(fixes_path))
-        fixed = apply_fixes(layout.images, index, fixes, fixes_path)
-        parted = partition(fixed.images, layout.source, params)
-        classes = results.order_classes(parted.rows, params.class_order)
-        write_rows(Path("data/split.csv"), parted.rows, SplitRow)
+        parted = partition(layout, params)
+        fixed = apply_fixes(parted, index, fixes, fixes_path, params.conflicts)
+        check_split(fixed.rows, parted.undivided, fixed.declared, params)
+        classes = results.order_classes(fixed.rows, params.class_order)
+        write_rows(Path("data/split.csv"), fixed.rows, SplitRow)
+        write_rows(Path("data/pool.csv"), fixed.pool, PoolRow)
         write_classes(Path("data/classes.json"), classes)
         write_metrics(Path("diagnostics/data.json"), results.numbers(index, parted, classes, fixed))
     print(f"split: {results.describe(index, parted, classes, fixed, layout.notes)}")

@@ -3,40 +3,53 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.base.errors import DataError
 from stages.split.layout import LabelledImage
 from stages.split.params import SplitParams
 
 
-def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
+@dataclass(frozen=True)
+class Drawn:
+    """The result of a draw.
+
+    Attributes:
+        splits: (N,) split of every image.
+        undivided: What is wrong with each class that cannot have an image in every split, by label. Label fixes may
+            still mend it, so it is no error yet.
+    """
+
+    splits: Sequence[str]
+    undivided: Mapping[str, str]
+
+
+def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> Drawn:
     """Return the split of every image. Each class is divided by the fractions, rounded, with an image in each split.
 
-    The draw depends on the bytes and labels of the images, not on their names.
+    The draw depends on the bytes and labels of the images, not on their names. A class that has fewer images than there
+    are splits is not divided: all its images are in the training set.
 
     Args:
         images: Images in the order of their digests.
         params: The section `split`, which has the fractions and the seed.
-
-    Raises:
-        DataError: A class has fewer images than there are splits.
     """
     by_label = defaultdict(list)
     for position, image in enumerate(images):
         by_label[image.label].append(position)
-    fractions = _fractions(params)
+    fractions = drawn_fractions(params)
     least = 1 + len(fractions)
-    lonely = {label: len(positions) for label, positions in sorted(by_label.items()) if len(positions) < least}
-    if lonely:
-        raise DataError(
-            f"classes with too few images: {_shown(lonely)}; expected at least {least}, one for each of train, "
-            f"{', '.join(fractions)}. Add images, drop the classes in split.label_fixes, or set split.method to hash."
-        )
+    undivided = {
+        label: f"{label!r} has {len(positions)} image(s)"
+        for label, positions in sorted(by_label.items())
+        if len(positions) < least
+    }
     random = np.random.default_rng(params.seed)
     splits = ["train"] * len(images)
-    for _, positions in sorted(by_label.items()):
+    for label, positions in sorted(by_label.items()):
+        if label in undivided:
+            continue
         shuffled = random.permutation(positions).tolist()
         rest = len(positions)
         for number, (split, fraction) in enumerate(fractions.items()):
@@ -46,21 +59,19 @@ def draw_images(images: Sequence[LabelledImage], params: SplitParams) -> list[st
             for position in shuffled[start : start + count]:
                 splits[position] = split
             rest -= count
-    return splits
+    return Drawn(splits, undivided)
 
 
-def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
+def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> Drawn:
     """Return the split of every image. Groups stay whole, and each class comes near the fractions.
 
     Groups are shuffled, then considered one by one, the largest first. A group is moved from the training set into a
-    split if that brings the classes of its images nearer to their fractions. Every class has an image in every split.
+    split if that brings the classes of its images nearer to their fractions. Every class has an image in every split,
+    unless its groups are too few or hold other classes too.
 
     Args:
         images: Images, each with a group.
         params: The section `split`, which has the fractions and the seed.
-
-    Raises:
-        DataError: The groups of a class are too few, or cannot be divided between the splits.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for image in images:
@@ -70,7 +81,8 @@ def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[st
     names = sorted(counts)
     shuffled = [names[number] for number in np.random.default_rng(params.seed).permutation(len(names))]
     order = sorted(shuffled, key=lambda name: -counts[name].total())
-    split_of, fractions = dict.fromkeys(names, "train"), _fractions(params)
+    split_of, fractions = dict.fromkeys(names, "train"), drawn_fractions(params)
+    undivided: dict[str, str] = {}
     for number, (split, fraction) in enumerate(fractions.items()):
         held: Counter[str] = Counter()
         num_after = len(fractions) - number  # train and the splits that are still to be drawn: a group for each
@@ -97,60 +109,29 @@ def draw_groups(images: Sequence[LabelledImage], params: SplitParams) -> list[st
         for label in sorted(totals):
             if not held[label]:
                 candidates = [group for group in reversed(order) if counts[group][label] and may_leave(group)]
-                if not candidates:
-                    raise DataError(_too_few_groups(label, split, counts))
-                hold(min(candidates, key=gain))  # the group may help other classes too
-    return [split_of[str(image.group)] for image in images]
+                if candidates:
+                    hold(min(candidates, key=gain))  # the group may help other classes too
+                else:
+                    groups = [group for group in names if counts[group][label]]
+                    undivided[label] = f"{label!r} has images in {len(groups)} group(s), the first {groups[0]!r}"
+    return Drawn([split_of[str(image.group)] for image in images], undivided)
 
 
-def draw_by_hash(images: Sequence[LabelledImage], params: SplitParams) -> list[str]:
-    """Return the split of every image, by a hash of its group or, without groups, of its bytes.
+def split_by_hash(image: LabelledImage, params: SplitParams) -> str:
+    """Return the split of an image, by a hash of its group or, without groups, of its bytes.
 
-    The split of an image depends on nothing else but the seed and the fractions, so new images never move old ones. The
-    fractions hold only on average, and a class may have other fractions.
-
-    Args:
-        images: Images, in any order.
-        params: The section `split`, which has the fractions and the seed.
-
-    Raises:
-        DataError: A class has no image to train on, or the test set is empty.
+    It depends on nothing else but the seed and the fractions, so new images never move old ones. The fractions hold
+    only on average, and a class may have other fractions.
     """
-    splits = []
-    for image in images:
-        key = image.row.digest if image.group is None else f"group {image.group}"
-        place = int.from_bytes(hashlib.sha256(f"{params.seed} {key}".encode()).digest()[:8], "big") / 2**64
-        split = "train"
-        for name, fraction in _fractions(params).items():
-            if place < fraction:
-                split = name
-                break
-            place -= fraction
-        splits.append(split)
-    trained = {image.label for image, split in zip(images, splits, strict=True) if split == "train"}
-    absent = sorted({image.label for image in images} - trained)
-    if absent:
-        raise DataError(
-            f"the hash split leaves these classes without training images: {absent}. Add images, drop the classes in "
-            "split.label_fixes, change split.seed, or set split.method to stratified."
-        )
-    if "test" not in splits:
-        raise DataError("the hash split leaves the test set empty. Raise split.test_fraction, or change split.seed.")
-    return splits
+    key = image.row.digest if image.group is None else f"group {image.group}"
+    place = int.from_bytes(hashlib.sha256(f"{params.seed} {key}".encode()).digest()[:8], "big") / 2**64
+    for name, fraction in drawn_fractions(params).items():
+        if place < fraction:
+            return name
+        place -= fraction
+    return "train"
 
 
-def _fractions(params: SplitParams) -> dict[str, float]:
+def drawn_fractions(params: SplitParams) -> dict[str, float]:
+    """Return the fraction of each split that is held back, by name."""
     return {"test": params.test_fraction} | ({"val": params.val_fraction} if params.val_fraction else {})
-
-
-def _shown(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{label!r} ({count})" for label, count in list(counts.items())[:20])
-
-
-def _too_few_groups(label: str, split: str, counts: Mapping[str, Counter[str]]) -> str:
-    groups = [group for group, labels in counts.items() if labels[label]]
-    return (
-        f"class {label!r} has images in {len(groups)} group(s), the first {groups[0]!r}: none can become "
-        f"{split} without leaving a class without training images. Add groups with images of it, drop its images in "
-        "split.label_fixes, or set split.method to hash."
-    )

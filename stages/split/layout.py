@@ -21,7 +21,7 @@ class LabelledImage:
 
     Attributes:
         row: Row of the image in the index.
-        label: Name of its class.
+        label: Name of its class; empty for an image of the pool, which has none.
         split: `train`, `val` or `test`; None if the data set does not say.
         group: Name of its group, whose images belong together; None if the data set does not say.
     """
@@ -37,14 +37,16 @@ class Layout:
     """All images with their labels, splits and groups.
 
     Attributes:
-        images: Usable images and their copies, in the order of the index.
+        images: Usable images with a label, and their copies, in the order of the index.
         source: `folders` or `table`.
         notes: Warnings for the user.
+        pool: Usable images without a label, and their copies, in the order of the index.
     """
 
     images: Sequence[LabelledImage]
     source: str
     notes: Sequence[str]
+    pool: Sequence[LabelledImage] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Folders:
 
 
 def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: SplitParams) -> Layout:
-    """Label images by the table if there is one, else by their folders.
+    """Label images by the table if there is one, else by their folders. Those without a label are the pool.
 
     Args:
         index: The index.
@@ -78,55 +80,85 @@ def read_layout(index: Sequence[IndexRow], table: Sequence[LabelRow], params: Sp
             splits.
     """
     rows = [row for row in index if row.status in LABELLED]
-    layout = _read_table(index, rows, table) if table else _read_folders(_see_folders(index, rows), params)
+    if table:
+        layout = _read_table(index, rows, table, params.unlabelled)
+    else:
+        pool = [image for row in rows if (image := _in_pool_folder(row, params.unlabelled))]
+        pooled = {image.row.path for image in pool}
+        layout = _read_folders(_see_folders(index, [row for row in rows if row.path not in pooled]), params)
+        layout = replace(layout, pool=pool)
     if params.group is None:
         return layout
-    if params.group == EXIF_BURST:
-        return _group_bursts(layout, params.burst_seconds)
-    expression = re.compile(params.group)
-    images, strange = [], []
-    for image in layout.images:
-        found = expression.search(image.row.path)
-        if found and found[1]:
-            images.append(LabelledImage(image.row, image.label, image.split, found[1]))
-        else:
-            strange.append(image.row.path)
+    together = [*layout.images, *layout.pool]
+    groups, notes = (
+        _bursts(together, params.burst_seconds)
+        if params.group == EXIF_BURST
+        else (_groups_in_paths(together, params.group), [])
+    )
+    grouped = [replace(image, group=group) for image, group in zip(together, groups, strict=True)]
+    num = len(layout.images)
+    return Layout(grouped[:num], layout.source, [*layout.notes, *notes], grouped[num:])
+
+
+def _in_pool_folder(row: IndexRow, name: str) -> LabelledImage | None:
+    """Return an image of the pool if the row lies in a folder called `name`, at the top or in a split folder."""
+    folders = row.path.split("/")[:-1]
+    if folders[:1] == [name]:
+        return LabelledImage(row, "", None, None)
+    if folders[1:2] == [name] and folders[0].lower() in SPLIT_NAMES:
+        return LabelledImage(row, "", SPLIT_NAMES[folders[0].lower()], None)
+    return None
+
+
+def _groups_in_paths(images: Sequence[LabelledImage], pattern: str) -> list[str]:
+    expression = re.compile(pattern)
+    found = [expression.search(image.row.path) for image in images]
+    groups = [match[1] if match else "" for match in found]
+    strange = [image.row.path for image, group in zip(images, groups, strict=True) if not group]
     if strange:
         raise DataError(
-            f"split.group: {params.group!r} finds no group in {len(strange)} of {len(layout.images)} paths, the first "
+            f"split.group: {pattern!r} finds no group in {len(strange)} of {len(images)} paths, the first "
             f"{strange[0]!r}; expected a group in every path below data.path. Correct split.group, or rename the files."
         )
-    return Layout(images, layout.source, layout.notes)
+    return groups
 
 
-def _group_bursts(layout: Layout, seconds: float) -> Layout:
-    bursts = find_bursts((image.row for image in layout.images), seconds)
-    images = [replace(image, group=bursts[image.row.digest]) for image in layout.images]
-    notes = list(layout.notes)
+def _bursts(images: Sequence[LabelledImage], seconds: float) -> tuple[list[str], list[str]]:
+    bursts = find_bursts((image.row for image in images), seconds)
     timeless = [image.row.path for image in images if not image.row.taken]
+    notes = []
     if timeless:
         notes.append(
             f"split.group is {EXIF_BURST}, but {len(timeless)} of {len(images)} images do not say when they were taken "
             f"(EXIF DateTimeOriginal), the first {timeless[0]!r}: each of them is a group of its own"
         )
-    return Layout(images, layout.source, notes)
+    return [bursts[image.row.digest] for image in images], notes
 
 
-def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequence[LabelRow]) -> Layout:
+def _read_table(
+    index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequence[LabelRow], unlabelled: str
+) -> Layout:
     row_of = {row.path: row for row in table}
-    num_with_split = sum(bool(row.split) for row in table)
-    if num_with_split not in (0, len(table)):
+    num_labelled = sum(bool(row.label) for row in table)
+    num_with_split = sum(bool(row.label and row.split) for row in table)
+    if num_with_split not in (0, num_labelled):
         raise DataError(
-            f"the table gives a split to {num_with_split} of {len(table)} images; expected all or none. Fill or empty "
-            "the column `split`."
+            f"the table gives a split to {num_with_split} of {num_labelled} images with a label; expected all or none. "
+            "Fill or empty the column `split`."
         )
-    images = [
-        LabelledImage(row, row_of[row.path].label, row_of[row.path].split or None, row_of[row.path].group or None)
-        for row in rows
-        if row.path in row_of
-    ]
+    images: list[LabelledImage] = []
+    pool: list[LabelledImage] = []
+    unlisted = []
+    for row in rows:
+        of = row_of.get(row.path)
+        if of is not None:
+            image = LabelledImage(row, of.label, of.split or None, of.group or None)
+            (images if of.label else pool).append(image)
+        elif found := _in_pool_folder(row, unlabelled):
+            pool.append(found)
+        else:
+            unlisted.append(row.path)
     notes = []
-    unlisted = [row.path for row in rows if row.path not in row_of]
     if unlisted:
         notes.append(f"{len(unlisted)} images are not in the table and are not used, the first {unlisted[0]!r}")
     states = {row.path: f"{row.status}: {row.reason}" for row in index if row.status not in LABELLED}
@@ -134,7 +166,7 @@ def _read_table(index: Sequence[IndexRow], rows: Sequence[IndexRow], table: Sequ
     if unusable:
         first = unusable[0]
         notes.append(f"{len(unusable)} images of the table cannot be used, the first {first!r} ({states[first]})")
-    return Layout(images, "table", notes)
+    return Layout(images, "table", notes, pool)
 
 
 def _read_folders(folders: Folders, params: SplitParams) -> Layout:

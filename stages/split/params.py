@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from headstart.base.params import Section
 from headstart.sources.params import DataParams
+from headstart.tables.names import SPLIT_NAMES
 from stages.params import StageParams
 
 EXIF_BURST = "exif-burst"
@@ -19,6 +20,7 @@ class SplitParams(Section):
     class_order: Literal["text", "natural"]
     ignore_case: bool
     label_fixes: Annotated[str, Field(min_length=1)]
+    unlabelled: str
     conflicts: Literal["fail", "drop"]
     method: Literal["auto", "stratified", "hash"]
     reported: Literal["auto", "val", "test"]
@@ -27,6 +29,13 @@ class SplitParams(Section):
     group: Annotated[str, Field(min_length=1)] | None
     burst_seconds: Annotated[float, Field(gt=0, le=86_400)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @field_validator("unlabelled")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not name or "/" in name or name.lower() in SPLIT_NAMES:
+            raise ValueError(f"the name of one folder, and none of {list(SPLIT_NAMES)}")
+        return name
 
     @field_validator("group")
     @classmethod

@@ -1,14 +1,32 @@
-"""The partition: every image gets a split, and one of several copies is used."""
+"""The partition: every image gets a split, by its label in folders or table, and one of several copies is used.
+
+Label fixes play no part in it. So a label that is corrected, an image that is dropped or one that is labelled moves no
+other image into another split.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from headstart.base.errors import DataError
 from headstart.tables.split import SplitRow
-from stages.split.draw import draw_by_hash, draw_groups, draw_images
-from stages.split.layout import LabelledImage
+from stages.split.draw import Drawn, draw_groups, draw_images, drawn_fractions, split_by_hash
+from stages.split.layout import LabelledImage, Layout
 from stages.split.params import SplitParams
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """An image whose copies contradict each other.
+
+    Attributes:
+        copies: All its copies, by path.
+        row: Its row once a label fix says what it is, without a label until then. None if the copies have different
+            groups, which no label settles.
+    """
+
+    copies: Sequence[LabelledImage]
+    row: SplitRow | None
 
 
 @dataclass(frozen=True)
@@ -17,18 +35,33 @@ class Partition:
 
     Attributes:
         rows: Rows of the split table, in the order of their digests.
+        conflicts: Images whose copies have different labels or groups, in the order of their digests.
+        pool: Rows of the images without a label, in the order of their digests: the split that each has once it is
+            labelled, which is `train`, or that of its group. One in `test` can never be labelled.
+        undivided: What is wrong with each class that cannot have an image in every split, by label.
         origin: Where the splits come from, in words.
         num_across_splits: Images with copies in more than one given split.
-        num_conflicts: Images that are not used because their copies have different labels or groups.
     """
 
     rows: Sequence[SplitRow]
+    conflicts: Sequence[Conflict]
+    pool: Sequence[SplitRow]
+    undivided: Mapping[str, str]
     origin: str
     num_across_splits: int
-    num_conflicts: int
 
 
-def partition(images: Sequence[LabelledImage], source: str, params: SplitParams) -> Partition:
+@dataclass(frozen=True)
+class _Placed:
+    """Images with their splits, one row for each digest."""
+
+    rows: Sequence[SplitRow]
+    origin: str
+    undivided: Mapping[str, str] = field(default_factory=dict)
+    num_across_splits: int = 0
+
+
+def partition(layout: Layout, params: SplitParams) -> Partition:
     """Give every image a split. Of several copies only one is used.
 
     Splits from the folders or the table are kept, unless `split.method` says otherwise. The test set is then `test`, or
@@ -36,59 +69,81 @@ def partition(images: Sequence[LabelledImage], source: str, params: SplitParams)
     used.
 
     Args:
-        images: All images and copies, with their labels, splits and groups.
-        source: `folders` or `table`, for messages.
+        layout: All images and copies, with their labels, splits and groups.
         params: The section `split`.
 
     Raises:
-        DataError: Fewer than two classes, copies with different labels or groups, a split without images, a group in
-            two given splits, or a class with too few images. The message names it and says what to do.
+        DataError: No image has a label, or a given split has no images. The message says what to do.
     """
+    copies = _by_digest(layout.images)
+    agreed = [same for same in copies.values() if not _is_conflict(same)]
+    if not agreed:
+        raise DataError("found 0 images with one label; expected at least 2 classes. Add labelled images.")
+    is_given = agreed[0][0].split is not None and params.method == "auto"
+    reported = _reported(agreed, layout.source, params) if is_given else None
+    placed = _given(agreed, layout.source, str(reported), params) if is_given else _drawn(agreed, params)
+    sides = {row.group: row.split for row in placed.rows}
+    conflicts = []
+    for same in (same for same in copies.values() if _is_conflict(same)):
+        first = _chosen(same, reported)
+        if is_given:
+            split = _named(first, reported)
+        elif params.method == "hash":
+            split = split_by_hash(first, params)
+        else:
+            split = sides.get(str(first.group), "train")
+        is_settled_by_a_label = len({image.group for image in same}) == 1
+        conflicts.append(Conflict(same, _row(first, split, "") if is_settled_by_a_label else None))
+    pool = []
+    for same in _by_digest(image for image in layout.pool if image.row.digest not in copies).values():
+        if _is_conflict(same):
+            conflicts.append(Conflict(same, None))
+            continue
+        first = _chosen(same, reported)
+        is_tested = reported is not None and first.split == reported
+        pool.append(_row(first, "test" if is_tested else sides.get(str(first.group), "train"), ""))
+    return Partition(
+        *(placed.rows, conflicts, pool, placed.undivided),
+        origin=placed.origin,
+        num_across_splits=placed.num_across_splits,
+    )
+
+
+def _by_digest(images: Iterable[LabelledImage]) -> dict[str, list[LabelledImage]]:
     copies = defaultdict(list)
-    for image in images:
+    for image in sorted(images, key=lambda image: image.row.path):
         copies[image.row.digest].append(image)
-    agreed = [copies[digest] for digest in sorted(copies) if not _is_conflict(copies[digest])]
-    num_conflicts = len(copies) - len(agreed)
-    if num_conflicts and params.conflicts == "fail":
-        raise DataError(_describe_conflicts([same for same in copies.values() if _is_conflict(same)]))
-    labels = sorted({same[0].label for same in agreed})
-    if len(labels) < 2:
-        raise DataError(f"found {len(labels)} class(es) with images: {labels}; expected at least 2. Add another class.")
-    if agreed[0][0].split is not None and params.method == "auto":
-        rows, origin, num_across_splits = _given(agreed, source, params)
-        return Partition(rows, origin, num_across_splits, num_conflicts)
-    firsts = [min(same, key=lambda image: image.row.path) for same in agreed]
-    if params.method == "hash":
-        splits, origin = draw_by_hash(firsts, params), "by hash"
-    elif firsts[0].group is None:
-        splits, origin = draw_images(firsts, params), "drawn from every class"
-    else:
-        splits, origin = draw_groups(firsts, params), "drawn by groups"
-    rows = [_row(image, split) for image, split in zip(firsts, splits, strict=True)]
-    fractions = f"{params.test_fraction:g} for `test`"
-    fractions += f" and {params.val_fraction:g} for `val`" if params.val_fraction else ""
-    return Partition(rows, f"{origin}: {fractions}, seed {params.seed}", 0, num_conflicts)
+    return {digest: copies[digest] for digest in sorted(copies)}
 
 
 def _is_conflict(same: Sequence[LabelledImage]) -> bool:
     return len({(image.label, image.group) for image in same}) > 1
 
 
-def _describe_conflicts(conflicts: Sequence[Sequence[LabelledImage]]) -> str:
-    first = sorted(conflicts[0], key=lambda image: image.row.path)
-    what = "labels" if len({image.label for image in first}) > 1 else "groups"
-    names = ", ".join(repr(image.row.path) for image in first)
-    fix = "give the label" if what == "labels" else "drop the image"
-    return (
-        f"{len(conflicts)} image(s) have the same bytes under different {what}, the first: {names} (data/index.csv "
-        f"lists all as duplicate). Remove the wrong ones, or {fix} in split.label_fixes; or set "
-        "split.conflicts to drop, which uses none of them."
-    )
+def _chosen(same: Sequence[LabelledImage], reported: str | None) -> LabelledImage:
+    """Return the copy that counts: the first by path, but one in the test set before all others."""
+    return min(same, key=lambda image: (reported is not None and image.split != reported, image.row.path))
 
 
-def _given(
-    copies: Sequence[Sequence[LabelledImage]], source: str, params: SplitParams
-) -> tuple[list[SplitRow], str, int]:
+def _named(image: LabelledImage, reported: str | None) -> str:
+    return "test" if image.split == reported else str(image.split)
+
+
+def _drawn(copies: Sequence[Sequence[LabelledImage]], params: SplitParams) -> _Placed:
+    firsts = [_chosen(same, None) for same in copies]
+    if params.method == "hash":
+        drawn, origin = Drawn([split_by_hash(image, params) for image in firsts], {}), "by hash"
+    elif firsts[0].group is None:
+        drawn, origin = draw_images(firsts, params), "drawn from every class"
+    else:
+        drawn, origin = draw_groups(firsts, params), "drawn by groups"
+    rows = [_row(image, split, image.label) for image, split in zip(firsts, drawn.splits, strict=True)]
+    fractions = " and ".join(f"{fraction:g} for `{split}`" for split, fraction in drawn_fractions(params).items())
+    return _Placed(rows, f"{origin}: {fractions}, seed {params.seed}", drawn.undivided)
+
+
+def _reported(copies: Sequence[Sequence[LabelledImage]], source: str, params: SplitParams) -> str:
+    """Return the name of the given split that is the test set."""
     found = Counter(image.split for same in copies for image in same)
     reported = params.reported if params.reported != "auto" else "test" if found["test"] else "val"
     if not found[reported] or not found["train"]:
@@ -101,25 +156,11 @@ def _given(
             f"split.reported is val, but there are {found['test']} images in test, which would be training images. "
             "Remove them, or set split.reported to test."
         )
-    images = [min(same, key=lambda image: (image.split != reported, image.row.path)) for same in copies]
-    trained = {image.label for image in images if image.split != reported}
-    absent = sorted({image.label for image in images} - trained)
-    if absent:
-        raise DataError(
-            f"classes without training images: {absent}; all their images, or copies of them, are in the test set "
-            f"`{reported}`. Add images, or remove the class."
-        )
-    sides = defaultdict(set)
-    for image in images:
-        if image.group is not None:
-            sides[image.group].add(str(image.split))
-    divided = sorted(group for group, splits in sides.items() if len(splits) > 1)
-    if divided:
-        raise DataError(
-            f"{len(divided)} group(s) are divided, the first {divided[0]!r} between {sorted(sides[divided[0]])}; "
-            "expected each in one split. Move its images, or set split.method to stratified, which draws whole groups."
-        )
-    rows = [_row(image, "test" if image.split == reported else str(image.split)) for image in images]
+    return reported
+
+
+def _given(copies: Sequence[Sequence[LabelledImage]], source: str, reported: str, params: SplitParams) -> _Placed:
+    images = [_chosen(same, reported) for same in copies]
     origin = f"given by the {source}; the test set is `{reported}`"
     if params.reported == "auto" and reported == "val":
         origin += " (there is no test)"
@@ -128,9 +169,10 @@ def _given(
         origin += (
             f"; {num_across} images have copies in more than one split; the copy in the test set counts, or one of them"
         )
-    return rows, origin, num_across
+    rows = [_row(image, _named(image, reported), image.label) for image in images]
+    return _Placed(rows, origin, num_across_splits=num_across)
 
 
-def _row(image: LabelledImage, split: str) -> SplitRow:
+def _row(image: LabelledImage, split: str, label: str) -> SplitRow:
     group = image.row.digest if image.group is None else image.group
-    return SplitRow(image.row.digest, image.row.path, image.label, split, group)
+    return SplitRow(image.row.digest, image.row.path, label, split, group)

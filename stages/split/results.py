@@ -41,8 +41,8 @@ def numbers(
     The numbers by class are a list for each split, in the order of the classes.
     """
     states = Counter(row.status for row in index)
-    splits = Counter(row.split for row in partition.rows)
-    by_class = Counter((row.split, row.label) for row in partition.rows)
+    splits = Counter(row.split for row in fixed.rows)
+    by_class = Counter((row.split, row.label) for row in fixed.rows)
     assert states.total() == sum(states[status] for status in STATUSES) == len(index), "every file is in one state"
     return {
         "num_files": len(index),
@@ -50,9 +50,11 @@ def numbers(
         **{f"num_{status}": states[status] for status in STATUSES},
         **{f"num_{split}": splits[split] for split in SPLITS},
         "num_across_splits": partition.num_across_splits,
-        "num_conflicts": partition.num_conflicts,
+        "num_conflicts": fixed.num_conflicts,
         "num_relabelled": fixed.num_relabelled,
         "num_dropped": fixed.num_dropped,
+        "num_unlabelled": len(fixed.pool),
+        "num_labelled_by_fixes": fixed.num_labelled,
         "classes": list(classes),
         **{split: [by_class[split, name] for name in classes] for split in SPLITS},
     }
@@ -67,20 +69,27 @@ def describe(
         index: The index.
         partition: The split of every image.
         classes: Names of the classes, in the order of the logits.
-        fixed: Images with corrected labels.
+        fixed: The split with corrected labels.
         notes: Warnings about the layout of the data set.
     """
-    splits = Counter(row.split for row in partition.rows)
+    splits = Counter(row.split for row in fixed.rows)
     counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
     lines = [f"{partition.origin}: {counts}; {len(classes)} classes"]
     if fixed.num_relabelled or fixed.num_dropped:
         lines.append(f"label fixes: {fixed.num_relabelled} relabelled, {fixed.num_dropped} dropped")
-    lines += _table(partition.rows, classes)
-    lines += _groups(partition.rows)
+    if fixed.pool or fixed.num_labelled:
+        lines.append(f"images without a label: {len(fixed.pool)}; label fixes gave one to {fixed.num_labelled} others")
+    lines += _table(fixed.rows, classes)
+    lines += _groups(fixed.rows)
     warnings = list(notes)
-    if partition.num_conflicts:
-        warnings.append(f"{partition.num_conflicts} images are left out: their copies contradict each other")
-    untested = sorted(set(classes) - {row.label for row in partition.rows if row.split == "test"})
+    if fixed.num_conflicts:
+        warnings.append(f"{fixed.num_conflicts} images are left out: their copies contradict each other")
+    if fixed.held_back:
+        warnings.append(
+            f"{len(fixed.held_back)} images without a label are left out, because the test set has their group or "
+            f"folder, the first {fixed.held_back[0]!r}"
+        )
+    untested = sorted(set(classes) - {row.label for row in fixed.rows if row.split == "test"})
     if untested:
         warnings.append(f"classes without a test image, so their scores stay unknown: {untested[:10]}")
     lost = {str(PurePosixPath(row.path).parent) for row in index}

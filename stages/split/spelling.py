@@ -90,7 +90,7 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
     notes = [*layout.notes, *_merged(spelled, counts)]
     if not ignore_case:
         notes += _apart_by_case(Counter(image.label for image in images))
-    return Spelling(Layout(images, layout.source, notes), chosen, ignore_case)
+    return Spelling(replace(layout, images=images, notes=notes), chosen, ignore_case)
 
 
 def _merged(spelled: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:

@@ -73,7 +73,7 @@ def test_ants_and_bees_by_a_table(ants_bees: Path, tmp_path: Path) -> None:
     shipped = index_params(extensions=["jpeg", "jpg", "png"])
     index = build_index(Folder(root), Folder(root).list_files(), shipped, num_workers=2)
     layouts = [read_layout(index, table, params) for table in ([], read_labels(root, "labels.csv"))]
-    parted = [partition(layout.images, layout.source, params) for layout in layouts]
+    parted = [partition(layout, params) for layout in layouts]
 
     assert parted[0].rows == parted[1].rows
     assert len(parted[0].rows) == 397

@@ -11,7 +11,7 @@ from headstart.tables import label_fixes
 from headstart.tables.index import IndexRow
 from headstart.tables.label_fixes import LabelFix, write_label_fixes
 from headstart.tables.rows import read_rows
-from headstart.tables.split import SplitRow
+from headstart.tables.split import PoolRow, SplitRow
 from stages.index import __main__ as index_main
 from stages.index import build
 from stages.split import __main__ as split_main
@@ -43,6 +43,24 @@ def test_fixes_are_spelled_as_the_classes() -> None:
 
     labels = {row.path: row.label for row in read_rows(Path("data/split.csv"), SplitRow)}
     assert (labels["ant/0.png"], labels["ant/2.png"], set(labels.values())) == ("bee", "ant", {"ant", "bee"})
+
+
+def test_images_without_a_label_are_the_pool(project: Path) -> None:
+    """Photos in `_unlabelled` are listed in data/pool.csv; one that a fix labels is in data/split.csv instead."""
+    for number in range(3):
+        path = project / f"data/photos/_unlabelled/{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 9 + number)).save(path)
+    index_main.main()
+    write_label_fixes(
+        FIXES, [LabelFix("", "_unlabelled/1.png", "bee", "me"), LabelFix("", "_unlabelled/2.png", "drop")]
+    )
+    split_main.main()
+
+    assert [row.path for row in read_rows(Path("data/pool.csv"), PoolRow)] == ["_unlabelled/0.png"]
+    found = {row.path: (row.label, row.split) for row in read_rows(Path("data/split.csv"), SplitRow)}
+    assert found["_unlabelled/1.png"] == ("bee", "train")
+    assert len(found) == 9
 
 
 @pytest.mark.usefixtures("project")

@@ -39,6 +39,33 @@ def test_the_columns_are_found_by_name(tmp_path: Path) -> None:
     ]
 
 
+def test_an_image_may_have_no_label(tmp_path: Path) -> None:
+    """An empty label makes an image unlabelled, whose split may be empty too; its group and its path may not."""
+    header = ["path", "label", "split", "group"]
+    write_csv(
+        tmp_path / "t.csv", header, ["a.png", "cat", "train", "p1"], ["b.png", "", "", "p2"], ["c.png", "", "val", "p3"]
+    )
+    parquet.write_table(
+        pa.table({"path": ["a.png", "b.png"], "label": ["cat", None], "split": ["train", None]}), tmp_path / "t.parquet"
+    )
+
+    rows = [
+        LabelRow("a.png", "cat", "train", "p1"),
+        LabelRow("b.png", "", "", "p2"),
+        LabelRow("c.png", "", "val", "p3"),
+    ]
+    assert read_labels(tmp_path, "t.csv") == rows
+    assert read_labels(tmp_path, "t.parquet")[1] == LabelRow("b.png", "", "", "")
+    for line, name in (
+        (["b.png", "", "", ""], "group"),
+        (["b.png", "cat", "", "p2"], "split"),
+        (["", "", "", "p2"], "path"),
+    ):
+        write_csv(tmp_path / "t.csv", header, line)
+        with pytest.raises(DataError, match=f"row 1: {name} is ''; expected text"):
+            read_labels(tmp_path, "t.csv")
+
+
 def test_paths_are_relative_to_the_table(tmp_path: Path) -> None:
     """Paths are relative to the folder of the table; a path outside the data set is an error."""
     write_csv(tmp_path / "meta/labels.csv", ["path", "label"], ["../images/a.png", "cat"], ["b.png", "dog"])
@@ -147,9 +174,9 @@ def test_backslashes_separate_folders_where_the_file_is_found_so(tmp_path: Path)
         ("path,label\n", "has no rows"),
         ("", "expected `path` and `label`"),
         ("path,label\na.png\n", "row 2 has 1 cells; expected 2"),
-        ("path,label\na.png,\n", "row 2: label is ''.*Fill the cell, or remove the row"),
+        ("path,label\n,cat\n", "row 2: path is ''.*Fill the cell, or remove the row"),
         ("path,label\na.png,cat\nb/../a.png,dog\n", "row 3: 'b/../a.png' is listed twice"),
-        ("path,label\n\na.png,cat\n,\nb.png,\n", "row 5: label is ''"),
+        ("path,label\n\na.png,cat\n,\n,dog\n", "row 5: path is ''"),
         ("path,label,split\na.png,cat,\n", "row 2: split is ''.*Fill the cell, or remove the column 'split'"),
         ("path,label,split\na.png,cat,dev\n", "row 2: split is 'dev'; expected one of"),
         ("path,label\n\xff", "is not a UTF-8 CSV file: line 2, column 1 has the byte 0xFF. Save it as CSV in UTF-8"),
@@ -183,7 +210,7 @@ def test_a_missing_or_damaged_table_is_an_error(tmp_path: Path) -> None:
     for name in ("u.parquet", "u.csv"):
         with pytest.raises(DataError, match=f"{name}: is missing. Correct index.table, which is a path relative"):
             read_labels(tmp_path, name)
-    for label in (0.5, None, True):
+    for label in (0.5, True):
         parquet.write_table(pa.table({"path": ["a.png"], "label": [label]}), tmp_path / "v.parquet")
         with pytest.raises(DataError, match=f"row 1: label is {label}; expected text or a whole number"):
             read_labels(tmp_path, "v.parquet")

@@ -5,7 +5,7 @@ import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from headstart.tables.label_fixes import LabelFix
 from headstart.tables.split import SplitRow
 from stages.split import layout as layout_module
 from stages.split import results
-from stages.split.fixes import apply_fixes
+from stages.split.checks import check_split
+from stages.split.fixes import Fixed, apply_fixes
 from stages.split.layout import Folders, LabelledImage, Layout, read_layout
 from stages.split.params import SplitParams
 from stages.split.partition import Partition, partition
@@ -35,6 +36,7 @@ def split_params(**changes: Any) -> SplitParams:
         "class_order": "text",
         "ignore_case": False,
         "label_fixes": "data/label_fixes",
+        "unlabelled": "_unlabelled",
         "conflicts": "fail",
         "method": "auto",
         "reported": "auto",
@@ -47,13 +49,40 @@ def split_params(**changes: Any) -> SplitParams:
     return SplitParams.model_validate(values | changes)
 
 
+@dataclass(frozen=True)
+class Divided:
+    """What the stage makes of a data set."""
+
+    parted: Partition
+    fixed: Fixed
+
+    @property
+    def rows(self) -> Sequence[SplitRow]:
+        """Return the rows of the split table."""
+        return self.fixed.rows
+
+    @property
+    def split_of(self) -> dict[str, str]:
+        """Return the split of each image, by digest."""
+        return {row.digest: row.split for row in self.rows}
+
+
 def divide(
     rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[LabelFix] = (), **changes: Any
-) -> Partition:
-    """Return the partition that the stage makes of an index, a table, label fixes and changed params."""
+) -> Divided:
+    """Return what the stage makes of an index, a table, label fixes and changed params."""
+    found = divide_unchecked(rows, table, fixes, **changes)
+    check_split(found.rows, found.parted.undivided, found.fixed.declared, split_params(**changes))
+    return found
+
+
+def divide_unchecked(
+    rows: Sequence[IndexRow], table: Sequence[LabelRow] = (), fixes: Sequence[LabelFix] = (), **changes: Any
+) -> Divided:
+    """Return the same, also if classes lack training images."""
     params = split_params(**changes)
-    layout = read_layout(rows, table, params)
-    return partition(apply_fixes(layout.images, rows, fixes, FIXES).images, layout.source, params)
+    parted = partition(read_layout(rows, table, params), params)
+    return Divided(parted, apply_fixes(parted, rows, fixes, FIXES, params.conflicts))
 
 
 def index(*paths: str, status: str = "ok") -> list[IndexRow]:
@@ -236,7 +265,7 @@ def test_given_folders_are_kept() -> None:
     )
 
     assert splits(parted.rows) == {"train": {"a": 3, "b": 3}, "val": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
-    assert parted.origin == "given by the folders; the test set is `test`"
+    assert parted.parted.origin == "given by the folders; the test set is `test`"
 
 
 def test_val_is_the_test_set_if_there_is_no_test() -> None:
@@ -245,10 +274,10 @@ def test_val_is_the_test_set_if_there_is_no_test() -> None:
     parted = divide(rows)
 
     assert splits(parted.rows) == {"train": {"a": 3, "b": 3}, "test": {"a": 2, "b": 2}}
-    assert parted.origin == "given by the folders; the test set is `val` (there is no test)"
+    assert parted.parted.origin == "given by the folders; the test set is `val` (there is no test)"
     declared = divide(rows, reported="val")
     assert declared.rows == parted.rows
-    assert declared.origin == "given by the folders; the test set is `val`"
+    assert declared.parted.origin == "given by the folders; the test set is `val`"
 
 
 def test_a_test_folder_without_a_usable_image_is_refused() -> None:
@@ -336,8 +365,8 @@ def test_of_copies_across_given_splits_the_one_in_the_test_set_counts(reported: 
 
         assert splits(found.rows) == {"train": {"a": 2, "b": 3}, "test": {"a": 1, "b": 1}}
         assert f"{reported}/a/atr0.png" in {row.path for row in found.rows}
-        assert found.num_across_splits == 1
-        assert "1 images have copies in more than one split" in found.origin
+        assert found.parted.num_across_splits == 1
+        assert "1 images have copies in more than one split" in found.parted.origin
 
 
 def test_only_usable_files_are_split() -> None:
@@ -353,7 +382,7 @@ def test_conflicting_copies_can_be_dropped() -> None:
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate")
     found = divide(rows, conflicts="drop")
     assert len(found.rows) == 15
-    assert found.num_conflicts == 1
+    assert found.fixed.num_conflicts == 1
     assert index("a/a1.png")[0].digest not in {row.digest for row in found.rows}
 
     rows, table = grouped([("ab"[number % 2], 2, f"g{number}") for number in range(20)])
@@ -372,7 +401,7 @@ def test_a_table_gives_the_same_splits_as_folders() -> None:
     assert divide(rows, table).rows == divide(rows).rows
     more = [*rows, *index("extra.png"), *index("bad.png", status="quarantined")]
     layout = read_layout(more, [*table, LabelRow("bad.png", "a", "train", "")], split_params())
-    assert partition(layout.images, layout.source, split_params()).rows == divide(rows).rows
+    assert partition(layout, split_params()).rows == divide(rows).rows
     assert [note.split(",")[0] for note in layout.notes] == [
         "1 images are not in the table and are not used",
         "1 images of the table cannot be used",
@@ -405,10 +434,9 @@ def fix(path: str, label: str) -> LabelFix:
 def test_label_fixes_are_applied_by_path_or_digest() -> None:
     """A fix relabels or drops an image and its copies, and settles the label of copies that contradict each other."""
     rows = classes({"a": 8, "b": 8}) + index("b/a1.png", "a/more/a1.png", status="duplicate")
-    layout = read_layout(rows, [], split_params())
     fixes = [fix("a/a1.png", "b"), LabelFix(rows[0].digest, "", "drop"), fix("b/b0.png", "a"), fix("b/b1.png", "b")]
-    fixed = apply_fixes(layout.images, rows, fixes, FIXES)
-    labels = {row.path: row.label for row in partition(fixed.images, "folders", split_params()).rows}
+    fixed = divide(rows, fixes=fixes).fixed
+    labels = {row.path: row.label for row in fixed.rows}
 
     assert (fixed.num_relabelled, fixed.num_dropped) == (2, 1)
     assert labels["a/a1.png"] == "b"
@@ -464,34 +492,38 @@ def test_the_numbers_agree_with_the_tables() -> None:
         *classes({"a": 8, "b": 4}),
         *index("b/a1.png", "b/again.png", status="duplicate"),
         *index("x.txt", status="skipped"),
+        *index("_unlabelled/x.png", "_unlabelled/y.png", "_unlabelled/z.png"),
     ]
-    rows[-2] = replace(rows[-2], digest=rows[2].digest)  # a third image in two classes
+    rows[-5] = replace(rows[-5], digest=rows[2].digest)  # a third image in two classes
     params = split_params(conflicts="drop")
     layout = read_layout(rows, [], params)
-    fixed = apply_fixes(layout.images, rows, [fix("a/a3.png", "b"), fix("b/b0.png", "drop")], FIXES)
-    parted = partition(fixed.images, layout.source, params)
-    names = results.order_classes(parted.rows, "text")
+    parted = partition(layout, params)
+    fixes = [fix("a/a3.png", "b"), fix("b/b0.png", "drop"), fix("_unlabelled/x.png", "a")]
+    fixed = apply_fixes(parted, rows, fixes, FIXES, "drop")
+    names = results.order_classes(fixed.rows, "text")
     numbers = results.numbers(rows, parted, names, fixed)
 
     assert json.loads(json.dumps(numbers)) == {
-        "num_files": 15,
+        "num_files": 18,
         "num_classes": 2,
-        "num_ok": 12,
+        "num_ok": 15,
         "num_repaired": 0,
         "num_duplicate": 2,
         "num_quarantined": 0,
         "num_skipped": 1,
         "num_train": 7,
         "num_val": 0,
-        "num_test": 2,
+        "num_test": 3,
         "num_across_splits": 0,
         "num_conflicts": 2,
         "num_relabelled": 1,
         "num_dropped": 1,
+        "num_unlabelled": 2,
+        "num_labelled_by_fixes": 1,
         "classes": ["a", "b"],
         "train": [4, 3],
         "val": [0, 0],
-        "test": [1, 1],
+        "test": [2, 1],
     }
     told = results.describe(rows, parted, names, fixed, layout.notes)
     assert "label fixes: 1 relabelled, 1 dropped" in told
@@ -502,8 +534,8 @@ def test_a_folder_without_a_usable_image_is_reported() -> None:
     """A class whose files are all bad has no images, so a warning names its folder."""
     rows = [*classes({"a": 8, "b": 8}), *index("c/x.png", status="quarantined")]
     layout = read_layout(rows, [], split_params())
-    fixed = apply_fixes(layout.images, rows, [], FIXES)
-    parted = partition(layout.images, layout.source, split_params())
+    parted = partition(layout, split_params())
+    fixed = apply_fixes(parted, rows, [], FIXES, "fail")
 
     told = results.describe(rows, parted, ["a", "b"], fixed, layout.notes)
     assert "folders with files but no usable image (data/index.csv says why): ['c']" in told
@@ -518,11 +550,11 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
         (classes({"a": 8}), {}, r"found 1 class\(es\) with images"),
         (classes({"a": 8, "b": 8}) + index("loose.png"), {}, "are in no class folder, the first 'loose.png'"),
         (classes({"a": 8, "b": 8}), {"class_depth": 2}, "expected <class>/<class>/<image>"),
-        (classes({"a": 8, "b": 1}), {}, r"classes with too few images: 'b' \(1\); expected at least 2.*train, test"),
+        (classes({"a": 8, "b": 1}), {}, r"cannot be divided: 'b' has 1 image\(s\); expected at least 2.*train, test"),
         (
             classes({"a": 8, "b": 2}),
             {"val_fraction": 0.1},
-            r"'b' \(2\); expected at least 3, one for each of",
+            r"'b' has 2 image\(s\); expected at least 3 images or groups.* one for each of",
         ),
         (
             classes({"a": 8, "b": 8}) + index("b/a1.png", status="duplicate"),
@@ -557,14 +589,14 @@ TABLE = [LabelRow(f"{name}/{name}{i}.png", name, "", "") for name in "ab" for i 
         (
             index(*(f"{'ab'[n % 2]}/p{n % 2}_{n}.png" for n in range(20))),
             {"group": "/(p.)_"},
-            r"class 'a' has images in 1 group\(s\), the first 'p0': none can become test",
+            r"'a' has images in 1 group\(s\), the first 'p0'; 'b' has",
         ),
         (
             index("a/1.png", "b/2.png"),
             {"method": "hash", "test_fraction": 0.99},
-            "the hash split leaves these classes without training images",
+            r"classes without training images: \['a', 'b'\]",
         ),
-        (index("a/1.png", "b/2.png"), {"method": "hash", "test_fraction": 0.001}, "leaves the test set empty"),
+        (index("a/1.png", "b/2.png"), {"method": "hash", "test_fraction": 0.001}, "the test set is empty"),
     ],
 )
 def test_what_cannot_be_split_is_refused(rows: list[IndexRow], changes: dict[str, Any], words: str) -> None:

@@ -17,11 +17,11 @@ from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow, seconds_between
 from stages.split import results
 from stages.split.bursts import find_bursts
-from stages.split.fixes import Fixed
+from stages.split.fixes import apply_fixes
 from stages.split.layout import read_layout
-from stages.split.partition import Partition, partition
+from stages.split.partition import partition
 from tests.conftest import index_of
-from tests.unit.stages.test_split import divide, sides, split_params
+from tests.unit.stages.test_split import FIXES, divide, sides, split_params
 
 NOON = datetime.fromisoformat("2024-05-01T12:00:00")
 
@@ -110,8 +110,9 @@ def test_photos_without_a_time_are_counted() -> None:
     rows += [photo(f"b{number}", 5 * number, label="b") for number in range(10, 13)]
     params = split_params(group="exif-burst")
     layout = read_layout(rows, [], params)
-    parted: Partition = partition(layout.images, layout.source, params)
-    text = results.describe(rows, parted, ["a", "b"], Fixed([], 0, 0), layout.notes)
+    parted = partition(layout, params)
+    fixed = apply_fixes(parted, rows, [], FIXES, "fail")
+    text = results.describe(rows, parted, ["a", "b"], fixed, layout.notes)
 
     assert "groups of two or more images: 1; the largest has 3" in text
     assert "WARNING: split.group is exif-burst, but 8 of 11 images do not say when they were taken" in text

@@ -4,6 +4,7 @@ import json
 import unicodedata
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from headstart.tables.index import IndexRow
 from headstart.tables.label_fixes import LabelFix
 from headstart.tables.split import SplitRow
 from stages.split import results
-from stages.split.fixes import Fixed
+from stages.split.fixes import apply_fixes
 from stages.split.layout import LabelledImage, Layout
 from stages.split.partition import Partition
 from stages.split.spelling import Spelling, spell
@@ -184,8 +185,9 @@ def test_a_second_pass_changes_nothing(labels: list[str], ignore_case: bool) -> 
 def test_a_label_cannot_command_the_terminal() -> None:
     """In the printed table of classes, ESC and line ends of a label are escaped."""
     rows = [SplitRow(f"{n:064x}", f"{n}.png", label, "train", "") for n, label in enumerate(["a\x1b[2J", "b\nc"])]
-    parted = Partition(rows, "drawn", num_across_splits=0, num_conflicts=0)
-    text = results.describe([], parted, ["a\x1b[2J", "b\nc"], Fixed([], 0, 0), [])
+    parted = Partition(rows, [], [], {}, "drawn", num_across_splits=0)
+    fixed = apply_fixes(parted, [], [], Path("fixes.csv"), "fail")
+    text = results.describe([], parted, ["a\x1b[2J", "b\nc"], fixed, [])
 
     assert "\x1b" not in text
     assert text.count("\n") == 5
