@@ -1,0 +1,1 @@
+"""The local page in which people correct labels."""
