@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro screenshot sweep test test-gpu test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro review screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -32,6 +32,9 @@ tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch
 	  -S finetune.schedule.kind=step -S finetune.schedule.step_epochs=7 -S finetune.schedule.gamma=0.1 \
 	  -S finetune.schedule.warmup_epochs=0 -S finetune.augmentation.kind=crop -S finetune.augmentation.min_area=0.08 \
 	  -S finetune.augmentation.mixup=0.0 -S finetune.label_smoothing=0.0 -S finetune.precision=float32
+
+review: env  ## look at doubtful images in the browser and correct labels
+	python -m headstart review
 
 # In the workspace, one after the other: a copy (--temp, --queue) would lack the photos that git ignores.
 sweep: git env data/digits  ## train a head on each of BACKBONES="name name ..." and rank them by cross-validation

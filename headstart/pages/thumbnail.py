@@ -54,7 +54,12 @@ def thumbnail_url(pixels: NDArray[np.uint8], px: int) -> str:
 
 
 def data_url(image: Image.Image, file_format: str, quality: int | None = None) -> str:
-    """Return an image as a `data:` URL.
+    """Return an image as a `data:` URL. The arguments are those of `encode`."""
+    return file_url(encode(image, file_format, quality), file_format)
+
+
+def encode(image: Image.Image, file_format: str, quality: int | None = None) -> bytes:
+    """Return the bytes of an image file.
 
     Args:
         image: An image in a mode that the format supports.
@@ -66,7 +71,7 @@ def data_url(image: Image.Image, file_format: str, quality: int | None = None) -
         image.save(file, file_format, lossless=True)  # PNG is always lossless and ignores this
     else:
         image.save(file, file_format, quality=quality)
-    return file_url(file.getvalue(), file_format)
+    return file.getvalue()
 
 
 def file_url(data: bytes, file_format: str) -> str:

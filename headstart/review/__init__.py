@@ -1,1 +1,1 @@
-"""The local page in which people correct labels."""
+"""Review: a local page in which people look at doubtful images, correct labels, and train the head anew."""

@@ -1,0 +1,268 @@
+"""Decisions: what people say about images, written at once into the label fixes of the data set.
+
+Several processes and people may write one file: each change is made under a lock, to what the file holds at that
+moment, and the file is replaced as a whole. The reason of a fix (`why`) tells where it was made: `suspects`, `wrong;
+test set`, or `accepted; random` where the label was found right.
+"""
+
+import fcntl
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from headstart.base.errors import DataError
+from headstart.base.files import temporary_prefix
+from headstart.tables.label_fixes import LabelFix, read_label_fixes, write_label_fixes
+
+ACCEPTED, TEST_SET = "accepted", "test set"
+_LOCK_SECONDS = 10.0
+_SEPARATOR = "; "
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """What the file of fixes holds.
+
+    Attributes:
+        rows: All rows, in the order of the file.
+        by_digest: Rows of each image that the index knows, by digest: one, or several that contradict each other.
+        declared: Names of classes that rows declare.
+    """
+
+    rows: Sequence[LabelFix] = ()
+    by_digest: Mapping[str, Sequence[LabelFix]] = field(default_factory=dict)
+    declared: Sequence[str] = ()
+
+    def of(self, digest: str) -> LabelFix | None:
+        """Return the fix of an image, the latest if there are several; None if there is none."""
+        rows = self.by_digest.get(digest)
+        return max(rows, key=lambda fix: fix.when) if rows else None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A decision that somebody wants to make.
+
+    Attributes:
+        digest: sha256 of the image's file.
+        path: Path of the image, as in the index.
+        label: Name of a class, or `drop`.
+        why: Reason, from `reason`.
+        seen: Decision on the image that the person saw; None if none.
+    """
+
+    digest: str
+    path: str
+    label: str
+    why: str
+    seen: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of some wishes.
+
+    Attributes:
+        digests: Images that now have the decision that was wished for.
+        conflicts: The fixes of others that stand in the way, by digest; None where the fix was removed.
+    """
+
+    digests: Sequence[str]
+    conflicts: Mapping[str, LabelFix | None]
+
+
+def reason(queue: str, *, accepted: bool, test_set: bool) -> str:
+    """Return the reason of a fix: the queue, and whether the label was right and the image is in the test set."""
+    parts = [ACCEPTED] * accepted + [queue] * bool(queue) + [TEST_SET] * test_set
+    return _SEPARATOR.join(parts)
+
+
+def says(fix: LabelFix, part: str) -> bool:
+    """Whether the reason of a fix has a part, such as `accepted`, `test set` or the name of a queue."""
+    return part in fix.why.split(_SEPARATOR)
+
+
+def fix_id(fix: LabelFix) -> str:
+    """Return the name of a fix, 16 hex digits."""
+    return hashlib.sha256("\0".join(astuple(fix)).encode()).hexdigest()[:16]
+
+
+class Decisions:
+    """The label fixes of one data set. Threads and processes may use it at once.
+
+    Args:
+        path: The file; it need not exist.
+        lock: File that is locked while somebody writes. It does not lie in the folder of the fixes, which DVC watches.
+        who: Name of the person, written into each fix.
+        digests: Digest of each image, by its path in the index: a fix may name its image by path alone.
+    """
+
+    def __init__(self, path: Path, lock: Path, who: str, digests: Mapping[str, str]) -> None:
+        self.path, self.who, self._lock = path, who, lock
+        self._digests = digests
+        self._mutex = threading.RLock()
+        self._read_stamp: tuple[int, ...] | None = None
+        self._fixes = Fixes()
+        # The image of each decision of this process and its fix before, by the id of the fix. It makes undo possible.
+        self._log: dict[str, list[tuple[str, LabelFix | None]]] = defaultdict(list)
+        self._batches: dict[str, list[list[str]]] = defaultdict(list)  # ids of each decision, by client
+        with self._locked():
+            for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+
+    def use_index(self, digests: Mapping[str, str]) -> None:
+        """Take another index into use."""
+        with self._mutex:
+            self._digests, self._read_stamp = digests, None
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes whenever the file does."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def fixes(self) -> Fixes:
+        """Return what the file holds now. It is read again only if it has changed.
+
+        Raises:
+            DataError: The file cannot be read as label fixes.
+        """
+        with self._mutex:
+            stamp = self.stamp()
+            if stamp != self._read_stamp:
+                self._fixes, self._read_stamp = self._group(read_label_fixes(self.path)), stamp
+            return self._fixes
+
+    def decide(self, wishes: Sequence[Wish], *, client: str = "", force: bool = False) -> Outcome:
+        """Write decisions, all in one step.
+
+        A fix that agrees with the wish already stays as it is. One that the person did not see is a conflict.
+
+        Args:
+            wishes: Decisions on different images.
+            client: Name of the page that asks, for `last_ids`.
+            force: Whether conflicts are overwritten.
+
+        Raises:
+            DataError: The file cannot be read, or is locked by another process.
+            OSError: The file cannot be written.
+        """
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        done, conflicts, changes = [], {}, dict[str, LabelFix | None]()
+        with self._locked():
+            fixes = self.fixes()
+            for wish in wishes:
+                rows = fixes.by_digest.get(wish.digest, ())
+                found = fixes.of(wish.digest)
+                label = found.label if found else None
+                if label == wish.label and len(rows) == 1:
+                    done.append(wish.digest)
+                elif label != wish.seen and not force:
+                    conflicts[wish.digest] = found
+                else:
+                    changes[wish.digest] = LabelFix(wish.digest, wish.path, wish.label, self.who, now, wish.why)
+                    done.append(wish.digest)
+            self._write(changes)
+            ids = [fix_id(fix) for fix in changes.values() if fix is not None]
+            for one, digest in zip(ids, changes, strict=True):
+                self._log[one].append((digest, fixes.of(digest)))
+            if ids:
+                self._batches[client].append(ids)
+        return Outcome(done, conflicts)
+
+    def undo(self, ids: Sequence[str], *, force: bool = False) -> Outcome:
+        """Take decisions back: each image gets the fix that it had before, or none.
+
+        A fix of an earlier session is removed, because nobody knows what it replaced.
+
+        Args:
+            ids: Ids of fixes. One that no image has any more is passed over.
+            force: Whether nothing is a conflict.
+
+        Raises:
+            DataError, OSError: As `decide`.
+        """
+        changes, conflicts = dict[str, LabelFix | None](), dict[str, LabelFix | None]()
+        with self._locked():
+            fixes = self.fixes()
+            digests = {fix_id(fix): digest for digest, rows in fixes.by_digest.items() for fix in rows}
+            for one in reversed(ids):  # the latest first, in case an image is named twice
+                digest, earlier = self._log[one].pop() if self._log.get(one) else (digests.get(one, ""), None)
+                if one in digests or (digest and force):
+                    changes[digest] = earlier
+                elif digest:
+                    self._log[one].append((digest, earlier))
+                    conflicts[digest] = fixes.of(digest)
+            self._write(changes)
+        return Outcome(list(changes), conflicts)
+
+    def last_ids(self, client: str) -> list[str]:
+        """Return the ids of a client's last decision, and forget it; empty if there is none."""
+        with self._mutex:
+            batches = self._batches[client]
+            return batches.pop() if batches else []
+
+    def declare_class(self, name: str) -> None:
+        """Write a row that declares a class.
+
+        Raises:
+            DataError, OSError: As `decide`.
+        """
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with self._locked():
+            if name not in self.fixes().declared:
+                self._write({}, [LabelFix("", "", name, self.who, now, "new class")])
+
+    def _write(self, changes: Mapping[str, LabelFix | None], more: Sequence[LabelFix] = ()) -> None:
+        """Write the file with other fixes of some images, None for no fix, and with more rows. Call it under the lock.
+
+        Rows of other images stay, also those that this index does not know.
+        """
+        if not changes and not more:
+            return
+        fixes = self.fixes()
+        gone = {id(fix) for digest in changes for fix in fixes.by_digest.get(digest, ())}
+        kept = [fix for fix in fixes.rows if id(fix) not in gone]
+        write_label_fixes(self.path, [*kept, *(fix for fix in changes.values() if fix is not None), *more])
+
+    def _group(self, rows: Sequence[LabelFix]) -> Fixes:
+        by_digest: dict[str, list[LabelFix]] = defaultdict(list)
+        for fix in rows:
+            digest = fix.digest or self._digests.get(fix.path)
+            if digest:
+                by_digest[digest].append(fix)
+        return Fixes(rows, by_digest, list(dict.fromkeys(fix.label for fix in rows if fix.declares_class)))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other threads and processes from writing the file.
+
+        The file itself cannot be locked, because it is replaced. A lock ends with its process, even with a killed one.
+        """
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._mutex, self._lock.open("a") as file:
+            end = time.monotonic() + _LOCK_SECONDS
+            while not _try_lock(file.fileno()):
+                if time.monotonic() > end:
+                    raise DataError(
+                        f"{self._lock}: another process has held it for {_LOCK_SECONDS:g} seconds; nothing was "
+                        "written. End that process, then decide again."
+                    )
+                time.sleep(0.02)
+            yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

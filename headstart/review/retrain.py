@@ -1,0 +1,195 @@
+"""Retraining: `dvc repro evaluate@head` in a process of its own, one at a time, which can be cancelled."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from headstart.base.errors import DataError, HeadstartError
+from headstart.review.comparison import compare, read_head_results
+
+_DVC = (sys.executable, "-m", "dvc", "repro")
+COMMAND = (*_DVC, "evaluate@head")
+# DVC reads the fixes once more when `split` has ended. A fix that was made meanwhile would count as applied.
+AGAIN = (*_DVC, "--force", "--single-item", "split")
+_MOST_ROUNDS = 3
+_NUM_LINES = 20
+_LINE_BYTES = 2000
+# How long a cancelled process may tidy up. DVC ends at once; a stage removes its temporary files.
+_CANCEL_SECONDS = 10.0
+# What DVC prints if another process of it is at work: between two stages, and during one.
+_LOCKED = ("Unable to acquire lock", "it is being blocked by")
+
+
+class Retrain:
+    """The last run, or the one that is going on. Threads may use it at once.
+
+    Args:
+        root: Folder of the project.
+        stamp: Returns what changes whenever the label fixes do. If they change during a run, it starts over.
+        when_done: Called in the run's thread when new results are there, before the run counts as done. It may raise a
+            `HeadstartError`.
+        command: Words of the command.
+        again: Words of the command that goes before it when the run starts over.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        stamp: Callable[[], object],
+        when_done: Callable[[], None],
+        command: Sequence[str] = COMMAND,
+        again: Sequence[str] = AGAIN,
+    ) -> None:
+        self._root, self._stamp, self._when_done = root, stamp, when_done
+        self._command, self._again = command, again
+        self._mutex = threading.Lock()
+        self._lines: deque[str] = deque(maxlen=_NUM_LINES)
+        self._state, self._reason = "idle", ""
+        self._comparison: dict[str, Any] | None = None
+        self._start = self._end = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_cancelled = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> bool:
+        """Start a run; return False if one is going on."""
+        with self._mutex:
+            if self._state == "running":
+                return False
+            self._state, self._reason, self._comparison = "running", "", None
+            self._is_cancelled, self._process = False, None
+            self._lines.clear()
+            self._start = time.monotonic()
+            self._thread = threading.Thread(target=self._run, name="retrain", daemon=True)
+            self._thread.start()
+            return True
+
+    def cancel(self) -> bool:
+        """Ask the run to end; return False if none is going on. What it interrupts is run again next time."""
+        with self._mutex:
+            if self._state != "running":
+                return False
+            self._is_cancelled = True
+            if self._process is not None:
+                self._stop(self._process)
+            return True
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the run has ended."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the run, its last lines, its seconds and, when it is done, the comparison."""
+        with self._mutex:
+            end = time.monotonic() if self._state == "running" else self._end
+            return {
+                "state": self._state,
+                "reason": self._reason,
+                "lines": list(self._lines),
+                "seconds": round(end - self._start, 1),
+                "comparison": self._comparison,
+            }
+
+    def _run(self) -> None:
+        state, reason, comparison = "failed", "", None
+        try:
+            try:
+                before = read_head_results(self._root)
+            except HeadstartError:  # a cancelled run may have left none
+                before = None
+            code = self._run_rounds()
+            if self._is_cancelled and code != 0:
+                state, reason = "cancelled", "Cancelled. The results on disk may be incomplete until you retrain."
+            elif code == 0:
+                after = read_head_results(self._root)
+                comparison = compare(before, after) if before is not None else None
+                self._when_done()
+                state = "done"
+            else:
+                state, reason = self._explain()
+        except (HeadstartError, OSError) as error:
+            reason = str(error)
+        finally:
+            with self._mutex:
+                self._state, self._reason, self._comparison = state, reason, comparison
+                self._end, self._process = time.monotonic(), None
+
+    def _run_rounds(self) -> int:
+        """Run the command until no label changed while it ran, and return its exit code."""
+        stamp = self._stamp()
+        code = self._run_command(self._command)
+        for _ in range(_MOST_ROUNDS - 1):
+            if self._is_cancelled or self._stamp() == stamp:
+                return code
+            stamp = self._stamp()
+            with self._mutex:
+                self._lines.append("Labels changed meanwhile, so the run starts over.")
+            code = self._run_command(self._again) or self._run_command(self._command)
+        if self._stamp() != stamp:
+            raise DataError("Labels changed during each of three runs. Retrain once more when nobody decides.")
+        return code
+
+    def _run_command(self, command: Sequence[str]) -> int:
+        # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the one that runs now.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        with self._mutex:
+            if self._is_cancelled:
+                return -1
+            process = subprocess.Popen(  # noqa: S603 - the words are ours
+                list(command),
+                cwd=self._root,
+                env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, so that a signal reaches the stage too
+            )
+            self._process = process
+        assert process.stdout is not None
+        with process.stdout as output:
+            while line := output.readline(_LINE_BYTES):
+                text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
+                if text:
+                    with self._mutex:
+                        self._lines.append(text)
+        return process.wait()
+
+    def _explain(self) -> tuple[str, str]:
+        """Return the state of a run that failed, and the reason in its own words."""
+        with self._mutex:
+            lines = list(self._lines)
+        if any(words in line for line in lines for words in _LOCKED):
+            return "locked", (
+                "Another DVC process is at work in this project. Nothing was changed; try again when it has ended."
+            )
+        stages = [line.partition("'")[2].partition("'")[0] for line in lines if line.startswith("Running stage '")]
+        name = stages[-1].partition("@")[0] if stages else ""
+        own = [line for line in lines if name and line.startswith(f"{name}: ")]
+        errors = [line for line in lines if line.startswith("ERROR: ")]
+        return "failed", (own or errors or lines or ["The command ended without a word."])[-1]
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        _signal_group(process, signal.SIGINT)  # as Ctrl+C in a terminal, which DVC and the stages know
+
+        def kill() -> None:
+            try:
+                process.wait(_CANCEL_SECONDS)
+            except subprocess.TimeoutExpired:
+                _signal_group(process, signal.SIGKILL)
+
+        threading.Thread(target=kill, daemon=True).start()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(process.pid, number)
