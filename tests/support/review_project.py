@@ -18,18 +18,17 @@ from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
 from tests.support.source import ROOT
 
-NUM_SUSPECTS = 12
+NUM_PHOTOS, NUM_SUSPECTS = 40, 12
 _DIM = 8
 _SPEC = {"backbone": "made up", "layers": ["last"], "views": ["centre"], "precision": "float32"}
 
 
-def write_project(root: Path, classes: Sequence[str], *, num: int = 40, name: str = "{number:02d}.png") -> list[SplitRow]:
-    """Write photos of several classes with their results; of five images the last is a test image.
+def write_project(root: Path, classes: Sequence[str], *, name: str = "{number:02d}.png") -> list[SplitRow]:
+    """Write 40 photos of several classes with their results; of five images the last is a test image.
 
     Args:
         root: Folder of the project.
         classes: Names of the classes.
-        num: Number of photos.
         name: Name of a photo's file, with its number.
 
     Returns:
@@ -41,7 +40,7 @@ def write_project(root: Path, classes: Sequence[str], *, num: int = 40, name: st
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(params.replace("path: data/digits", "path: data/photos"), encoding="utf-8")
     index, split = [], []
-    for number in range(num):
+    for number in range(NUM_PHOTOS):
         path = root / "data/photos" / str(number % len(classes)) / name.format(number=number)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (160, 120), (40 + 5 * number, 240 - 5 * number, 80 * (number % 3))).save(path)
@@ -64,8 +63,7 @@ def _write_results(root: Path, split: Sequence[SplitRow], classes: Sequence[str]
     train = [row for row in ascending if row.split == "train"]
     for table, rows in (("head", test), ("finetune", test), ("head_out_of_fold", train)):
         logits = random.normal(size=(len(rows), len(classes)))
-        names = ([getattr(row, key) for row in rows] for key in ("digest", "path", "label"))
-        write_predictions(root / f"predictions/{table}.csv", Predictions(*names, classes, logits))
+        write_predictions(root / f"predictions/{table}.csv", Predictions(*_names(rows), classes, logits))
     suspects = [row for row in split if row.split == "train"][:NUM_SUSPECTS]
     preferred = {label: classes[(place + 1) % len(classes)] for place, label in enumerate(classes)}
     found = [
@@ -84,7 +82,6 @@ def _write_results(root: Path, split: Sequence[SplitRow], classes: Sequence[str]
     with create_features(root / "features/features.h5", digests, _SPEC, {"last": _DIM}) as writer:
         writer.append("last", embeddings[:, None])
     is_training = np.array([row.split == "train" for row in ascending])
-    names = ([getattr(row, key) for row in train] for key in ("digest", "path", "label"))
     bundle = Bundle(
         track="head",
         classes=list(classes),
@@ -95,7 +92,13 @@ def _write_results(root: Path, split: Sequence[SplitRow], classes: Sequence[str]
         trained_on={"num_images": len(train)},
         weight=random.normal(size=(len(classes), _DIM)).astype(np.float32),
         bias=np.zeros(len(classes), dtype=np.float32),
-        references=make_references(*names, embeddings[is_training], np.full((5, 2), 0.5, np.float32), dims=[_DIM]),
+        references=make_references(
+            *_names(train), embeddings[is_training], np.full((5, 2), 0.5, np.float32), dims=[_DIM]
+        ),
         backbone={},
     )
     write_bundle(root / "models/head", bundle)
+
+
+def _names(rows: Sequence[SplitRow]) -> tuple[list[str], list[str], list[str]]:
+    return [row.digest for row in rows], [row.path for row in rows], [row.label for row in rows]

@@ -1,7 +1,7 @@
 """A stand-in for the review server: many made-up images, decisions kept in memory.
 
-`python -m tests.support.review_server --rows 100000` prints the page's address. It answers as the server does, so the page
-can be tried with more images than a test can write.
+`python -m tests.support.review_server --rows 100000` prints the page's address. It answers as the server does, so the
+page can be tried with more images than a test can write.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from fastapi.responses import FileResponse, Response
 import headstart.review
 
 PAGE = Path(headstart.review.__file__).parent / "page"
-TOKEN = "token"  # noqa: S105 - only made-up images are behind it
+TOKEN = "token"
 QUEUES = {
     "suspects": ("Label suspects", "The model, trained without the image, gives its label a low probability."),
     "disagree": ("Tracks disagree", "The head and the fine-tuned network predict different classes."),
@@ -125,7 +125,8 @@ def make_app(images: Images) -> FastAPI:
             queues.append({"name": name, "title": title, "about": about, "num": num, "num_done": done})
         return {
             "data_set": "data/my_photos", "classes": images.classes, "who": "ann", "queues": queues,
-            "fixes_path": "data/label_fixes/my_photos.csv", "retrain": images.run, "accuracy": {"before": None, "after": 0.9412, "num_images": 153},
+            "fixes_path": "data/label_fixes/my_photos.csv", "retrain": images.run,
+            "accuracy": {"before": None, "after": 0.9412, "num_images": 153},
             "noise": {"num_decided": 120, "num_wrong": 4, "share": 0.033, "low": 0.013, "high": 0.083, "num_mended": 31,
                       "num_suspects_decided": 36, "num_suspects_wrong": 27},
             "test_labels_changed": sum(images.numbers[one] % 4 == 0 for one in images.decisions),

@@ -24,7 +24,7 @@ async function call(method, path, body) {
     if (response && error instanceof SyntaxError) {
       throw new RefusedError(`The server answered with status ${response.status} and no JSON.`);
     }
-    throw new SilentError("The server does not answer.");
+    throw new SilentError("The server does not answer. If it has stopped, start it again and open its new address.");
   }
   if (!response.ok) throw new RefusedError(typeof answer.detail === "string" ? answer.detail : JSON.stringify(answer));
   return answer;

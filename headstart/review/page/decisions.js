@@ -43,8 +43,7 @@ export class Decisions extends EventTarget {
   undo() {
     const step = this.#done.pop();
     if (!step) return null;
-    this.#show(step, (change) => change.seen);
-    this.#send(step, async () => {
+    this.#show(step, (change) => change.seen, async () => {
       if (!step.ids.length) return;  // it failed, so there is nothing to take back
       const { rows, conflicts } = await postUndo(step.ids).catch((error) => {
         this.#done.push(step);
@@ -66,8 +65,7 @@ export class Decisions extends EventTarget {
 
   #apply(step) {
     this.#done.push(step);
-    this.#show(step, (change) => change.label ?? change.row.label);
-    this.#send(step, async () => {
+    this.#show(step, (change) => change.label ?? change.row.label, async () => {
       try {
         for (const request of requestsOf(step)) {
           const { rows, conflicts } = await postDecision(request);
@@ -81,14 +79,11 @@ export class Decisions extends EventTarget {
     }, () => this.again(step));
   }
 
-  #show(step, labelOf) {
+  // The work is sent after all that is waiting: a second decision on an image must reach the server after the first.
+  #show(step, labelOf, work, again) {
     for (const change of step.changes) this.#shown.set(change.row.digest, { label: labelOf(change), step });
-    this.dispatchEvent(new Event("change"));
-  }
-
-  // One at a time: a second decision on an image must reach the server after the first.
-  #send(step, work, again) {
     this.#numWaiting += 1;
+    this.dispatchEvent(new Event("change"));
     const run = async () => {
       let failure = null;
       try {

@@ -89,7 +89,7 @@ export class Grid {
       cell.remove();
       this.#cells.delete(place);
     }
-    for (let place = first; place <= last; place += 1) this.#drawCell(place);
+    for (let place = last; place >= first; place -= 1) this.#drawCell(place);  // so that each finds the next one there
     const current = this.#cells.get(this.session.cursor);
     if (current) this.box.setAttribute("aria-activedescendant", current.id);
     else this.box.removeAttribute("aria-activedescendant");
@@ -108,7 +108,7 @@ export class Grid {
       made.dataset.key = key;
       if (cell && row && cell.dataset.digest === row.digest) made.firstChild.replaceWith(cell.firstChild);  // keeps the picture
       if (cell) cell.replaceWith(made);
-      else this.sheet.append(made);
+      else this.sheet.insertBefore(made, this.#cells.get(place + 1) ?? null);
       this.#cells.set(place, made);
       cell = made;
     }

@@ -21,6 +21,7 @@ const session = new Session();
 const decisions = new Decisions();
 const zoom = new Zoom();
 const retrain = new Retrain(() => reload());
+const failures = [];  // since the notice was closed
 let stateTimer = 0;
 
 const say = (...parts) => byId("status").replaceChildren(...parts);
@@ -148,9 +149,8 @@ function showTrouble(error) {
 async function reload() {
   try {
     await session.loadState();
-    if (session.rows) session.rows.refresh(...grid.view);
+    if (session.rows) session.reopen();
     else session.goToAddress();
-    detail.ask();
   } catch (error) {
     showTrouble(error);
   }
@@ -166,7 +166,9 @@ async function ask() {
     await session.loadState();
     withdraw("trouble");
     const { entry } = session;
-    if (old && entry && (old.num !== entry.num || old.num_done !== entry.num_done)) session.rows.refresh(...grid.view);
+    if (!old) session.goToAddress();
+    else if (old.num !== entry.num) session.reopen();
+    else if (old.num_done !== entry.num_done) session.rows.refresh(...grid.view);
   } catch (error) {
     showTrouble(error);
   }
@@ -221,10 +223,16 @@ decisions.addEventListener("saved", ({ detail: { rows } }) => {
   withdraw("trouble");
   askSoon();
 });
-decisions.addEventListener("failed", ({ detail: { step, error, again } }) => {
-  notify("failed", "bad", `${error.message} `, `The decision on ${count(step.changes.length, "image")} was not confirmed and is taken back. All that has a tick is saved. `,
-    "If the server has stopped, start it again and open its new address. ",
-    make("button", { type: "button", onclick: () => { withdraw("failed"); again(); } }, "Try again"));
+decisions.addEventListener("failed", ({ detail: failure }) => {
+  if (!byId("notice-failed")) failures.length = 0;
+  failures.push(failure);
+  const num = failures.reduce((sum, { step }) => sum + step.changes.length, 0);
+  const again = () => {
+    withdraw("failed");
+    for (const one of failures.splice(0)) one.again();
+  };
+  notify("failed", "bad", `${failure.error.message} The ${num === 1 ? "decision on 1 image was" : `decisions on ${count(num, "image")} were`} not confirmed and taken back. What shows a tick is saved. `,
+    make("button", { type: "button", onclick: again }, "Try again"));
 });
 decisions.addEventListener("conflict", ({ detail: { conflicts, step } }) => {
   session.rows?.confirm(conflicts.map(({ digest, theirs, by }) => ({ digest, decision: theirs, by })));

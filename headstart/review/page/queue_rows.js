@@ -44,7 +44,7 @@ export class QueueRows extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Fetch again what is here, because the server knows something new. */
+  /** Fetch the rows from first to last again, because the server knows something new. */
   refresh(first, last) {
     const old = this.#blocks;
     this.#blocks = new Map();

@@ -47,10 +47,18 @@ export class Session extends EventTarget {
     else if (first) this.open(first.name);
   }
 
-  /** Open a queue; an image is looked for in the block of its place, in case the queue has changed. */
-  async open(queue, at = 0, image = "") {
+  /** Open a queue, unless this is where we are. */
+  open(queue, at = 0, image = "") {
+    const isHere = queue === this.queue && at === this.cursor && this.row?.digest === image;
+    return isHere ? undefined : this.#open(queue, at, image);
+  }
+
+  /** Open the queue anew, because it has become another one. */
+  reopen() { return this.#open(this.queue, this.cursor, this.row?.digest ?? ""); }
+
+  // An image is looked for in the block of its place, in case the queue has changed.
+  async #open(queue, at, image) {
     const num = this.state.queues.find((one) => one.name === queue).num;
-    if (queue === this.queue && this.row?.digest === image && at === this.cursor) return;
     const rows = new QueueRows(queue, num);
     this.rows = rows;
     rows.addEventListener("change", () => this.rows === rows && this.#send("rows"));
