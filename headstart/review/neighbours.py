@@ -1,8 +1,8 @@
 """Neighbours: the training images that look most like an image, by the layers that the head reads."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -30,21 +30,14 @@ class Neighbours:
     The features file is opened for each question, because a stage may replace it at any time.
 
     Attributes:
-        features_path: Path of the features file.
-        bundle: Bundle of the head.
+        root: Folder of the project.
     """
 
-    features_path: Path
-    bundle: Bundle
+    root: Path
 
-    @classmethod
-    def read(cls, root: Path) -> Self:
-        """Read the head of a project.
-
-        Raises:
-            BundleError: It is missing or damaged.
-        """
-        return cls(root / "features/features.h5", read_bundle(root / "models/head"))
+    @cached_property
+    def _bundle(self) -> Bundle:
+        return read_bundle(self.root / "models/head")
 
     def nearest(self, digest: str, num: int) -> list[Neighbour]:
         """Return the neighbours of an image, the nearest first, without the image itself.
@@ -54,11 +47,13 @@ class Neighbours:
             num: Largest number of neighbours.
 
         Raises:
+            BundleError: The head is missing or damaged.
             FeatureFileError: The features file is missing, damaged or of another spec, or lacks the image.
         """
-        references = self.bundle.references
-        with open_features(self.features_path, self.bundle.spec) as features:
-            embedding = np.concatenate([features.read(layer, [digest]) for layer in self.bundle.layers], axis=2)
+        bundle = self._bundle
+        references = bundle.references
+        with open_features(self.root / "features/features.h5", bundle.spec) as features:
+            embedding = np.concatenate([features.read(layer, [digest]) for layer in bundle.layers], axis=2)
         places, similarities = references.nearest(embedding, min(num + 1, len(references.digests)))
         found = [
             Neighbour(references.digests[place], float(similarity))

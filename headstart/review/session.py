@@ -276,7 +276,7 @@ class Session:
 
     def _snapshot(self, project: Project) -> _Snapshot:
         queues = all_queues.make_queues(project, self.decisions.fixes())
-        return _Snapshot(project, Neighbours.read(self._root), queues)
+        return _Snapshot(project, Neighbours(self._root), queues)
 
     def _reload(self) -> None:
         project = read_project(self._root)
