@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-serve bench-warm check docs env git help lock repro review screenshot sweep test test-gpu test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-loop bench-predict bench-report bench-review bench-serve bench-warm check docs env git help lock repro review screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -114,6 +114,9 @@ bench-data: env data/digits  ## accuracy over the data sets at hand, against riv
 
 bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a browser opens it
 	python -m benchmarks.report $(if $(PHOTOS),--photos $(PHOTOS))
+
+bench-review: env data/digits  ## flipped labels found per image shown, seconds from a decision to new numbers, 100,000 images
+	python -W ignore -m benchmarks.review $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench-index: env  ## the index of 100,000 small photos, cold and with nothing new, against a plain loop; memory
 	python -W ignore -m benchmarks.index $(if $(PHOTOS),--photos $(PHOTOS))

@@ -32,11 +32,21 @@ class UnknownError(HeadstartError):
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A project with what is computed from it once."""
+    """A project with what is computed from it once.
+
+    Attributes:
+        project: The project.
+        neighbours: Finds neighbours by the project's features.
+        queues: All queues but that of the decisions, by name.
+        num_tested: Number of test images that the head has predicted.
+        accuracy: Fraction of them that it got right; None without such images.
+    """
 
     project: Project
     neighbours: Neighbours
     queues: Mapping[str, Queue]
+    num_tested: int
+    accuracy: float | None
 
 
 class Session:
@@ -75,12 +85,6 @@ class Session:
         decided = all_queues.decided(now.project, fixes)
         retrain = self.retrain.status()
         comparison = retrain["comparison"] or {}
-        tested = now.project.scores["head"]
-        right = [
-            tested.top(digest, 1)[0][0] == now.project.images[digest].label
-            for digest in now.project.tested
-            if digest in now.project.images
-        ]
         return {
             "data_set": now.project.data_set,
             "classes": self.classes(),
@@ -103,8 +107,8 @@ class Session:
             "test_labels_changed": self._num_test_labels_changed(),
             "accuracy": {
                 "before": comparison.get("accuracy_before"),
-                "after": sum(right) / len(right) if right else None,
-                "num_images": len(right),
+                "after": now.accuracy,
+                "num_images": now.num_tested,
             },
         }
 
@@ -249,7 +253,8 @@ class Session:
             | {"by": fix.who if fix else None, "when": fix.when if fix else None}
             for digest, fix in outcome.conflicts.items()
         ]
-        return {"rows": [self._row(images[digest], None) for digest in outcome.digests], "conflicts": conflicts}
+        rows = [self._row(images[digest], None) for digest in outcome.digests if digest in images]
+        return {"rows": rows, "conflicts": conflicts}
 
     def _row(self, image: ReviewImage, why: Reason | None) -> dict[str, Any]:
         fix = self.decisions.fixes().of(image.digest) if image.digest else None
@@ -276,7 +281,10 @@ class Session:
 
     def _snapshot(self, project: Project) -> _Snapshot:
         queues = all_queues.make_queues(project, self.decisions.fixes())
-        return _Snapshot(project, Neighbours(self._root), queues)
+        tested = sorted(project.tested & project.images.keys())
+        wrong = {image.digest for image in queues["wrong"].images}
+        accuracy = 1 - len(wrong) / len(tested) if tested else None
+        return _Snapshot(project, Neighbours(self._root), queues, len(tested), accuracy)
 
     def _reload(self) -> None:
         project = read_project(self._root)

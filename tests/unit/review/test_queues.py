@@ -128,6 +128,11 @@ def test_fixes_of_an_earlier_session_are_shown_as_done(root: Path, session: Sess
     assert [row["decision"] for row in rows(session, "random")[:3]] == ["red", "red", "blue"]
 
 
+def test_the_accuracy_is_that_of_the_predictions(session: Session) -> None:
+    """The page shows how many test images the head gets right, before any run and without a comparison."""
+    assert session.state()["accuracy"] == {"before": None, "after": pytest.approx(1 / 3), "num_images": 3}
+
+
 def test_an_image_has_probabilities_and_neighbours(root: Path, session: Session, tiny_backbone: BackboneParams) -> None:
     """Test images have the probabilities of both tracks; neighbours are training images, the nearest first."""
     split = read_rows(root / "data/split.csv", SplitRow)
