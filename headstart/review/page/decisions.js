@@ -29,14 +29,14 @@ export class Decisions extends EventTarget {
 
   /** Decide: changes are {row, label}. */
   decide(changes, why) {
-    const step = { why, ids: [], force: false, changes: changes.map((change) => ({ ...change, seen: this.of(change.row)?.label ?? null })) };
+    const step = { why, ids: [], changes: changes.map((change) => ({ ...change, seen: this.of(change.row)?.label ?? null })) };
     this.#undone = [];
     this.#apply(step);
   }
 
-  /** Send a step that failed again; with force, over what somebody else decided. */
-  again(step, force = false) {
-    this.#apply({ ...step, ids: [], force });
+  /** Send a step again. */
+  again(step) {
+    this.#apply({ ...step, ids: [] });
   }
 
   /** Take the last step back, and return it. */
@@ -59,7 +59,7 @@ export class Decisions extends EventTarget {
   redo() {
     const step = this.#undone.pop();
     if (!step) return null;
-    this.#apply({ ...step, ids: [], force: false });
+    this.again(step);
     return step;
   }
 
@@ -108,7 +108,7 @@ export class Decisions extends EventTarget {
 }
 
 // A request has one label, and for each image the decision that was seen.
-function requestsOf({ changes, why, force }) {
+function requestsOf({ changes, why }) {
   const labels = new Map();
   for (const { row, label, seen } of changes) {
     if (!labels.has(label)) labels.set(label, new Map());
@@ -119,7 +119,7 @@ function requestsOf({ changes, why, force }) {
     const requests = [];
     for (let start = 0; start < all.length; start += NUM_PER_REQUEST) {
       const seen = Object.fromEntries(all.slice(start, start + NUM_PER_REQUEST));
-      requests.push({ digests: Object.keys(seen), label, seen, why, force });
+      requests.push({ digests: Object.keys(seen), label, seen, why });
     }
     return requests;
   });

@@ -110,8 +110,8 @@ export class Detail {
       parts.push(make("h3", {}, "Most similar images"), make("ul", { class: "nearest" }, ...nearest.map((one) => {
         const image = make("img", { alt: "", loading: "lazy", width: 72, height: 72 });
         image.src = thumbOf(one.digest);
-        return make("li", {}, make("button", { type: "button", title: one.path, "aria-label": `${one.label}, similarity ${one.similarity.toFixed(2)}, ${one.path}`, onclick: () => this.act.look(one) },
-          image, foreign(one.label), make("small", {}, one.similarity.toFixed(2))));
+        return make("li", {}, make("button", { type: "button", title: one.path, onclick: () => this.act.look(one),
+          "aria-label": `${one.label}, similarity ${one.similarity.toFixed(2)}, ${one.path}` }, image, foreign(one.label), make("small", {}, one.similarity.toFixed(2))));
       })));
     }
     if (history.length) {

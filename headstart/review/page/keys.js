@@ -53,7 +53,8 @@ export function showHelp(act) {
   dialog.replaceChildren(
     make("h2", { id: "help-title" }, "Keys"),
     make("table", {}, make("tbody", {}, ...rows)),
-    make("p", { class: "soft" }, "A decision is saved at once, into the file of label fixes. It applies to the selected images, or else to the current one. Retrain to see what the decisions bring."),
+    make("p", { class: "soft" }, "A decision is saved at once, into the file of label fixes. It applies to the selected images, or "
+      + "else to the current one. Retrain to see what the decisions bring."),
     make("form", { method: "dialog" }, make("button", { autofocus: true }, "Close")),
   );
   dialog.showModal();

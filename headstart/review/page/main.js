@@ -231,7 +231,8 @@ decisions.addEventListener("failed", ({ detail: failure }) => {
     withdraw("failed");
     for (const one of failures.splice(0)) one.again();
   };
-  notify("failed", "bad", `${failure.error.message} The ${num === 1 ? "decision on 1 image was" : `decisions on ${count(num, "image")} were`} not confirmed and taken back. What shows a tick is saved. `,
+  const what = num === 1 ? "The decision on 1 image was" : `The decisions on ${count(num, "image")} were`;
+  notify("failed", "bad", `${failure.error.message} ${what} not confirmed and taken back. What shows a tick is saved. `,
     make("button", { type: "button", onclick: again }, "Try again"));
 });
 decisions.addEventListener("conflict", ({ detail: { conflicts, step } }) => {
@@ -240,7 +241,7 @@ decisions.addEventListener("conflict", ({ detail: { conflicts, step } }) => {
     const wanted = new Set(digests);
     const theirs = new Map(conflicts.map((one) => [one.digest, one.theirs]));
     const changes = step.changes.filter(({ row }) => wanted.has(row.digest)).map((change) => ({ ...change, seen: theirs.get(change.row.digest) }));
-    decisions.again({ ...step, changes }, true);
+    decisions.again({ ...step, changes });  // they saw the other answer, so it is no conflict
   });
 });
 

@@ -34,7 +34,8 @@ export function showConflicts(conflicts, step, mine) {
       if (isMine) mine([digest]);
       if (!rest.size) notice.remove();
     };
-    const item = make("li", {}, foreign(change.row.path), ": ", foreign(by || "somebody"), theirs === null ? " took the decision back" : " decided ", theirs === null ? null : foreign(theirs),
+    const item = make("li", {}, foreign(change.row.path), ": ", foreign(by || "somebody"),
+      ...(theirs === null ? [" took the decision back"] : [" decided ", foreign(theirs)]),
       when ? make("small", {}, ` (${when})`) : null, ", you decided ", foreign(ours(change)), ". ",
       make("button", { type: "button", onclick: () => settle(false) }, "Keep ", foreign(answerOf(theirs))),
       make("button", { type: "button", onclick: () => settle(true) }, "Use ", foreign(ours(change))));

@@ -25,7 +25,8 @@ export class Retrain {
     this.cancel = make("button", { type: "button", onclick: () => this.#ask(cancelRetrain) }, "Cancel the run");
     this.dialog.append(
       make("h2", { id: "retrain-title" }, "Retrain"),
-      make("p", { class: "soft" }, "Runs the head's part of the pipeline with your decisions and compares before and after on the test images that both have. You can go on deciding meanwhile."),
+      make("p", { class: "soft" }, "Runs the head's part of the pipeline with your decisions and compares before and after on the "
+        + "test images that both have. You can go on deciding meanwhile."),
       this.words, this.seconds, this.lines,
       make("div", { class: "buttons" }, this.start, this.cancel, make("button", { type: "button", onclick: () => this.dialog.close() }, "Close")));
     this.opener.addEventListener("click", () => this.dialog.showModal());
