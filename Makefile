@@ -68,7 +68,7 @@ docs: env  ## build the documentation as a site, docs/_build/html/index.html
 	sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
 	@echo 'docs: docs/_build/html/index.html'
 
-screenshot: env  ## make the picture of the report that the README shows, from reports/index.html
+screenshot: env  ## make the pictures of the report and the review page that the README shows
 	python -m docs.screenshot
 
 wheel: env  ## build the wheel, install it in a clean environment elsewhere and compare what it predicts
