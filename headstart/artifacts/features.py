@@ -274,14 +274,13 @@ def open_features(path: Path, expected: Mapping[str, Any] | None = None) -> Iter
         with reading(path):
             spec = json.loads(file.attrs["spec"])
             shapes = {name: dataset.shape for name, dataset in file["layers"].items()}
-            dtypes = {name: dataset.dtype for name, dataset in file["layers"].items()}
             digest = file["digest"]
             whole = (
                 file.attrs["fingerprint"] == fingerprint(spec)
                 and sorted(shapes) == sorted(spec["layers"])
                 and digest.dtype == np.dtype(DIGEST_DTYPE)
                 and all(len(shape) == 3 and shape[0] == len(digest) for shape in shapes.values())
-                and all(dtype == np.dtype(spec["precision"]) for dtype in dtypes.values())
+                and all(dataset.dtype == np.dtype(spec["precision"]) for dataset in file["layers"].values())
                 and {name: of.shape for name, of in file["checksums"].items()}
                 == {name: shape[:1] for name, shape in shapes.items()}
             )

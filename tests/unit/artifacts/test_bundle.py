@@ -172,7 +172,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str, kind: str) -> Non
     else:
         path.mkdir()
 
-    with pytest.raises(BundleError, match=f"{name}: cannot be read .not a regular file.. Run: dvc checkout"):
+    with pytest.raises(BundleError, match=f"{name}: cannot be read .not a regular file.. Delete .* and run: dvc repro"):
         read_bundle(tmp_path / "b")
 
 
