@@ -194,14 +194,19 @@ class Decisions:
         with self._locked():
             fixes = self.fixes()
             digests = {fix_id(fix): digest for digest, rows in fixes.by_digest.items() for fix in rows}
-            for one in reversed(ids):  # the latest first, in case an image is named twice
-                digest, earlier = self._log[one].pop() if self._log.get(one) else (digests.get(one, ""), None)
-                if one in digests or (digest and force):
+            undone = []
+            for one in dict.fromkeys(reversed(ids)):  # the latest first, in case an image was decided twice
+                digest, earlier = self._log[one][-1] if self._log.get(one) else (digests.get(one, ""), None)
+                if digests.pop(one, None) or (digest and force):
                     changes[digest] = earlier
+                    undone.append(one)
+                    if earlier is not None:
+                        digests[fix_id(earlier)] = digest
                 elif digest:
-                    self._log[one].append((digest, earlier))
                     conflicts[digest] = fixes.of(digest)
             self._write(changes)
+            for one in undone:  # only now: if nothing was written, the user can try again
+                del self._log[one][-1:]
         return Outcome(list(changes), conflicts)
 
     def last_ids(self, client: str) -> list[str]:

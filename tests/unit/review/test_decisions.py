@@ -111,6 +111,33 @@ def test_undo_removes_a_fix_of_an_earlier_session(tmp_path: Path) -> None:
     assert labels(later) == {"2.png": "ants"}
 
 
+def test_several_decisions_of_an_image_are_undone_together(tmp_path: Path) -> None:
+    """The ids of two decisions on one image take it back to before the first."""
+    decisions = decisions_in(tmp_path)
+    decisions.decide([wish(1, "ants")], client="tab")
+    decisions.decide([wish(1, "bees", seen="ants")], client="tab")
+    last = decisions.last_ids("tab")
+
+    assert not decisions.undo([*decisions.last_ids("tab"), *last]).conflicts
+    assert labels(decisions) == {}
+
+
+def test_an_undo_that_cannot_be_written_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a full disk the file is as it was, and the next undo still knows what was there before."""
+    decisions = decisions_in(tmp_path)
+    decisions.decide([wish(1, "ants")])
+    decisions.decide([wish(1, "bees", seen="ants")], client="tab")
+    ids = decisions.last_ids("tab")
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "write_label_fixes", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            decisions.undo(ids)
+    assert labels(decisions) == {"1.png": "bees"}
+    decisions.undo(ids)
+
+    assert labels(decisions) == {"1.png": "ants"}
+
+
 STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["ants", "bees", "drop"])), max_size=8)
 
 

@@ -204,6 +204,15 @@ def test_without_a_random_decision_there_is_no_estimate(session: Session) -> Non
     assert (found["num_suspects_decided"], found["num_suspects_wrong"]) == (1, 1)
 
 
+def test_to_choose_the_label_that_an_image_has_is_to_accept_it(session: Session) -> None:
+    """The key of the class and the key to accept write the same, so that noise counts the label as right."""
+    row = rows(session, "random")[0]
+    session.decide([str(row["digest"])], str(row["label"]), "random", {}, "", force=False)
+    found = session.state()["noise"]
+
+    assert (found["num_decided"], found["num_wrong"]) == (1, 0)
+
+
 def test_changed_test_labels_are_counted(session: Session) -> None:
     """A new label of a test image counts, an accepted one does not; the reason in the file says so."""
     one, two = (str(row["digest"]) for row in rows(session, "wrong"))

@@ -153,14 +153,14 @@ def predictions(labels: str, predicted: str, start: int = 0) -> Predictions:
 
 def test_heads_are_compared_on_common_images_by_the_labels_of_now() -> None:
     """A corrected test label counts for both heads, so that only the heads differ; it is counted apart."""
-    before = HeadResults(predictions("aabbc", "abbaa"), ["s", "t"])
-    after = HeadResults(predictions("abcccc", "bbcbca", start=1), ["t", "u", "v"])
+    before = HeadResults(predictions("aabbc", "abbca"), ["s", "t"])
+    after = HeadResults(predictions("abcccc", "bbccca", start=1), ["t", "u", "v"])
     found = compare(before, after)
 
-    # Common are images 1 to 4, by now a, b, c, c: before b, b, a, a; after b, b, c, b.
+    # Common are images 1 to 4, by now a, b, c, c: before b, b, c, a; after b, b, c, c.
     assert (found["num_common"], found["num_only_before"], found["num_only_after"]) == (4, 1, 2)
     assert found["num_labels_changed"] == 1
-    assert (found["accuracy_before"], found["accuracy_after"], found["difference"]) == (0.25, 0.5, 0.25)
+    assert (found["accuracy_before"], found["accuracy_after"], found["difference"]) == (0.5, 0.75, 0.25)
     assert (found["newly_right"], found["newly_wrong"]) == (1, 0)
     assert (found["low"], found["high"]) == paired_interval(4, 0, 1)
     assert found["p_value"] == mcnemar_p(0, 1)
