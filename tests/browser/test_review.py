@@ -46,9 +46,11 @@ def serving(app: Any) -> Iterator[str]:
     with config.bind_socket() as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @dataclass
@@ -156,9 +158,11 @@ class Visit:
 def visiting(browser: Browser, address: str, *, may_fail: bool = False, **options: Any) -> Iterator[Visit]:
     """Visit a page; with may_fail, the browser may report requests that failed."""
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
-    visit = Visit(context, address)
-    yield visit
-    context.close()
+    try:
+        visit = Visit(context, address)
+        yield visit
+    finally:
+        context.close()
     problems = [one for one in visit.troubles if not one.startswith(address)]
     if may_fail:
         problems = [one for one in problems if not one.startswith("Failed to load resource")]
@@ -325,8 +329,10 @@ def command(root: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             line = server.stderr.readline()
             assert line
             found = re.search(r"http://\S+", line)
-        yield server, found[0]
-        server.terminate()
+        try:
+            yield server, found[0]
+        finally:
+            server.terminate()
 
 
 @pytest.mark.slow
