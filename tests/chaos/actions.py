@@ -1,6 +1,5 @@
 """Actions between two runs: what people, editors, disks and clocks do to a project. Each says what it did."""
 
-import csv
 import os
 import shutil
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from headstart.tables.label_fixes import LabelFix, read_label_fixes, write_label_fixes
 from tests.chaos.flips import flip_kept_file, rot_bundle, rot_cached_features, rot_features
 from tests.chaos.project import ChaosProject
 from tests.conftest import COLOURS
@@ -19,7 +19,7 @@ from tests.conftest import COLOURS
 Action = Callable[[ChaosProject, Random], str]
 _FEWEST, _MOST = 9, 24  # photos of a class
 _DAY_SECONDS = 86_400
-FIXES = "data/label_fixes.csv"
+FIXES = "data/label_fixes/photos.csv"
 _CODE = (
     *("headstart/tables/evaluate.py", "stages/compare/advice.py", "stages/evaluate/metrics.py", "stages/head/fit.py"),
     *("stages/finetune/trainer.py", "stages/index/losses.py", "stages/report/figures.py", "stages/split/fixes.py"),
@@ -107,10 +107,10 @@ def fix_label(project: ChaosProject, random: Random) -> str:
     """Add a label fix, sometimes a wrong one."""
     path = project.root / FIXES
     image = random.choice(project.photos()).relative_to(project.root / "data/photos").as_posix()
-    row = [random.choice([image, image, image, "red/none.jpg"]), random.choice([*project.classes(), "drop", "grey"])]
-    with path.open("a", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow([*row, "chaos", ""])
-    return f"adds the label fix {row}"
+    image = random.choice([image, image, image, "red/none.jpg"])
+    fix = LabelFix("", image, random.choice([*project.classes(), "drop", "grey"]), "chaos")
+    write_label_fixes(path, [*read_label_fixes(path), fix])
+    return f"adds the label fix {fix.path} {fix.label}"
 
 
 def edit_params(project: ChaosProject, random: Random) -> str:

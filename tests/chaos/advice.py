@@ -85,7 +85,7 @@ def _remove_row(project: ChaosProject, found: Match[str]) -> str:
     path = project.root / FIXES
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
-    del rows[int(found[1]) - 1]
+    del rows[int(found[1]) - 2]  # the header is row 1
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
     return f"removes row {found[1]} of {FIXES}"
@@ -106,6 +106,10 @@ def _correct_params(project: ChaosProject, found: Match[str]) -> str:
     return f"corrects {', '.join('.'.join(key) for key in keys)}"
 
 
+def _restore_lock(project: ChaosProject, found: Match[str]) -> str:  # noqa: ARG001 - as the others
+    return f"takes dvc.lock from git, which ends with {project.finish('git', 'checkout', 'dvc.lock').returncode}"
+
+
 def _just_again(project: ChaosProject, found: Match[str]) -> str:  # noqa: ARG001 - as the others
     return f"runs again, because it said {found[0]!r}"
 
@@ -123,11 +127,12 @@ _ADVICE: tuple[tuple[str, Follow], ...] = (
     (r"raise index\.max_removed_fraction for one run", _accept_removed),
     (r"Repair or remove them, or raise index\.max_bad_fraction", _remove_bad),
     (r"have the same bytes under different labels, the first: ([^\n]*) \(data/index\.csv", _remove_copies),
-    (r"label_fixes\.csv: row (\d+): [^\n]*(?:Remove|Correct)", _remove_row),
+    (r"label_fixes/photos\.csv: row (\d+): [^\n]*(?:Remove|Correct)", _remove_row),
     (r"Delete (\S+) and run: dvc repro", _delete),  # the loop runs it
     (r"Run: (dvc repro -f -s extract)\.", _repair_features),
     (r"Run: (dvc repro[a-z -]*)", _run),
     (r"(?i)no space left on device|file too large|disk is full", _just_again),
+    (r"dvc\.lock' validation failed", _restore_lock),  # DVC's own words, when a bit of it rots
     (r"you can manually remove '([^']+)'", _delete),
     (r"Unable to acquire lock|is locked|Another DVC process", _just_again),
 )

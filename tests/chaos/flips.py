@@ -35,7 +35,7 @@ KINDS: Mapping[str, Sequence[str]] = {
     "dvc.lock": ["dvc.lock"],
 }
 _MOST_FLIPS = 30
-NOT_FLIPPED = "data/label_fixes.csv"  # it is the user's own
+NOT_FLIPPED = "data/label_fixes/photos.csv"  # it is the user's own
 
 
 def flip_kept_file(project: ChaosProject, random: Random) -> str:

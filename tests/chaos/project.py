@@ -161,7 +161,6 @@ def make_project(root: Path, weights: Path) -> ChaosProject:
         report={"gallery_images": 20},
         runtime={"workers": 2},
     )
-    (root / "data" / "label_fixes.csv").write_text("image,label,who,why\n")
     project.repro()
     project.commit()
     return project
