@@ -26,6 +26,8 @@ _MOST_SEGMENTS, _MOST_BETWEEN, _MOST_CHUNKS = 200, 2**16, 20_000
 _SCANS_PER_PIXEL = 8
 _MARKER = rb"\xff[^\x00\xff\xd0-\xd7]"  # the others belong to the data of a scan
 _BASELINE, _EXTENDED, _PROGRESSIVE, _START_OF_SCAN, _END_OF_IMAGE = 0xC0, 0xC1, 0xC2, 0xDA, 0xD9
+# They have no length: what seems to be one could hide a thousand scans. No camera writes them inside a file.
+_NO_LENGTH = b"\x01\xd8"
 _OTHER_FRAMES = b"\xc3\xc5\xc6\xc7\xc9\xca\xcb\xcd\xce\xcf"  # lossless, arithmetic and so on
 
 
@@ -100,7 +102,7 @@ def _effort_of_jpeg(data: bytes) -> int | None:
         num_segments += 1
         num_between += 0 if num_scans else found.start() - position
         position, kind = found.end(), found[0][1]
-        if kind in _OTHER_FRAMES or num_segments > _MOST_SEGMENTS or num_between > _MOST_BETWEEN:
+        if kind in _OTHER_FRAMES + _NO_LENGTH or num_segments > _MOST_SEGMENTS or num_between > _MOST_BETWEEN:
             return None
         if kind == _END_OF_IMAGE:
             break

@@ -43,6 +43,13 @@ def tiny_chunks(num: int) -> bytes:
     return data[:33] + (struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))) * num + data[33:]
 
 
+def hidden_scans(num: int) -> bytes:
+    """Return a progressive JPEG with many scans where a segment of the marker TEM would be, if it had a length."""
+    data = encode("JPEG", RGB.convert("L"), progressive=True)
+    end = data.rindex(b"\xff\xda")
+    return data[:end] + b"\xff\x01" + bytes.fromhex("ffda0008010100013f00") * num + data[end:]
+
+
 ORDINARY = {
     "JPEG": (encode("JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0", icc_profile=b"p" * 500_000), 1),
     "progressive JPEG": (encode("JPEG", progressive=True), 10),
@@ -57,6 +64,7 @@ UNUSUAL = {
     "JPEG with many pieces of EXIF": exif_segments(300),
     "JPEG with padding": encode("JPEG")[:2] + b"\xff" * 100_000 + encode("JPEG")[2:],
     "JPEG with many scans": many_scans(300, 30),
+    "JPEG with hidden scans": hidden_scans(6000),
     "JPEG with two headers": two_headers(),
     "arithmetic JPEG": encode("JPEG").replace(b"\xff\xc0", b"\xff\xc9"),
     "PNG of many chunks": tiny_chunks(20_000),
