@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Locator, Route, expect, sync_playwright
 
+from headstart.review.decisions import Decisions, Wish
 from headstart.review.server import make_app
 from headstart.review.session import Session
 from headstart.tables.split import SplitRow
@@ -378,6 +379,23 @@ def test_two_tabs(browser: Browser, review: Review) -> None:
         conflicts.get_by_text("Keep bees").click()
         assert sorted(label for label, _ in review.fixes.values()) == ["bees", "butterflies"]
         other.troubles.clear()  # the refused requests
+
+
+def test_undo_leaves_the_decisions_of_others_alone(browser: Browser, review: Review) -> None:
+    """Somebody who agrees unseen with another person's decision does not take that decision back with undo."""
+    project = review.session.project
+    with visiting(browser, review.address) as visit:
+        visit.page.route("**/api/state", lambda route: route.abort())
+        digest = visit.current_digest()
+        path = project.images[digest].path
+        bob = Decisions(project.fixes_path, project.lock_path, "bob", project.digests)
+        bob.decide([Wish(digest, path, "bees", "suspects", None)])
+        visit.press("2")
+        visit.settle()
+        visit.press("u")
+        visit.settle()
+        assert [fix.who for fix in bob.fixes().rows] == ["bob"]
+        visit.troubles.clear()  # the refused requests
 
 
 def test_what_others_decide_appears(browser: Browser, review: Review) -> None:

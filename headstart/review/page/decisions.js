@@ -16,6 +16,12 @@ export class Decisions extends EventTarget {
   #last = Promise.resolve();
   #numWaiting = 0;
 
+  /** who() is the name of the person who decides. */
+  constructor(who) {
+    super();
+    this.who = who;
+  }
+
   get canUndo() { return this.#done.length > 0; }
   get canRedo() { return this.#undone.length > 0; }
   get numWaiting() { return this.#numWaiting; }
@@ -69,8 +75,9 @@ export class Decisions extends EventTarget {
       try {
         for (const request of requestsOf(step)) {
           const { rows, conflicts } = await postDecision(request);
-          // What agreed with the decision already was not written by this step, so its undo leaves it alone.
-          step.ids.push(...rows.filter((row) => row.decision !== request.seen[row.digest]).map((row) => row.id));
+          // Where somebody else had decided the same, nothing was written, and undo must leave their decision alone.
+          const ours = rows.filter((row) => row.decision !== request.seen[row.digest] && row.by === this.who());
+          step.ids.push(...ours.map((row) => row.id));
           this.#tell(step, rows, conflicts);
         }
       } finally {

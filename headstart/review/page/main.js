@@ -18,7 +18,7 @@ const ASK_AFTER_MS = 250;
 const DROP = "drop";
 
 const session = new Session();
-const decisions = new Decisions();
+const decisions = new Decisions(() => session.state.who);
 const zoom = new Zoom();
 const retrain = new Retrain(() => reload());
 const failures = [];  // since the notice was closed
