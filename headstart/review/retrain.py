@@ -19,7 +19,9 @@ _DVC = (sys.executable, "-m", "dvc", "repro")
 COMMAND = (*_DVC, "evaluate@head")
 # DVC reads the fixes once more when `split` has ended. A fix that was made meanwhile would count as applied.
 AGAIN = (*_DVC, "--force", "--single-item", "split")
-_MOST_ROUNDS = 3
+_SPLIT_STARTS, _SPLIT_IS_SAVED = "Running stage 'split'", "Updating lock file"  # what DVC prints
+# A person who goes on deciding meets the second or two of `split` in about every second round.
+_MOST_ROUNDS = 10
 _NUM_LINES = 20
 _LINE_BYTES = 2000
 # How long a cancelled process may tidy up. DVC ends at once; a stage removes its temporary files.
@@ -33,7 +35,8 @@ class Retrain:
 
     Args:
         root: Folder of the project.
-        stamp: Returns what changes whenever the label fixes do. If they change during a run, it starts over.
+        stamp: Returns what changes whenever the label fixes do. If they change while `split` runs, the run starts over.
+            A later change does no harm: the next run applies it.
         when_done: Called in the run's thread when new results are there, before the run counts as done. It may raise a
             `HeadstartError`.
         command: Words of the command.
@@ -57,6 +60,7 @@ class Retrain:
         self._start = self._end = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._is_cancelled = False
+        self._is_stale = False  # whether DVC may count a fix as applied that `split` has not read
         self._thread: threading.Thread | None = None
 
     def start(self) -> bool:
@@ -125,26 +129,24 @@ class Retrain:
                 self._end, self._process = time.monotonic(), None
 
     def _run_rounds(self) -> int:
-        """Run the command until no label changed while it ran, and return its exit code."""
-        stamp = self._stamp()
-        code = self._run_command(self._command)
-        for _ in range(_MOST_ROUNDS - 1):
-            if self._is_cancelled or self._stamp() == stamp:
+        """Run the command until no label changed while `split` ran, and return its exit code."""
+        for _ in range(_MOST_ROUNDS):
+            code, is_moved = self._run_command(self._again) if self._is_stale else (0, False)
+            if code == 0 and not is_moved:
+                code, is_moved = self._run_command(self._command)
+            if self._is_cancelled or not is_moved:
                 return code
-            stamp = self._stamp()
             with self._mutex:
                 self._lines.append("Labels changed meanwhile, so the run starts over.")
-            code = self._run_command(self._again) or self._run_command(self._command)
-        if self._stamp() != stamp:
-            raise DataError("Labels changed during each of three runs. Retrain once more when nobody decides.")
-        return code
+        raise DataError(f"Labels changed during each of {_MOST_ROUNDS} runs. Retrain once more when nobody decides.")
 
-    def _run_command(self, command: Sequence[str]) -> int:
+    def _run_command(self, command: Sequence[str]) -> tuple[int, bool]:
+        """Run a command; return its exit code, and whether labels changed while it ran `split`."""
         # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the one that runs now.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         with self._mutex:
             if self._is_cancelled:
-                return -1
+                return -1, False
             process = subprocess.Popen(  # noqa: S603 - the words are ours
                 list(command),
                 cwd=self._root,
@@ -156,13 +158,28 @@ class Retrain:
             )
             self._process = process
         assert process.stdout is not None
+        is_moved, is_splitting = False, False
+        stamp: object = None
+
+        def end_split() -> None:
+            nonlocal is_moved, is_splitting
+            if is_splitting:
+                is_splitting, is_moved = False, self._stamp() != stamp
+                self._is_stale = is_moved
+
         with process.stdout as output:
             while line := output.readline(_LINE_BYTES):
                 text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
+                if text.startswith(_SPLIT_STARTS):
+                    is_splitting, stamp = True, self._stamp()
+                elif text.startswith(_SPLIT_IS_SAVED):
+                    end_split()
                 if text:
                     with self._mutex:
                         self._lines.append(text)
-        return process.wait()
+        code = process.wait()
+        end_split()
+        return code, is_moved
 
     def _explain(self) -> tuple[str, str]:
         """Return the state of a run that failed, and the reason in its own words."""

@@ -1,10 +1,11 @@
 """Retraining: one run at a time, in a process of its own, whose end and whose numbers the page can show."""
 
 import fcntl
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -112,25 +113,41 @@ def test_a_cancelled_run_ends_with_its_stage(root: Path, monkeypatch: pytest.Mon
             time.sleep(0.01)
 
 
-def test_labels_that_change_during_a_run_are_applied(root: Path) -> None:
+SPLIT = "open('log', 'a').write({word!r}); print(\"Running stage 'split':\\nUpdating lock file\")"
+
+
+def splitting(root: Path, stamps: Iterable[object]) -> Retrain:
+    """Return a retraining that runs `split` each time, and writes into a log which command ran."""
+    asked = iter(stamps)
+    commands = ([sys.executable, "-c", SPLIT.format(word=word)] for word in ("repro ", "split "))
+    return Retrain(root, lambda: next(asked), no_stamp, *commands)
+
+
+def test_labels_that_change_while_split_runs_are_applied(root: Path) -> None:
     """DVC would count a fix that was made while `split` ran as applied, so the run starts over with `split`."""
-    stamps = iter([1, 2, 2, 2])
-    log = "open('log', 'a').write({word!r})"
-    commands = ([sys.executable, "-c", log.format(word=word)] for word in ("repro ", "split "))
-    retrain = Retrain(root, lambda: next(stamps), no_stamp, *commands)
-    status = run(retrain)
+    status = run(splitting(root, [1, 2, 2, 2, 2, 2]))
 
     assert status["state"] == "done"
     assert (root / "log").read_text() == "repro split repro "
 
 
+def test_people_may_decide_while_the_head_is_trained(root: Path) -> None:
+    """A fix that is made after `split` has ended waits for the next run, which needs nothing special."""
+    retrain = splitting(root, [1, 1, 2, 2])
+
+    assert [run(retrain)["state"] for _ in range(2)] == ["done", "done"]
+    assert (root / "log").read_text() == "repro repro "
+
+
 def test_labels_that_never_rest_are_a_failure(root: Path) -> None:
-    """After three rounds the run gives up and says why."""
-    ticks = iter(range(100))
-    retrain = Retrain(root, lambda: next(ticks), no_stamp, *([sys.executable, "-c", ""] for _ in range(2)))
+    """After some rounds the run gives up and says why; the next one begins with `split`."""
+    retrain = splitting(root, itertools.chain(range(2 * module._MOST_ROUNDS), itertools.repeat(0)))
     status = run(retrain)
 
     assert (status["state"], "Labels changed" in str(status["reason"])) == ("failed", True)
+    (root / "log").unlink()
+    assert run(retrain)["state"] == "done"
+    assert (root / "log").read_text() == "split repro "
 
 
 def test_new_results_that_cannot_be_read_are_a_failure(root: Path) -> None:
