@@ -1,5 +1,7 @@
 """Label fixes: their file for each data set, and what is read back."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from headstart.base.errors import DataError
 from headstart.tables.label_fixes import LabelFix, label_fixes_path, read_label_fixes, write_label_fixes
+from tests.support.source import ROOT
 
 HEADER = "digest,path,label,who,when,why\n"
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
@@ -70,3 +73,28 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
 
     with pytest.raises(DataError, match=f"fixes.csv: {words}"):
         read_label_fixes(path)
+
+
+@pytest.mark.parametrize("base", [None, [], [LabelFix("1", "", "ants"), LabelFix("4", "", "ants")]])
+def test_git_merges_what_two_people_added(tmp_path: Path, base: list[LabelFix] | None) -> None:
+    """Also if their rows lie side by side, or both began the file."""
+    path = tmp_path / "data/label_fixes/photos.csv"
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-b", "base")
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    if base is not None:
+        write_label_fixes(path, base)
+    git("add", "-A")
+    git("commit", "-m", "base")
+    for name in "23":
+        git("checkout", "-b", name, "base")
+        write_label_fixes(path, [*(base or []), LabelFix(name, "", "bees")])
+        git("add", "-A")
+        git("commit", "-m", name)
+    git("merge", "2")
+
+    assert sorted(fix.digest for fix in read_label_fixes(path)) == sorted(["2", "3", *(f.digest for f in base or [])])
