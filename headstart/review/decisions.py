@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from headstart.base.files import temporary_prefix
 from headstart.tables.label_fixes import LabelFix, read_label_fixes, write_label_fixes
 
 ACCEPTED, TEST_SET = "accepted", "test set"
-_LOCK_SECONDS = 10.0
+_LOCK_SECONDS, _HOLD_SECONDS = 10.0, 5.0
 _SEPARATOR = "; "
 
 
@@ -225,6 +225,25 @@ class Decisions:
         with self._locked():
             if name not in self.fixes().declared:
                 self._write({}, [LabelFix("", "", name, self.who, now, "new class")])
+
+    def hold(self) -> Callable[[], None]:
+        """Let decisions of all processes wait until the returned function is called, or a few seconds have passed.
+
+        They can be read meanwhile, until somebody decides.
+        """
+        file = self._lock.open("a")
+        end = time.monotonic() + _HOLD_SECONDS
+        while not _try_lock(file.fileno()) and time.monotonic() < end:
+            time.sleep(0.02)
+        timer = threading.Timer(_HOLD_SECONDS, file.close)  # whoever waits gives up after `_LOCK_SECONDS`
+        timer.daemon = True
+        timer.start()
+
+        def release() -> None:
+            timer.cancel()
+            file.close()
+
+        return release
 
     def _write(self, changes: Mapping[str, LabelFix | None], more: Sequence[LabelFix] = ()) -> None:
         """Write the file with other fixes of some images, None for no fix, and with more rows. Call it under the lock.

@@ -41,6 +41,7 @@ class Retrain:
             `HeadstartError`.
         command: Words of the command.
         again: Words of the command that goes before it when the run starts over.
+        hold: Makes decisions wait until the function that it returns is called. They wait while `split` runs.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Retrain:
         when_done: Callable[[], None],
         command: Sequence[str] = COMMAND,
         again: Sequence[str] = AGAIN,
+        *,
+        hold: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
         self._root, self._stamp, self._when_done = root, stamp, when_done
-        self._command, self._again = command, again
+        self._command, self._again, self._hold = command, again, hold
         self._mutex = threading.Lock()
         self._lines: deque[str] = deque(maxlen=_NUM_LINES)
         self._state, self._reason = "idle", ""
@@ -160,17 +163,21 @@ class Retrain:
         assert process.stdout is not None
         is_moved, is_splitting = False, False
         stamp: object = None
+        release: Callable[[], None] | None = None
 
         def end_split() -> None:
             nonlocal is_moved, is_splitting
             if is_splitting:
                 is_splitting, is_moved = False, self._stamp() != stamp
                 self._is_stale = is_moved
+                if release is not None:
+                    release()
 
         with process.stdout as output:
             while line := output.readline(_LINE_BYTES):
                 text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
                 if text.startswith(_SPLIT_STARTS):
+                    release = self._hold()
                     is_splitting, stamp = True, self._stamp()
                 elif text.startswith(_SPLIT_IS_SAVED):
                     end_split()

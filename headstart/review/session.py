@@ -66,7 +66,7 @@ class Session:
         self.decisions = Decisions(project.fixes_path, project.lock_path, who, project.digests)
         self._now = self._snapshot(project)
         self.pictures = Pictures(project.source, project.max_pixels)
-        self.retrain = Retrain(root, self.decisions.stamp, self._reload)
+        self.retrain = Retrain(root, self.decisions.stamp, self._reload, hold=self.decisions.hold)
 
     @property
     def project(self) -> Project:

@@ -262,6 +262,19 @@ def test_a_killed_server_loses_no_decision(tmp_path: Path) -> None:
         decisions.path.unlink()
 
 
+def test_decisions_wait_while_they_are_held(tmp_path: Path) -> None:
+    """What somebody decides while `split` reads the file is written afterwards."""
+    decisions, bob = decisions_in(tmp_path), decisions_in(tmp_path, "Bob")
+    release = decisions.hold()
+    thread = threading.Thread(target=bob.decide, args=[[wish(1, "bees")]])
+    thread.start()
+    thread.join(0.1)
+    assert not decisions.path.exists()
+    release()
+    thread.join()
+    assert labels(decisions) == {"1.png": "bees"}
+
+
 def test_reasons_are_read_back() -> None:
     """A reason tells the queue, whether the label was right, and whether the image is in the test set."""
     fix = LabelFix(DIGESTS[0], "", "ants", why=reason("random", accepted=True, test_set=True))
