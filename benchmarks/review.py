@@ -31,7 +31,7 @@ from headstart.tables.head import LabelSuspect, NearDuplicate
 from headstart.tables.index import IndexRow
 from headstart.tables.predictions import Predictions, write_predictions
 from headstart.tables.rows import write_rows
-from headstart.tables.split import SplitRow
+from headstart.tables.split import RelabelledRow, SplitRow
 
 NUM_FLIPPED, NUM_SHOWN, NUM_CLASSES = 24, 60, 20
 
@@ -225,6 +225,7 @@ def _write_many(root: Path, num_images: int) -> None:
         write_predictions(root / f"predictions/{name}.csv", table)
     trained, test = ([row for row in split if (row.split == "test") == is_test] for is_test in (False, True))
     suspects = [LabelSuspect(r.digest, r.path, r.label, 0.1, classes[0], 0.8) for r in trained[: num_images // 10]]
+    write_rows(root / "diagnostics/relabelled.csv", [], RelabelledRow)
     write_rows(root / "diagnostics/head/label_suspects.csv", suspects, LabelSuspect)
     pairs = [
         NearDuplicate(a.digest, a.path, a.label, b.digest, b.path, b.label, 0.95)

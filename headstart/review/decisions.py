@@ -1,48 +1,26 @@
 """Decisions: what people say about images, written at once into the label fixes of the data set.
 
 Several processes and people may write one file: each change is made under a lock, to what the file holds at that
-moment, and the file is replaced as a whole. The reason of a fix (`why`) tells where it was made: `suspects`, `wrong;
-test set`, or `accepted; random` where the label was found right.
+moment, and the file is replaced as a whole.
 """
 
 import fcntl
-import hashlib
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from headstart.base.errors import DataError
 from headstart.base.files import temporary_prefix
+from headstart.review.fixes import Fixes, fix_id
 from headstart.tables.label_fixes import LabelFix, read_label_fixes, write_label_fixes
 
-ACCEPTED, TEST_SET = "accepted", "test set"
 _LOCK_SECONDS, _HOLD_SECONDS = 10.0, 5.0
-_SEPARATOR = "; "
-
-
-@dataclass(frozen=True)
-class Fixes:
-    """What the file of fixes holds.
-
-    Attributes:
-        rows: All rows, in the order of the file.
-        by_digest: Rows of each image that the index knows, by digest: one, or several that contradict each other.
-        declared: Names of classes that rows declare.
-    """
-
-    rows: Sequence[LabelFix] = ()
-    by_digest: Mapping[str, Sequence[LabelFix]] = field(default_factory=dict)
-    declared: Sequence[str] = ()
-
-    def of(self, digest: str) -> LabelFix | None:
-        """Return the fix of an image, the latest if there are several; None if there is none."""
-        rows = self.by_digest.get(digest)
-        return max(rows, key=lambda fix: fix.when) if rows else None
 
 
 @dataclass(frozen=True)
@@ -77,22 +55,6 @@ class Outcome:
     conflicts: Mapping[str, LabelFix | None]
 
 
-def reason(queue: str, *, accepted: bool, test_set: bool) -> str:
-    """Return the reason of a fix: the queue, and whether the label was right and the image is in the test set."""
-    parts = [ACCEPTED] * accepted + [queue] * bool(queue) + [TEST_SET] * test_set
-    return _SEPARATOR.join(parts)
-
-
-def says(fix: LabelFix, part: str) -> bool:
-    """Whether the reason of a fix has a part, such as `accepted`, `test set` or the name of a queue."""
-    return part in fix.why.split(_SEPARATOR)
-
-
-def fix_id(fix: LabelFix) -> str:
-    """Return the name of a fix, 16 hex digits."""
-    return hashlib.sha256("\0".join(astuple(fix)).encode()).hexdigest()[:16]
-
-
 class Decisions:
     """The label fixes of one data set. Threads and processes may use it at once.
 
@@ -109,8 +71,9 @@ class Decisions:
         self._mutex = threading.RLock()
         self._read_stamp: tuple[int, ...] | None = None
         self._fixes = Fixes()
-        # The image of each decision of this process and its fix before, by the id of the fix. It makes undo possible.
-        self._log: dict[str, list[tuple[str, LabelFix | None]]] = defaultdict(list)
+        # The image of each decision of this process and its fixes before, by the id of the fix, for undo.
+        self._log: dict[str, list[tuple[str, Sequence[LabelFix]]]] = defaultdict(list)
+        self._seen: set[str] = set()  # images that had a fix at some time
         self._batches: dict[str, list[list[str]]] = defaultdict(list)  # ids of each decision, by client
         with self._locked():
             for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):  # of a process that was killed
@@ -139,7 +102,18 @@ class Decisions:
             stamp = self.stamp()
             if stamp != self._read_stamp:
                 self._fixes, self._read_stamp = self._group(read_label_fixes(self.path)), stamp
+                self._seen.update(self._fixes.by_digest)
             return self._fixes
+
+    def has_seen(self, digest: str) -> bool:
+        """Return whether an image has a fix, or had one since the start.
+
+        Raises:
+            DataError: As `fixes`.
+        """
+        with self._mutex:
+            self.fixes()
+            return digest in self._seen
 
     def decide(self, wishes: Sequence[Wish], *, client: str = "", force: bool = False) -> Outcome:
         """Write decisions, all in one step.
@@ -156,7 +130,7 @@ class Decisions:
             OSError: The file cannot be written.
         """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        done, conflicts, changes = [], {}, dict[str, LabelFix | None]()
+        done, conflicts, changes = [], {}, dict[str, Sequence[LabelFix]]()
         with self._locked():
             fixes = self.fixes()
             for wish in wishes:
@@ -168,18 +142,18 @@ class Decisions:
                 elif label != wish.seen and not force:
                     conflicts[wish.digest] = found
                 else:
-                    changes[wish.digest] = LabelFix(wish.digest, wish.path, wish.label, self.who, now, wish.why)
+                    changes[wish.digest] = [LabelFix(wish.digest, wish.path, wish.label, self.who, now, wish.why)]
                     done.append(wish.digest)
             self._write(changes)
-            ids = [fix_id(fix) for fix in changes.values() if fix is not None]
+            ids = [fix_id(fix) for (fix,) in changes.values()]
             for one, digest in zip(ids, changes, strict=True):
-                self._log[one].append((digest, fixes.of(digest)))
+                self._log[one].append((digest, fixes.by_digest.get(digest, ())))
             if ids:
                 self._batches[client].append(ids)
         return Outcome(done, conflicts)
 
     def undo(self, ids: Sequence[str], *, force: bool = False) -> Outcome:
-        """Take decisions back: each image gets the fix that it had before, or none.
+        """Take decisions back: each image gets the fixes that it had before, or none.
 
         A fix of an earlier session is removed, because nobody knows what it replaced.
 
@@ -190,18 +164,17 @@ class Decisions:
         Raises:
             DataError, OSError: As `decide`.
         """
-        changes, conflicts = dict[str, LabelFix | None](), dict[str, LabelFix | None]()
+        changes, conflicts = dict[str, Sequence[LabelFix]](), dict[str, LabelFix | None]()
         with self._locked():
             fixes = self.fixes()
             digests = {fix_id(fix): digest for digest, rows in fixes.by_digest.items() for fix in rows}
             undone = []
             for one in dict.fromkeys(reversed(ids)):  # the latest first, in case an image was decided twice
-                digest, earlier = self._log[one][-1] if self._log.get(one) else (digests.get(one, ""), None)
+                digest, earlier = self._log[one][-1] if self._log.get(one) else (digests.get(one, ""), ())
                 if digests.pop(one, None) or (digest and force):
                     changes[digest] = earlier
                     undone.append(one)
-                    if earlier is not None:
-                        digests[fix_id(earlier)] = digest
+                    digests |= {fix_id(fix): digest for fix in earlier}
                 elif digest:
                     conflicts[digest] = fixes.of(digest)
             self._write(changes)
@@ -245,8 +218,8 @@ class Decisions:
 
         return release
 
-    def _write(self, changes: Mapping[str, LabelFix | None], more: Sequence[LabelFix] = ()) -> None:
-        """Write the file with other fixes of some images, None for no fix, and with more rows. Call it under the lock.
+    def _write(self, changes: Mapping[str, Sequence[LabelFix]], more: Sequence[LabelFix] = ()) -> None:
+        """Write the file with other fixes of some images, and with more rows. Call it under the lock.
 
         Rows of other images stay, also those that this index does not know.
         """
@@ -255,7 +228,7 @@ class Decisions:
         fixes = self.fixes()
         gone = {id(fix) for digest in changes for fix in fixes.by_digest.get(digest, ())}
         kept = [fix for fix in fixes.rows if id(fix) not in gone]
-        write_label_fixes(self.path, [*kept, *(fix for fix in changes.values() if fix is not None), *more])
+        write_label_fixes(self.path, [*kept, *chain.from_iterable(changes.values()), *more])
 
     def _group(self, rows: Sequence[LabelFix]) -> Fixes:
         by_digest: dict[str, list[LabelFix]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """Label noise: the share of wrong labels, estimated from images that were drawn at random."""
 
-from headstart.review.decisions import ACCEPTED, Fixes, says
+from headstart.review.fixes import ACCEPTED, Fixes, says
 from headstart.review.queues import RANDOM, UNLABELLED, Queue
 from headstart.tables.intervals import wilson_interval
 

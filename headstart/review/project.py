@@ -20,7 +20,7 @@ from headstart.tables.index import USABLE, IndexRow
 from headstart.tables.label_fixes import label_fixes_path
 from headstart.tables.predictions import Predictions, read_predictions
 from headstart.tables.rows import read_rows
-from headstart.tables.split import SplitRow
+from headstart.tables.split import RelabelledRow, SplitRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ class Project:
         images: Every usable image, by digest, in the order of the digests.
         digests: Digest of each usable image and copy, by path.
         decidable: Digests of images whose label a fix may set.
+        given: Label before any fix, by digest, of images whose label a fix has changed; empty if copies had several.
         quarantined: Files that are not used, with their reasons.
         classes: Names of the classes, in the order of the logits.
         scores: Scores by track. The head has all labelled images, the fine-tuned network those of the test set.
@@ -121,6 +122,7 @@ class Project:
     images: Mapping[str, ReviewImage]
     digests: Mapping[str, str]
     decidable: frozenset[str]
+    given: Mapping[str, str]
     quarantined: Sequence[IndexRow]
     classes: Sequence[str]
     scores: Mapping[str, Scores]
@@ -172,6 +174,7 @@ def read_project(root: Path) -> Project:
         images=_images(rows, labelled),
         digests={row.path: row.digest for row in rows if row.status in (*USABLE, "duplicate")},
         decidable=frozenset(labelled) | _pool(root),
+        given={row.digest: row.given for row in read_rows(root / "diagnostics/relabelled.csv", RelabelledRow)},
         quarantined=[row for row in rows if row.status == "quarantined"],
         classes=read_classes(root / "data/classes.json"),
         scores=scores,

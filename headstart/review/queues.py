@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from headstart.review.decisions import Fixes, says
+from headstart.review.fixes import Fixes, says
 from headstart.review.project import Project, ReviewImage
 from headstart.tables.head import NearDuplicate
 from headstart.tables.label_fixes import DROP

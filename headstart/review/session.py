@@ -11,7 +11,8 @@ from typing import Any
 from headstart.base.errors import DataError, HeadstartError
 from headstart.base.terminal import printable
 from headstart.review import queues as all_queues
-from headstart.review.decisions import ACCEPTED, TEST_SET, Decisions, Outcome, Wish, fix_id, reason, says
+from headstart.review.decisions import Decisions, Outcome, Wish
+from headstart.review.fixes import ACCEPTED, TEST_SET, fix_id, reason, says
 from headstart.review.neighbours import Neighbours
 from headstart.review.noise import label_noise
 from headstart.review.pictures import Pictures
@@ -213,14 +214,15 @@ class Session:
             raise DataError(f"{label!r} is not a class; expected one of {', '.join(map(repr, known))}, or {DROP!r}")
         if label == DROP and DROP in known:
             raise DataError(f"a class is called {DROP!r}, so no image can be dropped; give the class another name")
-        fixes, wishes = self.decisions.fixes(), []
+        given, wishes = self._now.project.given, []
         for image in map(self.find, dict.fromkeys(digests)):
-            if image.digest not in self._now.project.decidable and image.digest not in fixes.by_digest:
+            if image.digest not in self._now.project.decidable and not self.decisions.has_seen(image.digest):
                 raise DataError(f"{image.path}: has no part in this data set (data/split.csv), so no label can be set")
             wanted = label or image.label
             if not wanted:
                 raise DataError(f"{image.path}: has no label to accept; choose a class")
-            why = reason(queue, accepted=wanted == image.label, test_set=image.split == "test")
+            is_accepted = wanted == given.get(image.digest, image.label)
+            why = reason(queue, accepted=is_accepted, test_set=image.split == "test")
             wishes.append(Wish(image.digest, image.path, wanted, why, seen.get(image.digest)))
         return self._answer(self.decisions.decide(wishes, client=client, force=force))
 

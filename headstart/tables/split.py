@@ -67,3 +67,22 @@ class PoolRow(Row):
                 return f"row {number}: digest {row.digest} is listed twice; expected each image once"
             seen.add(row.digest)
         return ""
+
+
+@dataclass(frozen=True)
+class RelabelledRow(Row):
+    """An image whose label a fix changed.
+
+    Attributes:
+        digest: sha256 of the file's bytes, in hex digits.
+        path: Path of the image, as in the index.
+        given: Label of the folder or the table; empty if its copies had several.
+        label: Label of the fix.
+    """
+
+    digest: str
+    path: str
+    given: str
+    label: str
+
+    repro: ClassVar[str] = "split"

@@ -12,7 +12,7 @@ def main() -> None:
     from headstart.tables.label_fixes import label_fixes_path, read_label_fixes
     from headstart.tables.metrics import write_metrics
     from headstart.tables.rows import read_rows, write_rows
-    from headstart.tables.split import PoolRow, SplitRow
+    from headstart.tables.split import PoolRow, RelabelledRow, SplitRow
     from stages.params import load_params
     from stages.split import results
     from stages.split.checks import check_split
@@ -37,6 +37,7 @@ def main() -> None:
         classes = results.order_classes(fixed.rows, params.class_order)
         write_rows(Path("data/split.csv"), fixed.rows, SplitRow)
         write_rows(Path("data/pool.csv"), fixed.pool, PoolRow)
+        write_rows(Path("diagnostics/relabelled.csv"), fixed.relabelled, RelabelledRow)
         write_classes(Path("data/classes.json"), classes)
         write_metrics(Path("diagnostics/data.json"), results.numbers(index, parted, classes, fixed))
     print(f"split: {results.describe(index, parted, classes, fixed, layout.notes)}")

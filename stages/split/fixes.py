@@ -11,7 +11,7 @@ from headstart.base.csv_files import csv_line
 from headstart.base.errors import DataError
 from headstart.tables.index import IndexRow
 from headstart.tables.label_fixes import DROP, LabelFix
-from headstart.tables.split import PoolRow, SplitRow
+from headstart.tables.split import PoolRow, RelabelledRow, SplitRow
 from stages.split.layout import LABELLED, LabelledImage
 from stages.split.partition import Partition
 
@@ -24,21 +24,23 @@ class Fixed:
         rows: Rows of the split table, in the order of their digests.
         pool: Images that still have no label, in the order of their digests.
         declared: Classes that a fix declares.
-        num_relabelled: Number of images that have another label now.
+        relabelled: Images that have another label now, in the order of their digests.
         num_dropped: Number of images that were dropped.
         num_labelled: Number of images of the pool that have a label now.
         num_conflicts: Number of images that are not used because their copies have different labels or groups.
         held_back: Paths of images without a label that are not used: the test set has their group or folder.
+        unused: Those among them that a fix labels, without effect.
     """
 
     rows: Sequence[SplitRow]
     pool: Sequence[PoolRow]
     declared: Collection[str]
-    num_relabelled: int
+    relabelled: Sequence[RelabelledRow]
     num_dropped: int
     num_labelled: int
     num_conflicts: int
     held_back: Sequence[str]
+    unused: Sequence[str]
 
 
 class Place(NamedTuple):
@@ -74,7 +76,11 @@ def apply_fixes(
     declared = {fix.label for fix in fixes if fix.declares_class}
     decided = _decide(usable, labels | declared, index, fixes, path)
     rows = [replace(row, label=decided.get(row.digest, row.label)) for row in parted.rows]
-    num_relabelled = sum(row.label not in (before.label, DROP) for row, before in zip(rows, parted.rows, strict=True))
+    relabelled = [
+        RelabelledRow(row.digest, row.path, before.label, row.label)
+        for row, before in zip(rows, parted.rows, strict=True)
+        if row.label not in (before.label, DROP)
+    ]
     open_conflicts = []
     for conflict in parted.conflicts:
         label = decided.get(conflict.copies[0].row.digest)
@@ -82,7 +88,7 @@ def apply_fixes(
             open_conflicts.append(conflict.copies)
         elif conflict.row is not None and label != DROP:
             rows.append(replace(conflict.row, label=label))
-            num_relabelled += 1
+            relabelled.append(RelabelledRow(conflict.row.digest, conflict.row.path, "", label))
     if open_conflicts and conflicts == "fail":
         raise DataError(_describe_conflicts(open_conflicts))
     may_train = [row for row in parted.pool if row.split != "test"]
@@ -92,11 +98,12 @@ def apply_fixes(
         rows=sorted(rows, key=lambda row: row.digest),
         pool=[PoolRow(row.digest, row.path) for row in may_train if row.digest not in decided],
         declared=declared,
-        num_relabelled=num_relabelled,
+        relabelled=sorted(relabelled, key=lambda row: row.digest),
         num_dropped=sum(label == DROP for label in decided.values()),
         num_labelled=sum(row.label != DROP for row in labelled),
         num_conflicts=len(open_conflicts),
         held_back=[row.path for row in parted.pool if row.split == "test" and decided.get(row.digest) != DROP],
+        unused=[row.path for row in parted.pool if row.split == "test" and decided.get(row.digest, DROP) != DROP],
     )
 
 

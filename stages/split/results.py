@@ -51,7 +51,7 @@ def numbers(
         **{f"num_{split}": splits[split] for split in SPLITS},
         "num_across_splits": partition.num_across_splits,
         "num_conflicts": fixed.num_conflicts,
-        "num_relabelled": fixed.num_relabelled,
+        "num_relabelled": len(fixed.relabelled),
         "num_dropped": fixed.num_dropped,
         "num_unlabelled": len(fixed.pool),
         "num_labelled_by_fixes": fixed.num_labelled,
@@ -75,8 +75,8 @@ def describe(
     splits = Counter(row.split for row in fixed.rows)
     counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
     lines = [f"{partition.origin}: {counts}; {len(classes)} classes"]
-    if fixed.num_relabelled or fixed.num_dropped:
-        lines.append(f"label fixes: {fixed.num_relabelled} relabelled, {fixed.num_dropped} dropped")
+    if len(fixed.relabelled) or fixed.num_dropped:
+        lines.append(f"label fixes: {len(fixed.relabelled)} relabelled, {fixed.num_dropped} dropped")
     if fixed.pool or fixed.num_labelled:
         lines.append(f"images without a label: {len(fixed.pool)}; label fixes gave one to {fixed.num_labelled} others")
     lines += _table(fixed.rows, classes)
@@ -89,6 +89,8 @@ def describe(
             f"{len(fixed.held_back)} images without a label are left out, because the test set has their group or "
             f"folder, the first {fixed.held_back[0]!r}"
         )
+    if fixed.unused:
+        warnings.append(f"{len(fixed.unused)} of them have a label fix without effect, the first {fixed.unused[0]!r}")
     untested = sorted(set(classes) - {row.label for row in fixed.rows if row.split == "test"})
     if untested:
         warnings.append(f"classes without a test image, so their scores stay unknown: {untested[:10]}")

@@ -15,7 +15,7 @@ from headstart.tables.head import LabelSuspect, NearDuplicate
 from headstart.tables.index import IndexRow
 from headstart.tables.predictions import Predictions, write_predictions
 from headstart.tables.rows import write_rows
-from headstart.tables.split import SplitRow
+from headstart.tables.split import RelabelledRow, SplitRow
 from tests.support.source import ROOT
 
 NUM_PHOTOS, NUM_SUSPECTS = 40, 12
@@ -70,6 +70,7 @@ def _write_results(root: Path, split: Sequence[SplitRow], classes: Sequence[str]
         LabelSuspect(row.digest, row.path, row.label, 0.01 * place, preferred[row.label], 0.9)
         for place, row in enumerate(suspects, start=1)
     ]
+    write_rows(root / "diagnostics/relabelled.csv", [], RelabelledRow)
     write_rows(root / "diagnostics/head/label_suspects.csv", found, LabelSuspect)
     pairs = [
         NearDuplicate(*(one.digest, one.path, one.label, other.digest, other.path, other.label), similarity=0.98)

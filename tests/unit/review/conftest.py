@@ -20,7 +20,7 @@ from headstart.tables.head import LabelSuspect, NearDuplicate
 from headstart.tables.index import IndexRow
 from headstart.tables.predictions import Predictions, write_predictions
 from headstart.tables.rows import write_rows
-from headstart.tables.split import SplitRow
+from headstart.tables.split import RelabelledRow, SplitRow
 from tests.conftest import COLOURS, index_of, write_photos
 from tests.support.bundles import make_bundle
 
@@ -60,6 +60,7 @@ def write_results(root: Path, split: list[SplitRow]) -> None:
     suspects = [
         LabelSuspect(row.digest, row.path, row.label, 0.1, "green", 0.8) for row in trained if row.label != "green"
     ]
+    write_rows(root / "diagnostics/relabelled.csv", [], RelabelledRow)
     write_rows(root / "diagnostics/head/label_suspects.csv", suspects, LabelSuspect)
     one, other = next(row for row in split if row.split == "test"), trained[0]
     pair = NearDuplicate(one.digest, one.path, one.label, other.digest, other.path, other.label, 0.97)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from headstart.base.errors import DataError
 from headstart.review import decisions as module
-from headstart.review.decisions import Decisions, Wish, fix_id, reason, says
+from headstart.review.decisions import Decisions, Wish
+from headstart.review.fixes import fix_id, reason, says
 from headstart.tables.label_fixes import LabelFix, read_label_fixes, write_label_fixes
 from tests.support.source import ROOT
 
@@ -99,6 +100,18 @@ def test_undo_gives_back_what_was_there(tmp_path: Path) -> None:
     assert labels(ann) == {"1.png": "drop"}
     ann.undo(first, force=True)
     assert labels(ann) == {}
+
+
+def test_undo_brings_a_contradiction_back(tmp_path: Path) -> None:
+    """Of an image with two fixes, as a merge may leave it, both come back."""
+    ann = decisions_in(tmp_path)
+    both = [LabelFix(DIGESTS[1], "1.png", label, who) for label, who in (("ants", "Bob"), ("bees", "Eve"))]
+    write_label_fixes(ann.path, both)
+    ann.decide([wish(1, "drop", seen="ants")], client="tab")
+    assert labels(ann) == {"1.png": "drop"}
+    ann.undo(ann.last_ids("tab"))
+
+    assert read_label_fixes(ann.path) == both
 
 
 def test_undo_removes_a_fix_of_an_earlier_session(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Queues: what is in them, in which order, and why."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from headstart.backbone.params import BackboneParams
 from headstart.base.csv_files import write_table
 from headstart.base.errors import TableError
-from headstart.review.decisions import Fixes
+from headstart.review.fixes import Fixes
 from headstart.review.noise import label_noise
 from headstart.review.project import read_project
 from headstart.review.queues import make_queues
@@ -16,7 +17,7 @@ from headstart.tables.head import NearDuplicate
 from headstart.tables.intervals import wilson_interval
 from headstart.tables.label_fixes import LabelFix
 from headstart.tables.rows import read_rows, write_rows
-from headstart.tables.split import SplitRow
+from headstart.tables.split import RelabelledRow, SplitRow
 from tests.unit.review.conftest import write_neighbours
 
 
@@ -211,6 +212,24 @@ def test_to_choose_the_label_that_an_image_has_is_to_accept_it(session: Session)
     found = session.state()["noise"]
 
     assert (found["num_decided"], found["num_wrong"]) == (1, 0)
+
+
+def test_a_label_counts_as_changed_against_that_of_the_folder(root: Path) -> None:
+    """After a retrain the split has the corrected label. To choose it again is a correction, to go back is none."""
+    split = read_rows(root / "data/split.csv", SplitRow)
+    place = next(place for place, row in enumerate(split) if row.split == "test" and row.label == "red")
+    one = split[place] = replace(split[place], label="green")
+    write_rows(root / "data/split.csv", split, SplitRow)
+    changed = RelabelledRow(one.digest, one.path, "red", "green")
+    write_rows(root / "diagnostics/relabelled.csv", [changed], RelabelledRow)
+    session = Session(root, "Ann")
+    for label, num_changed, why in (("green", 1, "random; test set"), ("red", 0, "accepted; random; test set")):
+        session.decide([one.digest], label, "random", {}, "", force=True)
+        fix = session.decisions.fixes().of(one.digest)
+
+        assert fix is not None
+        assert (fix.why, session.state()["test_labels_changed"]) == (why, num_changed)
+    session.close()
 
 
 def test_changed_test_labels_are_counted(session: Session) -> None:

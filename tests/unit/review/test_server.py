@@ -12,7 +12,7 @@ from headstart.base.csv_files import write_table
 from headstart.review import server
 from headstart.review.gate import MAX_BODY_BYTES
 from headstart.review.session import Session
-from headstart.tables.label_fixes import read_label_fixes
+from headstart.tables.label_fixes import LabelFix, read_label_fixes, write_label_fixes
 from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from tests.unit.review.conftest import TOKEN, client_of
@@ -192,6 +192,23 @@ def test_an_image_outside_the_split_cannot_be_decided(root: Path) -> None:
     assert (refused.status_code, "no part" in refused.json()["detail"]) == (409, True)
     assert client.post("api/decide", json={"digests": [pooled.digest], "label": None}).status_code == 409
     assert client.post("api/decide", json={"digests": [pooled.digest], "label": "red"}).status_code == 200
+    session.close()
+
+
+def test_a_dropped_image_can_be_decided_again(root: Path) -> None:
+    """After drop, retrain and undo, an image is neither in the split nor in the file. It can still be decided on."""
+    split = read_rows(root / "data/split.csv", SplitRow)
+    one = split[0]
+    path = Session(root, "Ann").decisions.path
+    write_label_fixes(path, [LabelFix(one.digest, one.path, "drop", "Ann")])
+    write_rows(root / "data/split.csv", split[1:], SplitRow)
+    session = Session(root, "Ann")
+    client = client_of(session)
+    shown = rows_of(client, "decided")[0]
+    client.post("api/undo", json={"ids": [shown["id"]]})
+
+    assert read_label_fixes(path) == []
+    assert client.post("api/decide", json={"digests": [one.digest], "label": "drop"}).status_code == 200
     session.close()
 
 

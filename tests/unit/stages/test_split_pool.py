@@ -69,7 +69,7 @@ def test_the_label_that_an_image_has_changes_nothing() -> None:
     found = divide(rows, fixes=[fix(row.path, row.path[0]) for row in rows])
 
     assert found.rows == divide(rows).rows
-    assert (found.fixed.num_relabelled, found.fixed.num_dropped) == (0, 0)
+    assert (len(found.fixed.relabelled), found.fixed.num_dropped) == (0, 0)
 
 
 def test_the_pool_is_a_folder_at_the_top_or_in_a_split() -> None:
@@ -125,7 +125,9 @@ def test_what_belongs_to_the_test_set_is_not_in_the_pool() -> None:
     rows += index("x.png", "y.png")
     table += [LabelRow("x.png", "", "", tested), LabelRow("y.png", "", "", trained)]
     found = divide(rows, table, fixes=[fix("x.png", "a"), fix("y.png", "b")])
-    assert found.fixed.held_back == ["x.png"]
+    assert (found.fixed.held_back, found.fixed.unused) == (["x.png"], ["x.png"])
+    told = results.describe(rows, found.parted, ["a", "b"], found.fixed, [])
+    assert "1 of them have a label fix without effect, the first 'x.png'" in told
     assert "y.png" in {row.path for row in found.rows}
     assert "x.png" not in {row.path for row in found.rows}
     assert divide(rows, table, fixes=[fix("x.png", "drop")]).fixed.held_back == []
