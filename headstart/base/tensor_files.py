@@ -27,7 +27,8 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     """
     check_regular(path)
     with one_error(), safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        return _checked(tensors), file.metadata() or {}
 
 
 def parse_tensors(data: bytes) -> Tensors:
@@ -37,7 +38,15 @@ def parse_tensors(data: bytes) -> Tensors:
         TensorFileError: The bytes are no safetensors file.
     """
     with one_error():
-        return load(data)
+        return _checked(load(data))
+
+
+def _checked(tensors: Tensors) -> Tensors:
+    """Return the tensors, if numpy itself has their types. Other packages may add types of their own to it."""
+    for name, values in tensors.items():
+        if values.dtype.isbuiltin != 1:
+            raise TypeError(f"{name} is {values.dtype}")
+    return tensors
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def _effort_of_webp(data: bytes) -> int | None:
     elif kind == b"VP8L":
         bits = int.from_bytes(data[21:25], "little")
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8X" and not data[20] & 2:  # this bit says that it moves
+    elif kind == b"VP8X" and len(data) > 20 and not data[20] & 2:  # this bit says that it moves
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
     else:
         return None

@@ -351,7 +351,7 @@ def test_a_suspects_line_can_be_copied(page: Page) -> None:
     """The button copies a CSV line with the path of the photo and the class that cross-validation prefers."""
     line = page.locator("#labels button.copy").first.get_attribute("data-text")
     assert line is not None
-    ((path, label, *_),) = csv.reader([line])
+    ((_, path, label, *_),) = csv.reader([line])
     page.locator("#labels button.copy").first.click()
 
     assert (path, label) == ("0/0 <b>&'\".png", CLASSES[1])
@@ -548,7 +548,7 @@ def test_evaluate_and_compare_count_what_they_say(workspace: Path) -> None:
         ("metrics/finetune_minus_head.json", lambda text: re.sub('"ship": ".*"', '"ship": "x"', text), "ship is 'x'"),
         ("models/head/config.json", lambda text: text.replace('"layers"', '"tips"'), "config.json: layers: missing"),
         ("predictions/head.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1], "1 images are not in predictions"),
-        ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/split"),
+        ("diagnostics/projection.csv", lambda text: text + "f" * 64 + ",0,0,0,0\n", "1 images are not in data/index"),
         ("diagnostics/finetune_batch/images.csv", lambda text: text.replace("1.web", "9.web"), "9.webp: cannot"),
         ("diagnostics/robustness.json", lambda text: text.replace('"p_value"', '"p"'), "robustness.json: conditions.0"),
         ("plots/head/classes.csv", lambda text: text.replace("gnp", "y"), "does not fit predictions"),

@@ -177,6 +177,7 @@ def test_a_label_fix_runs_the_head_and_no_backbone(project: Project) -> None:
     fixes.write_text("digest,path,label,who,when,why\n,blue/9.jpg,red,me,,it is red\n")
     output = project.run("dvc", "repro", check=False)
     words = "photos.csv: row 2: 'blue/9.jpg' is not an image of this data set (did you mean"
+    fixes.unlink()
     assert f"split: data/label_fixes/{words}" in output
     assert stages_run(output) == ["split"]
 

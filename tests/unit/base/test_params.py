@@ -39,6 +39,7 @@ def test_every_mistake_is_in_one_message(tmp_path: Path) -> None:
     path = edited(
         tmp_path,
         ("  folds: 5", "  fold: 5"),
+        ("  folds: 10", "  fold: 10"),
         ("  batch: auto", "  batch: '32'"),
         ("  test_fraction: 0.25", "  test_fraction: 1.25"),
         ("  px: auto", "  px: auto\n  size: 3"),

@@ -289,8 +289,9 @@ def test_a_damaged_or_foreign_checkpoint_is_reported_and_not_used(
     path = whole.checkpoint.folder / "checkpoint.pt"
     if damage == "foreign":
         content = whole.checkpoint.load()
-        Checkpoint("another").save(content or {})
-        path.write_bytes((path.parents[1] / "another" / "checkpoint.pt").read_bytes())
+        other = "0" * 64
+        Checkpoint(other).save(content or {})
+        path.write_bytes((path.parents[1] / other / "checkpoint.pt").read_bytes())
     elif damage == "bit":
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 4
@@ -466,7 +467,7 @@ def test_a_checkpoint_that_cannot_be_written_says_so(tune: Tune, monkeypatch: py
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("stages.finetune.checkpoint.atomic_path", fail)
+    monkeypatch.setattr("headstart.base.kept.atomic_path", fail)
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: cannot be written .*No space left on device"):
         tune()
 

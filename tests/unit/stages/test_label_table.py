@@ -62,7 +62,7 @@ def test_an_image_may_have_no_label(tmp_path: Path) -> None:
         (["", "", "", "p2"], "path"),
     ):
         write_csv(tmp_path / "t.csv", header, line)
-        with pytest.raises(DataError, match=f"row 1: {name} is ''; expected text"):
+        with pytest.raises(DataError, match=f"row 2: {name} is ''; expected text"):
             read_labels(tmp_path, "t.csv")
 
 
