@@ -121,3 +121,10 @@ def test_any_bytes_have_an_answer(data: bytes, changes: list[tuple[int, bytes]])
     for place, new in changes:
         changed[place : place + len(new)] = new
     assert is_plain(bytes(changed), 10) in (True, False)
+
+
+@pytest.mark.parametrize("num_bytes", [12, 16, 20, 21, 26, 29])
+def test_a_cut_webp_is_no_crash(num_bytes: int) -> None:
+    """Of each kind of WebP, a file that ends anywhere in its header can be looked at."""
+    for kind in (b"VP8 ", b"VP8L", b"VP8X"):
+        is_plain((b"RIFF\x20\0\0\0WEBP" + kind + bytes(20))[:num_bytes], MOST_EFFORT)
