@@ -43,14 +43,19 @@ def thumbnail_pixels(data: bytes, digest: str, px: int, max_pixels: int) -> NDAr
 
 
 def thumbnail_url(pixels: NDArray[np.uint8], px: int) -> str:
-    """Return a small picture as a `data:` URL.
+    """Return a small picture as a `data:` URL. The arguments are those of `thumbnail_file`."""
+    return file_url(thumbnail_file(pixels, px), "webp")
+
+
+def thumbnail_file(pixels: NDArray[np.uint8], px: int) -> bytes:
+    """Return the bytes of a small picture as WebP.
 
     Args:
         pixels: The picture, uint8 (height, width, 3).
         px: Longest side that it could have had. A smaller one is the whole image, and is stored without loss, so that a
             page can enlarge it exactly.
     """
-    return data_url(Image.fromarray(pixels), "webp", quality=_QUALITY if max(pixels.shape) >= px else None)
+    return encode(Image.fromarray(pixels), "webp", quality=_QUALITY if max(pixels.shape) >= px else None)
 
 
 def data_url(image: Image.Image, file_format: str, quality: int | None = None) -> str:

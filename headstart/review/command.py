@@ -1,9 +1,7 @@
 """The command `headstart review`: a local page to correct labels, from the command line to the end of the server."""
 
 import getpass
-import ipaddress
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -15,9 +13,9 @@ from pathlib import Path
 
 import uvicorn
 
-from headstart.base.errors import DataError
 from headstart.base.terminal import printable
 from headstart.predict.commands.parser import Parser, integer_from
+from headstart.predict.server.listener import is_loopback, listen, origin_of
 from headstart.review.server import make_app
 from headstart.review.session import Session
 
@@ -54,7 +52,7 @@ def parse(words: Sequence[str]) -> ReviewOptions:
     given = ReviewOptions(**vars(parser.parse_args(words)))
     if given.port > 65535:
         parser.error(f"--port {given.port}: expected at most 65535")
-    if not _is_loopback(given.host):
+    if not is_loopback(given.host):
         parser.error(f"--host {given.host}: expected a loopback address, because everyone could change the labels")
     return given
 
@@ -66,7 +64,10 @@ def run(options: ReviewOptions) -> None:
         HeadstartError: A result of the project is missing or damaged, or the server cannot listen on the address.
     """
     root = Path()
-    with _listen(options.host, options.port) as listener, closing(Session(root, _name(options.who, root))) as session:
+    with (
+        listen(options.host, options.port, "Choose another --port") as listener,
+        closing(Session(root, _name(options.who, root))) as session,
+    ):
         token = secrets.token_urlsafe(32)
         config = uvicorn.Config(
             make_app(session, token, options.host),
@@ -79,8 +80,7 @@ def run(options: ReviewOptions) -> None:
             limit_concurrency=_MAX_REQUESTS,
             timeout_graceful_shutdown=5,
         )
-        shown = f"[{options.host}]" if ":" in options.host else options.host
-        address = f"http://{shown}:{listener.getsockname()[1]}/{token}/"
+        address = f"{origin_of(options.host, listener)}/{token}/"
         project = session.project
         print(
             f"review: {len(project.images)} images of {project.data_set}, {len(project.suspects)} labels to check, "
@@ -115,20 +115,3 @@ def _name(given: str, root: Path) -> str:
     with suppress(OSError, KeyError):  # a container may run as a user without a name
         return getpass.getuser()
     return ""
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise DataError(f"cannot listen on {host}, port {port}: {error}. Choose another --port") from error
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -52,9 +52,10 @@ def compare(before: HeadResults, after: HeadResults) -> dict[str, Any]:
     common = [digest for digest in after.predictions.digests if digest in old]
     was_right = {digest for digest in common if old[digest][0] == new[digest][1]}
     is_right = {digest for digest in common if new[digest][0] == new[digest][1]}
+    won, lost = is_right - was_right, was_right - is_right
     moved = {
-        "newly_right": [digest for digest in common if digest in is_right - was_right],
-        "newly_wrong": [digest for digest in common if digest in was_right - is_right],
+        "newly_right": [digest for digest in common if digest in won],
+        "newly_wrong": [digest for digest in common if digest in lost],
         "suspects_gone": _without(before.suspects, after.suspects),
         "suspects_new": _without(after.suspects, before.suspects),
     }
@@ -68,10 +69,9 @@ def compare(before: HeadResults, after: HeadResults) -> dict[str, Any]:
     names = ("accuracy_before", "accuracy_after", "difference", "low", "high", "p_value")
     numbers |= dict.fromkeys(names)
     if num:
-        num_lost, num_won = len(moved["newly_wrong"]), len(moved["newly_right"])
-        low, high = paired_interval(num, num_lost, num_won)
-        values = (len(was_right) / num, len(is_right) / num, (num_won - num_lost) / num, low, high)
-        numbers |= dict(zip(names, (*values, mcnemar_p(num_lost, num_won)), strict=True))
+        low, high = paired_interval(num, len(lost), len(won))
+        values = (len(was_right) / num, len(is_right) / num, (len(won) - len(lost)) / num, low, high)
+        numbers |= dict(zip(names, (*values, mcnemar_p(len(lost), len(won))), strict=True))
     for name, digests in moved.items():
         numbers |= {name: len(digests), f"{name}_digests": digests[:_MOST_LISTED]}
     return numbers

@@ -33,6 +33,10 @@ class Fixes:
         rows = self.by_digest.get(digest)
         return max(rows, key=lambda fix: fix.when) if rows else None
 
+    def latest(self) -> dict[str, LabelFix]:
+        """Return the fix of each image that has one, by digest."""
+        return {digest: fix for digest in self.by_digest if (fix := self.of(digest)) is not None}
+
 
 def reason(queue: str, *, accepted: bool, test_set: bool) -> str:
     """Return the reason of a fix: the queue, and whether the label was right and the image is in the test set."""

@@ -23,7 +23,7 @@ def label_noise(random: Queue, suspects: Queue, fixes: Fixes) -> dict[str, int |
         images of the sample without a decision; `num_mended` wrong labels that people found in all queues; and
         `num_suspects_decided`, of which `num_suspects_wrong` were wrong.
     """
-    latest = {digest: fix for digest in fixes.by_digest if (fix := fixes.of(digest)) is not None}
+    latest = fixes.latest()
     places = {digest: random.places[digest] for digest in latest if digest in random.places}
     num_seen = max((place + 1 for digest, place in places.items() if says(latest[digest], RANDOM)), default=0)
     decided = [latest[digest] for digest, place in places.items() if place < num_seen]

@@ -10,11 +10,11 @@ from PIL import Image
 
 from headstart.base.threads import num_cores
 from headstart.imaging.decode import ImageError, decode
-from headstart.pages.thumbnail import encode, thumbnail_pixels
+from headstart.pages.thumbnail import encode, thumbnail_file, thumbnail_pixels
 from headstart.sources.folder import Folder
 
 THUMBNAIL_PX, PHOTO_PX = 192, 4096
-_QUALITY, _PHOTO_QUALITY = 70, 90
+_PHOTO_QUALITY = 90
 # A smaller picture is sent without loss, so that the page can enlarge it exactly.
 _EXACT_PX = 512
 _CACHE_BYTES = 64 * 2**20
@@ -66,8 +66,7 @@ class Pictures:
             return None
         if pixels is None:
             return None
-        is_whole = max(pixels.shape) < THUMBNAIL_PX
-        data = encode(Image.fromarray(pixels), "webp", None if is_whole else _QUALITY)
+        data = thumbnail_file(pixels, THUMBNAIL_PX)
         with self._mutex:
             if digest not in self._kept:
                 self._kept[digest] = data

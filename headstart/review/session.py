@@ -19,12 +19,11 @@ from headstart.review.pictures import Pictures
 from headstart.review.project import Project, ReviewImage, read_project
 from headstart.review.queues import Queue, Reason
 from headstart.review.retrain import Retrain
+from headstart.tables.classes import SCRIPT
 from headstart.tables.label_fixes import DROP, LabelFix
 
 NUM_NEAREST, NUM_PROBABLE = 8, 5
 _MOST_CLASS_LETTERS = 200
-# The page of `dvc plots show` would run what follows these as script, so `split` refuses such classes.
-_SCRIPT = "(?i)<(/script|script|!--)"
 
 
 class UnknownError(HeadstartError):
@@ -240,7 +239,7 @@ class Session:
         name = unicodedata.normalize("NFC", name).strip()
         if not name or len(name) > _MOST_CLASS_LETTERS or name != printable(name):
             raise DataError(f"expected the name of a class, 1 to {_MOST_CLASS_LETTERS} printable letters in one line")
-        if name.casefold() == DROP or re.search(_SCRIPT, name):
+        if name.casefold() == DROP or re.search(SCRIPT, name):
             raise DataError(f"{name!r} cannot be the name of a class; choose another one")
         for other in self.classes():
             if other.casefold() == name.casefold():
@@ -274,8 +273,7 @@ class Session:
         return row if why is None else row | {"suggestion": why.suggestion, "why": why.why}
 
     def _num_test_labels_changed(self) -> int:
-        fixes, images = self.decisions.fixes(), self._now.project.images
-        latest = {digest: fix for digest in fixes.by_digest if (fix := fixes.of(digest)) is not None}
+        latest, images = self.decisions.fixes().latest(), self._now.project.images
         return sum(
             not says(fix, ACCEPTED) and (says(fix, TEST_SET) or (digest in images and images[digest].split == "test"))
             for digest, fix in latest.items()

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from headstart.base.errors import TableError
 from headstart.base.files import write_json
 
+# No name of a class may have this: the page of `dvc plots show` would run what follows it as script.
+SCRIPT = "(?i)<(/script|script|!--)"
+
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
     """Write the names of the classes as JSON. Their order is the order of the logits in every table and bundle."""

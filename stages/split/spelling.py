@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from headstart.base.errors import DataError
+from headstart.tables.classes import SCRIPT
 from headstart.tables.label_fixes import DROP, LabelFix
 from stages.split.layout import Layout
 
@@ -15,8 +16,6 @@ _MOST_NOTES = 5
 _INVISIBLE = "[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
 # Two of them, which join or part letters of some scripts and make up some emoji, stay in the name that is shown.
 _JOINERS = "\u200c\u200d"
-# The page of `dvc plots show` would run what follows these as script.
-_SCRIPT = "(?i)<(/script|script|!--)"
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def spell(layout: Layout, *, ignore_case: bool) -> Spelling:
             )
         if "\0" in label:
             raise DataError(f"the label {label!r} ({counts[label]} images) has a NUL in it. Rename the class.")
-        if found := re.search(_SCRIPT, label):
+        if found := re.search(SCRIPT, label):
             raise DataError(
                 f"the label {label!r} ({counts[label]} images) has {found[0]!r} in it, which the page of "
                 "`dvc plots show` would run as script. Rename the class."

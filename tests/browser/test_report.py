@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.workspace import run_main, write_results
 from headstart.base.files import sha256_file
@@ -25,14 +25,13 @@ from headstart.tables.metrics import write_metrics
 from headstart.tables.robustness import Robustness, write_robustness
 from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
+from tests.support.browser import needs_browser
 from tests.support.source import ROOT
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 LONG = "00000_Animalia_Arthropoda_Insecta_Lepidoptera_Nymphalidae_Danaus_plexippus"
 CLASSES = [HOSTILE, "</script><script>document.title=2</script>", "שלום \u202egnp", f"{LONG} 🐝 🐝 'quoted' \"twice\""]
 NUM = 40
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
@@ -66,16 +65,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_results(root, index, split, CLASSES, "features.3.block.1 <b>", num_suspects=3)
     run_main(root, "report")
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Yield the Chromium of this machine, without a window."""
-    with sync_playwright() as playwright:
-        # As root, in a container say, Chromium's own sandbox does not start.
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

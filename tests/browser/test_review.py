@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +15,14 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Locator, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Route, expect
 
 from headstart.review.decisions import Decisions, Wish
 from headstart.review.server import make_app
 from headstart.review.session import Session
 from headstart.tables.split import SplitRow
 from tests.support import review_server
+from tests.support.browser import needs_browser
 from tests.support.review_project import NUM_SUSPECTS, write_project
 from tests.support.source import ROOT
 
@@ -35,8 +35,7 @@ HOSTILE = (
 )
 ODD = "=1+1, \"a\"; 'b' <c> & %20 # ? ünï 🐝 \\n {x} $y / ."
 NUM_MANY = 100_000
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = needs_browser
 
 
 @contextmanager
@@ -100,16 +99,6 @@ def many() -> Iterator[str]:
     images = review_server.Images(NUM_MANY, [f"class {number}" for number in range(300)])
     with serving(review_server.make_app(images)) as origin:
         yield f"{origin}/{review_server.TOKEN}/"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Yield the Chromium of this machine, without a window."""
-    with sync_playwright() as playwright:
-        # As root, in a container say, Chromium's own sandbox does not start.
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 class Visit:

@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from headstart.backbone.params import BackboneParams
 from headstart.predict.model import load
 from tests.conftest import write_photos
+from tests.support.browser import launched, needs_browser
 from tests.support.bundles import make_bundle, written
 from tests.support.source import ROOT
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = ("red", "green", "<b>blue</b>")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +52,13 @@ def address(bundle: Path) -> Iterator[str]:
 def page(address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Open the page at the size of a phone; it must not contact other sites or write to the console."""
     problems: list[str] = []
-    with sync_playwright() as playwright:
-        # Chromium's sandbox does not start as root, for instance in a container.
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with launched() as chromium:
         opened = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme=request.param)
         opened.on("console", lambda message: problems.append(message.text))
         opened.on("pageerror", lambda error: problems.append(str(error)))
         opened.on("request", lambda sent: problems.append(sent.url))
         opened.goto(address)
         yield opened
-        chromium.close()
     assert [one for one in problems if not one.startswith((address, "data:", f"blob:{address}"))] == []
 
 

@@ -1,6 +1,5 @@
 """The command `headstart serve BUNDLE`: a model over HTTP, from the command line to the end of the server."""
 
-import ipaddress
 import socket
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import uvicorn
 
-from headstart.base.errors import DataError
 from headstart.base.threads import one_blas_thread
 from headstart.predict.commands.parser import Parser, integer_from
 from headstart.predict.engine import MANY_IMAGES
@@ -22,6 +20,7 @@ from headstart.predict.server.batcher import Batcher
 from headstart.predict.server.decoder import Decoder
 from headstart.predict.server.explainer import Explainer
 from headstart.predict.server.limits import Limits
+from headstart.predict.server.listener import is_loopback, listen, origin_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def run(options: ServeOptions) -> None:
         DataError: The server cannot listen on the address, or the folder of photos does not exist.
     """
     check_photos(options.photos)
-    with _listen(options.host, options.port) as listener:
+    with listen(options.host, options.port, "Choose another --host or --port") as listener:
         limits = options.limits
         model = load(
             options.bundle,
@@ -118,35 +117,15 @@ def run(options: ServeOptions) -> None:
     print("serve: stopped", file=sys.stderr)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        raise DataError(f"cannot listen on {host}, port {port}: {error}. Choose another --host or --port") from error
-    # Connections inherit this option. Without it the end of each answer waits 40 ms until the client acknowledges the
-    # start.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
 def _announce(options: ServeOptions, num_classes: int, listener: socket.socket) -> None:
-    if not _is_loopback(options.host):
+    if not is_loopback(options.host):
         print(
             f"serve: WARNING: this server asks for no password: everyone who can reach {options.host} can use it",
             file=sys.stderr,
         )
-    shown = f"[{options.host}]" if ":" in options.host else options.host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
+    origin = origin_of(options.host, listener)
     print(
-        f"serve: {options.bundle}, {num_classes} classes, on {address} (Ctrl+C stops the server)",
+        f"serve: {options.bundle}, {num_classes} classes, on {origin} (Ctrl+C stops the server)",
         file=sys.stderr,
         flush=True,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
