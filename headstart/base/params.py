@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from headstart.base.errors import ParamsError
+from headstart.base.files import read_bytes
 
 Name = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -65,7 +66,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ParamsError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        return parse_yaml(path, path.read_bytes())
+        return parse_yaml(path, read_bytes(path))
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}). Run from the project's root folder.") from error
 

@@ -121,7 +121,7 @@ def _md5(path: Path) -> str:
 
 # The first that matches counts.
 _ADVICE: tuple[tuple[str, Follow], ...] = (
-    (r"^\w+: params\.yaml: \d+ bad key\(s\)[^\n]*\n((?:\s+[^\n]+\n)+)", _correct_params),
+    (r"params\.yaml: \d+ bad key\(s\)[^\n]*\n((?:\s+[^\n]+\n)+)", _correct_params),
     (r"(\S+): is damaged \([^\n]*\)\. Delete it", _delete),
     (r"embed all images again \(rm -r ([^)]+)\)", _delete),
     (r"raise index\.max_removed_fraction for one run", _accept_removed),

@@ -8,6 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
+from headstart.base.errors import ParamsError
+from headstart.base.params import check_sections
+from stages.params import all_sections
 from tests.chaos import oracle
 from tests.chaos.actions import ACTIONS
 from tests.chaos.advice import follow
@@ -115,13 +118,23 @@ class Chaos:
         for number in range(_MOST_ATTEMPTS):
             outcome = self.project.finish("dvc", "repro", target)
             _check(outcome)
-            if outcome.returncode == 0:
+            # Where no stage has to run, nobody reads params.yaml.
+            message = outcome.output if outcome.returncode else self._mistakes_in_params()
+            if not message:
                 return number
-            did = follow(self.project, outcome.output)
+            did = follow(self.project, message)
             if did is None:
-                raise Finding(f"no known advice in:\n{outcome.output[-3000:]}")
-            self.say(f"  {_last_message(outcome.output)}\n    -> {did}")
+                raise Finding(f"no known advice in:\n{message[-3000:]}")
+            self.say(f"  {_last_message(message)}\n    -> {did}")
         raise Finding(f"{_MOST_ATTEMPTS} times advice was followed, and it still says:\n{outcome.output[-3000:]}")
+
+    def _mistakes_in_params(self) -> str:
+        """Return the message about params.yaml; empty if nothing is wrong."""
+        try:
+            check_sections(self.project.root / "params.yaml", all_sections())
+        except ParamsError as error:
+            return str(error)
+        return ""
 
 
 def _check(outcome: Outcome) -> None:

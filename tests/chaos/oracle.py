@@ -7,6 +7,9 @@ own cache. So these go unnoticed where the file carries no checksum of ours:
 - a flipped bit of `features.h5` in what nobody reads: the padding of HDF5, and rows of images that are not used,
 - a flipped bit in DVC's cache of a table, a plot or a page.
 
+A mistake in a section of params.yaml that no stage of the target reads is seen only when some stage runs, in a clean
+clone always. So the loop looks for one itself when the project says that all is well.
+
 Two changes of params give other last bits by design: `backbone.layers` (`decisions.md`, one store per layer) and
 `runtime.engine`. The files below `.cache/timings` are no results.
 """

@@ -1,5 +1,6 @@
 """All of params.yaml is checked strictly, and one message lists every mistake."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,14 @@ def test_files_that_are_not_sections_are_refused(tmp_path: Path, text: str) -> N
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
     """If a stage is started in another folder, the error says to run it from the project's root."""
     with pytest.raises(ParamsError, match="Run from the project's root folder"):
+        load_params(HeadParams, tmp_path / "params.yaml")
+
+
+def test_a_pipe_in_its_place_is_refused(tmp_path: Path) -> None:
+    """A pipe at the path of params.yaml is an error at once; nothing waits for somebody to write into it."""
+    os.mkfifo(tmp_path / "params.yaml")
+
+    with pytest.raises(ParamsError, match="params.yaml: cannot be read .not a regular file"):
         load_params(HeadParams, tmp_path / "params.yaml")
 
 
