@@ -1,6 +1,6 @@
 # Two commands are enough on a fresh machine: `make` and `make test`. Both first build .venv from the lock.
 .DEFAULT_GOAL := repro
-.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-labelling bench-loop bench-predict bench-report bench-review bench-serve bench-warm chaos check docs env git help lock repro review screenshot sweep test test-gpu test-quick tutorial wheel
+.PHONY: ants_bees bench-accuracy bench-assemble bench-data bench-extract bench-finetune bench-gpu bench-head bench-index bench-labelling bench-loop bench-predict bench-report bench-review bench-serve bench-revisions bench-warm chaos check compare docs env git help lock repro review screenshot sweep test test-gpu test-quick tutorial wheel
 
 PYTHON ?= python3.11
 # DVC starts the stages as `python -m stages.<stage>`: this makes that `python` the right one.
@@ -32,6 +32,9 @@ tutorial: git env ants_bees  ## fine-tune ResNet-18 on ants & bees as in PyTorch
 	  -S finetune.schedule.kind=step -S finetune.schedule.step_epochs=7 -S finetune.schedule.gamma=0.1 \
 	  -S finetune.schedule.warmup_epochs=0 -S finetune.augmentation.kind=crop -S finetune.augmentation.min_area=0.08 \
 	  -S finetune.augmentation.mixup=0.0 -S finetune.label_smoothing=0.0 -S finetune.precision=float32
+
+compare: env  ## is this revision really better than REV=<commit, branch, tag or experiment>? default: the last commit
+	python -m headstart compare $(or $(REV),HEAD)
 
 review: env  ## look at doubtful images in the browser and correct labels
 	python -m headstart review

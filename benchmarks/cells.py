@@ -9,10 +9,10 @@ from scipy.special import stdtrit
 
 from benchmarks.contestants import OURS
 from headstart.tables.intervals import CONFIDENCE, wilson_interval
+from headstart.tables.outcomes import Outcomes
 from headstart.tables.paired import mcnemar_p, paired_interval
 from headstart.tables.predictions import Predictions
 from stages.evaluate.metrics import METRICS
-from stages.evaluate.outcomes import Outcomes
 
 SCORES = ("accuracy", "log_loss", "calibration_error")
 

@@ -10,6 +10,7 @@ COMMANDS = {
     "predict": ("headstart.predict.commands.predict", "predict the classes of images"),
     "serve": ("headstart.predict.commands.serve", "predict over HTTP, with a page to try the model"),
     "export": ("headstart.predict.commands.export", "write a model for other runtimes, or with all its weights"),
+    "compare": ("headstart.revisions.command", "is this revision really better than that one?"),
     "review": ("headstart.review.command", "correct labels on a local page, and train the head anew"),
     "store": ("headstart.store.command", "look after the stored embeddings"),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from headstart.base.errors import DataError, TableError
-from headstart.base.files import check_regular, write_bytes
+from headstart.base.files import check_regular, read_bytes, write_bytes
 
 # Separators of cells, and their names. Of several that give a header as many cells, the first counts.
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -128,13 +128,30 @@ def read_table(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
         TableError: The file is missing, empty or not UTF-8 CSV.
     """
     try:
-        check_regular(path)
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file, strict=True))
+        data = read_bytes(path)
     except FileNotFoundError as error:
         raise TableError(f"{path}: is missing. {remedy}") from error
+    return parse_table(data, str(path), remedy)
+
+
+def parse_table(data: bytes, name: str, remedy: str) -> tuple[list[str], list[list[str]]]:
+    """Read the bytes of a file that `write_table` wrote.
+
+    Args:
+        data: Bytes of the file.
+        name: Name of the file, for messages.
+        remedy: As for `read_table`.
+
+    Returns:
+        The header and the rows.
+
+    Raises:
+        TableError: The file is empty or not UTF-8 CSV.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: is not a UTF-8 CSV file ({error}). {remedy}") from error
+        raise TableError(f"{name}: is not a UTF-8 CSV file ({error}). {remedy}") from error
     if not lines:
-        raise TableError(f"{path}: is empty. {remedy}")
+        raise TableError(f"{name}: is empty. {remedy}")
     return lines[0], lines[1:]

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import ByteSize, Field
 
 from headstart.base.errors import ParamsError
-from headstart.base.params import Section, explain, read_yaml
+from headstart.base.params import Section, read_section
 from headstart.base.threads import num_cores
 
 # Device files of the drivers of NVIDIA, NVIDIA under WSL, and AMD. Without any of them a Linux machine has no GPU for
@@ -55,14 +55,9 @@ def read_runtime(path: Path) -> RuntimeParams:
     """Read the section `runtime` of a params file, and no other.
 
     Raises:
-        ParamsError: The file cannot be read, or a key of the section is unknown, missing, of the wrong type or out of
-            range. The message lists them all.
+        ParamsError: As `read_section`.
     """
-    section = read_yaml(path).get("runtime", {})
-    try:
-        return RuntimeParams.model_validate(section)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {'; '.join(explain('runtime', RuntimeParams, section, error))}") from error
+    return read_section(path, "runtime", RuntimeParams)
 
 
 def cache_folder() -> Path:

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -25,6 +25,9 @@ class Section(BaseModel):
     """Base of every section of params.yaml: immutable, no unknown keys, no coercion of types, no defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 def check_sections(path: Path, sections: Mapping[str, type[Section]]) -> dict[str, Section]:
@@ -57,6 +60,25 @@ def check_sections(path: Path, sections: Mapping[str, type[Section]]) -> dict[st
     if problems:
         raise ParamsError(f"{path}: {len(problems)} bad key(s)\n" + "\n".join(f"  {problem}" for problem in problems))
     return checked
+
+
+def read_section(path: Path, name: str, model: type[S]) -> S:
+    """Read one section of a params file, and check no other.
+
+    Args:
+        path: Path of the file.
+        name: Name of the section.
+        model: Model of the section.
+
+    Raises:
+        ParamsError: The file cannot be read, or a key of the section is unknown, missing, of the wrong type or out of
+            range. The message lists them all.
+    """
+    raw = read_yaml(path).get(name, {})
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {'; '.join(explain(name, model, raw, error))}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

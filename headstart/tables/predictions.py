@@ -74,39 +74,53 @@ def read_predictions(path: Path) -> Predictions:
             class, a digest is listed twice, or `predicted` is not a class with the largest logit of its row.
     """
     remedy = "Run: dvc repro " + path.stem
-    header, lines = read_table(path, remedy)
+    return check_predictions(*read_table(path, remedy), str(path), remedy)
+
+
+def check_predictions(header: list[str], lines: Sequence[list[str]], name: str, remedy: str) -> Predictions:
+    """Return the lines of a table of predictions as predictions.
+
+    Args:
+        header: Names of the columns.
+        lines: Cells of each row.
+        name: Name of the file, for messages.
+        remedy: What the user can do about a bad file. Every message ends with it.
+
+    Raises:
+        TableError: As `read_predictions`.
+    """
     identity = ["digest", "path", "label", "predicted"]
-    classes = [name.removeprefix(LOGIT_PREFIX) for name in header[4:]]
-    if header != [*identity, *(LOGIT_PREFIX + name for name in classes)] or not classes:
-        raise TableError(f"{path}: columns are {header}; expected {identity} and {LOGIT_PREFIX}<class>. {remedy}")
+    classes = [column.removeprefix(LOGIT_PREFIX) for column in header[4:]]
+    if header != [*identity, *(LOGIT_PREFIX + one for one in classes)] or not classes:
+        raise TableError(f"{name}: columns are {header}; expected {identity} and {LOGIT_PREFIX}<class>. {remedy}")
     if not lines:
-        raise TableError(f"{path}: has no rows; expected one for each test image. {remedy}")
+        raise TableError(f"{name}: has no rows; expected one for each test image. {remedy}")
     try:
         logits = np.array([[float(cell) for cell in line[4:]] for line in lines], dtype=np.float64)
     except ValueError as error:
-        raise TableError(f"{path}: expected a number in every logit column and row ({error}). {remedy}") from error
+        raise TableError(f"{name}: expected a number in every logit column and row ({error}). {remedy}") from error
     if logits.shape != (len(lines), len(classes)):
-        raise TableError(f"{path}: rows have {logits.shape[1]} logits; expected {len(classes)} in every row. {remedy}")
+        raise TableError(f"{name}: rows have {logits.shape[1]} logits; expected {len(classes)} in every row. {remedy}")
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
         row = int(finite.argmin())
-        raise TableError(f"{path}: row {row + 1}: the logits of {lines[row][1]} are not all finite. {remedy}")
+        raise TableError(f"{name}: row {row + 1}: the logits of {lines[row][1]} are not all finite. {remedy}")
     seen: set[str] = set()
     for number, (line, row) in enumerate(zip(lines, logits, strict=True), start=1):
         digest, _, label, predicted = line[:4]
         if digest in seen:
             raise TableError(
-                f"{path}: row {number}: digest {digest} is listed twice; expected each image once. {remedy}"
+                f"{name}: row {number}: digest {digest} is listed twice; expected each image once. {remedy}"
             )
         seen.add(digest)
         if label not in classes or predicted not in classes:
             raise TableError(
-                f"{path}: row {number}: label is {label!r} and predicted is {predicted!r}; expected names of "
+                f"{name}: row {number}: label is {label!r} and predicted is {predicted!r}; expected names of "
                 f"the classes {classes}. {remedy}"
             )
         if row[classes.index(predicted)] < row.max():
             raise TableError(
-                f"{path}: row {number}: predicted is {predicted!r}; expected the class with the largest logit. {remedy}"
+                f"{name}: row {number}: predicted is {predicted!r}; expected the class with the largest logit. {remedy}"
             )
     digests, paths, labels = ([line[column] for line in lines] for column in range(3))
     return Predictions(digests, paths, labels, classes, logits)

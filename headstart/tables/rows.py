@@ -58,20 +58,35 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
         TableError: The file is missing, its columns are not exactly the fields of `kind`, a cell does not have the type
             of its column, or `kind.problem` finds something wrong.
     """
-    types = {field.name: field.type for field in fields(kind)}
     remedy = f"Run: dvc repro {kind.repro}"
-    header, lines = read_table(path, remedy)
+    return check_rows(*read_table(path, remedy), str(path), kind, remedy)
+
+
+def check_rows(header: list[str], lines: Sequence[list[str]], name: str, kind: type[R], remedy: str) -> list[R]:
+    """Return the lines of a table as rows.
+
+    Args:
+        header: Names of the columns.
+        lines: Cells of each row.
+        name: Name of the file, for messages.
+        kind: Class of the rows.
+        remedy: What the user can do about a bad file. Every message ends with it.
+
+    Raises:
+        TableError: As `read_rows`.
+    """
+    types = {field.name: field.type for field in fields(kind)}
     if header != list(types):
-        raise TableError(f"{path}: columns are {header}; expected {list(types)}. {remedy}")
+        raise TableError(f"{name}: columns are {header}; expected {list(types)}. {remedy}")
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(kind(*(_value(cell, one) for cell, one in zip(line, types.values(), strict=True))))
         except ValueError as error:
-            raise TableError(f"{path}: row {number} is {line}; expected {list(types)} ({error}). {remedy}") from error
+            raise TableError(f"{name}: row {number} is {line}; expected {list(types)} ({error}). {remedy}") from error
     problem = kind.problem(rows)
     if problem:
-        raise TableError(f"{path}: {problem}. {remedy}")
+        raise TableError(f"{name}: {problem}. {remedy}")
     return rows
 
 

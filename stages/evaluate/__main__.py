@@ -14,10 +14,10 @@ def main() -> None:
     from headstart.tables.head import NearDuplicate
     from headstart.tables.metrics import write_metrics
     from headstart.tables.names import TRACKS
+    from headstart.tables.outcomes import Outcomes
     from headstart.tables.predictions import read_predictions
     from headstart.tables.rows import read_rows
     from stages.evaluate import results
-    from stages.evaluate.outcomes import Outcomes
     from stages.evaluate.params import Params
     from stages.evaluate.scores import score
     from stages.params import load_params

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headstart.tables.evaluate import ClassScore
 from headstart.tables.intervals import wilson_interval
-from stages.evaluate.outcomes import Outcomes
+from headstart.tables.outcomes import Outcomes
 
 
 def class_scores(outcomes: Outcomes, classes: Sequence[str]) -> list[ClassScore]:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from headstart.tables.evaluate import CoveragePoint, PrecisionRecallPoint, ReliabilityPoint, RocPoint
 from headstart.tables.intervals import wilson_interval
-from stages.evaluate.outcomes import NUM_BINS, Outcomes
+from headstart.tables.outcomes import NUM_BINS, Outcomes
 
 _MOST_POINTS = 200
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.evaluate.outcomes import NUM_BINS, Outcomes
+from headstart.tables.outcomes import Outcomes
 
 Counts = NDArray[np.int64]
 
@@ -80,12 +80,6 @@ def _brier(outcomes: Outcomes, counts: Counts) -> float:
     return float(counts @ outcomes.brier / counts.sum())
 
 
-def _calibration_error(outcomes: Outcomes, counts: Counts) -> float:
-    """Return the mean distance between confidence and accuracy over bins of confidence (ECE; Guo et al. 2017)."""
-    distances = counts * (outcomes.confidence - outcomes.is_right)
-    return float(np.abs(np.bincount(outcomes.bins, distances, minlength=NUM_BINS)).sum() / counts.sum())
-
-
 def _roc_auc(outcomes: Outcomes, counts: Counts) -> float:
     true, false = outcomes.positives(counts)
     if not true[-1] or not false[-1]:
@@ -112,7 +106,7 @@ METRICS = (
     Metric("macro_f1", "macro F1", "higher", "bootstrap", _macro_f1, is_shown=True),
     Metric("log_loss", "log loss (nats)", "lower", "bootstrap", _log_loss, is_shown=True),
     Metric("brier", "Brier score (0 to 2)", "lower", "bootstrap", _brier),
-    Metric("calibration_error", "calibration error", "lower", "none", _calibration_error),
+    Metric("calibration_error", "calibration error", "lower", "none", Outcomes.calibration_error),
     Metric("roc_auc", "area under ROC", "higher", "none", _roc_auc),
     Metric("average_precision", "average precision", "higher", "none", _average_precision),
 )

@@ -12,12 +12,12 @@ from headstart.tables.evaluate import (
     RocPoint,
     ScoreRow,
 )
+from headstart.tables.outcomes import Outcomes
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import write_rows
 from stages.evaluate import curves
 from stages.evaluate.class_scores import class_scores
 from stages.evaluate.metrics import METRICS
-from stages.evaluate.outcomes import Outcomes
 from stages.evaluate.scores import Score
 
 

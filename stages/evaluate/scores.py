@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.tables.intervals import percentile_interval, resamples, wilson_interval
+from headstart.tables.outcomes import Outcomes
 from stages.evaluate.metrics import METRICS
-from stages.evaluate.outcomes import Outcomes
 
 _FEWEST_OF_A_CLASS = 5
 

@@ -132,7 +132,10 @@ _ADVICE: tuple[tuple[str, Follow], ...] = (
     (r"Run: (dvc repro -f -s extract)\.", _repair_features),
     (r"Run: (dvc repro[a-z -]*)", _run),
     (r"(?i)no space left on device|file too large|disk is full", _just_again),
-    (r"dvc\.lock' validation failed", _restore_lock),  # DVC's own words, when a bit of it rots
+    (
+        r"dvc\.lock' validation failed|unable to read: 'dvc\.lock'",
+        _restore_lock,
+    ),  # DVC's own words, when a bit of it rots
     (r"you can manually remove '([^']+)'", _delete),
     (r"Unable to acquire lock|is locked|Another DVC process", _just_again),
 )

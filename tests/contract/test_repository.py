@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart.predict.commands import export, predict, serve
+from headstart.revisions import command as compare
 from stages.finetune.params import FinetuneParams
 from tests.support.source import ROOT, imported_modules, modules, tracked_files
 
@@ -43,6 +44,7 @@ EXECUTED = {
     "artifacts get",
 }
 PARSERS: dict[str, Callable[[list[str]], object]] = {
+    "compare": compare.parse,
     "predict": predict.parse,
     "export": export.parse,
     "serve": serve.parse,

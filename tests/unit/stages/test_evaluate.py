@@ -33,13 +33,13 @@ from headstart.tables.evaluate import (
     ScoreRow,
 )
 from headstart.tables.intervals import resamples, wilson_interval
+from headstart.tables.outcomes import Outcomes
 from headstart.tables.predictions import Predictions
 from headstart.tables.rows import read_rows
 from stages.evaluate import curves, metrics, results, scores
 from stages.evaluate.class_scores import class_scores
 from stages.evaluate.class_scores import confusion_matrix as our_confusion
 from stages.evaluate.metrics import METRICS, Metric
-from stages.evaluate.outcomes import Outcomes
 from stages.evaluate.scores import score
 
 

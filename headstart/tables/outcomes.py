@@ -90,10 +90,19 @@ class Outcomes:
         """(N,) whether the predicted class is the true one."""
         return self.target == self.predicted
 
-    @property
+    @cached_property
     def bins(self) -> NDArray[np.int64]:
         """(N,) number of the bin of each confidence. The bins are equally wide and include their upper edge."""
         return np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], self.confidence)
+
+    def calibration_error(self, counts: NDArray[np.int64]) -> float:
+        """Return the mean distance between confidence and accuracy over bins of confidence (ECE; Guo et al. 2017).
+
+        Args:
+            counts: (N,) how often each image counts.
+        """
+        distances = counts * (self.confidence - self.is_right)
+        return float(np.abs(np.bincount(self.bins, distances, minlength=NUM_BINS)).sum() / counts.sum())
 
     @cached_property
     def cases(self) -> Cases:

@@ -1,0 +1,1 @@
+"""Revisions: the predictions of two or more git revisions, paired, and whether one is really better."""
