@@ -140,7 +140,7 @@ class Retrain:
                 self._results.take()
                 comparison, state = compare(before, self._results.shown()), "done"
             else:
-                state, reason = self._explain()
+                state, reason = self._explain(code)
         except (HeadstartError, OSError) as error:
             reason = str(error)
         finally:
@@ -207,8 +207,10 @@ class Retrain:
         end_split()
         return code, is_moved
 
-    def _explain(self) -> tuple[str, str]:
-        """Return the state of a run that failed, and the reason in its own words."""
+    def _explain(self, code: int) -> tuple[str, str]:
+        """Return the state of a run that failed, and the reason: in its own words, if it had the time to say them."""
+        if code < 0:
+            return "failed", f"Somebody ended DVC (signal {-code}, {signal.Signals(-code).name}). Retrain again."
         with self._mutex:
             lines = list(self._lines)
         if any(words in line for line in lines for words in _LOCKED):

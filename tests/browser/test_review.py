@@ -429,11 +429,11 @@ def test_a_run_outside_the_page(browser: Browser, review: Review) -> None:
     with visiting(browser, review.address) as visit:
         visit.press("Enter")
         visit.settle()
-        write_rows(path, rows[3:], LabelSuspect)
+        expect(visit.page.locator("#progress-words")).to_have_text("1 of 12 done")
+        write_rows(path, rows[::-1], LabelSuspect)  # no count changes
         visit.page.evaluate("dispatchEvent(new Event('focus'))")
         expect(visit.page.locator("#notice-results")).to_contain_text("A run outside this page")
-        expect(visit.page.locator(".cell")).to_have_count(NUM_SUSPECTS - 3)
-        expect(visit.cell(0)).to_have_attribute("data-digest", rows[3].digest)
+        expect(visit.cell(0)).to_have_attribute("data-digest", rows[-1].digest)
         visit.press("u")
         visit.settle()
         assert review.fixes == {}

@@ -101,6 +101,13 @@ def test_dvc_s_lock_is_a_state_of_its_own(root: Path, words: str) -> None:
     assert "Another DVC process" in str(status["reason"])
 
 
+def test_a_run_that_somebody_kills_says_so(root: Path) -> None:
+    """The last line of a killed run is no reason."""
+    status = run(retrain_by(root, "import os; print('all is well', flush=True); os.kill(os.getpid(), 9)"))
+
+    assert (status["state"], "signal 9, SIGKILL" in str(status["reason"])) == ("failed", True)
+
+
 def test_a_command_that_does_not_exist_is_a_failure(root: Path) -> None:
     """The reason is that of the system."""
     status = run(Retrain(root, no_stamp, Results(root), command=["/no/such/program"]))
