@@ -128,6 +128,7 @@ bench-report: env  ## the report of 10,000 images: time, bytes, and how fast a b
 
 bench-review: env data/digits  ## flipped labels found per image shown, seconds from a decision to new numbers, 100,000 images
 	python -W ignore -m benchmarks.review $(if $(PHOTOS),--photos $(PHOTOS))
+	python -W ignore -m benchmarks.review_page $(if $(PHOTOS),--photos $(PHOTOS))
 
 bench-index: env  ## the index of 100,000 small photos, cold and with nothing new, against a plain loop; memory
 	python -W ignore -m benchmarks.index $(if $(PHOTOS),--photos $(PHOTOS))

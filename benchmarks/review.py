@@ -8,6 +8,8 @@ python -m benchmarks.review [--photos FOLDER] [--num-images 100000] [--rounds 3]
 3. Made-up results for 100,000 images: seconds to start, and milliseconds of the page's requests.
 """
 
+import hashlib
+import io
 import os
 import shutil
 import statistics
@@ -15,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from starlette.testclient import TestClient
 
 from benchmarks.data_sets import ANTS_BEES, DIGITS
@@ -167,7 +170,7 @@ def _cpu_seconds() -> float:
 
 def _time_requests(root: Path, num_images: int) -> None:
     """Time the start of the server and the page's requests where there are many images."""
-    _write_many(root, num_images)
+    write_many(root, num_images)
     start = time.monotonic()
     session = Session(root, "benchmark")
     print(f"{num_images} images: started in {time.monotonic() - start:.1f} s", flush=True)
@@ -198,19 +201,31 @@ def _time_requests(root: Path, num_images: int) -> None:
     session.close()
 
 
-def _write_many(root: Path, num_images: int) -> None:
-    """Write made-up results of the stages for images that do not exist."""
+def write_many(root: Path, num_images: int, photos: Sequence[bytes] = ()) -> None:
+    """Write made-up results of the stages.
+
+    Args:
+        root: Folder of the project; it must not exist.
+        num_images: Number of images.
+        photos: JPEG files. If there are any, small distinct copies are written as the images, which else do not exist.
+    """
     random = np.random.default_rng(0)
     write_params(_made(root), "data/photos")
     classes = [f"class {number:02}" for number in range(NUM_CLASSES)]
-    digests = sorted(f"{int.from_bytes(random.bytes(32)):064x}" for _ in range(num_images))
     labels = [classes[number] for number in random.integers(NUM_CLASSES, size=num_images)]
-    split = [
-        SplitRow(digest, f"{label}/{number:06}.jpg", label, "train" if number % 4 else "test", digest)
-        for number, (digest, label) in enumerate(zip(digests, labels, strict=True))
-    ]
+    small = [_small(photo) for photo in photos]
+    split = []
+    for number, label in enumerate(labels):
+        data = (small[number % len(small)] if small else b"") + f"copy {number}".encode()
+        path, digest = f"{label}/{number:06}.jpg", hashlib.sha256(data).hexdigest()
+        if small:
+            file = root / "data/photos" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        split.append(SplitRow(digest, path, label, "train" if number % 4 else "test", digest))
+    split.sort(key=lambda row: row.digest)
     write_rows(
-        root / "data/index.csv", [IndexRow(r.path, r.digest, "JPEG", 640, 480, "ok", "") for r in split], IndexRow
+        root / "data/index.csv", [IndexRow(r.path, r.digest, "JPEG", 213, 160, "ok", "") for r in split], IndexRow
     )
     write_rows(root / "data/split.csv", split, SplitRow)
     write_classes(root / "data/classes.json", classes)
@@ -232,6 +247,15 @@ def _write_many(root: Path, num_images: int) -> None:
         for a, b in zip(test, trained, strict=False)
     ]
     write_rows(root / "diagnostics/head/near_duplicates.csv", pairs, NearDuplicate)
+
+
+def _small(photo: bytes) -> bytes:
+    """Return a photo with 160 pixels at its short side."""
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(photo)) as image:
+        scale = 160 / min(image.size)
+        image.resize((round(image.width * scale), round(image.height * scale))).save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def _made(folder: Path) -> Path:

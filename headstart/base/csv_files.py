@@ -5,60 +5,86 @@ Cells are quoted as RFC 4180 says, so a path may contain commas, quotes and line
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from headstart.base.errors import DataError, TableError
 from headstart.base.files import check_regular, read_bytes, write_bytes
 
 # Separators of cells, and their names. Of several that give a header as many cells, the first counts.
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+# What git writes around the sides of a conflict.
+_CONFLICT_MARKER = r"(<{7}|\|{7}|>{7}) |={7}$"
 
 
-def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV file, whole or not at all. Its lines end in a line feed.
+@dataclass(frozen=True)
+class CsvStyle:
+    """How a CSV file is written.
+
+    Attributes:
+        separator: What separates cells.
+        line_end: What ends a line.
+        has_mark: Whether the file begins with a byte order mark, by which spreadsheets know UTF-8.
+    """
+
+    separator: str = ","
+    line_end: str = "\n"
+    has_mark: bool = False
+
+
+def write_table(
+    path: Path, header: Sequence[str], rows: Iterable[Iterable[object]], style: CsvStyle | None = None
+) -> None:
+    """Write a CSV file, whole or not at all.
 
     Args:
         path: Path of the file.
         header: Names of the columns.
         rows: Cells of each row. `str` converts a cell that is not text.
+        style: How it is written; None as the project's own files are.
 
     Raises:
         OSError: The file cannot be written.
     """
+    style = style or CsvStyle()
     lines: list[tuple[object, ...]] = [tuple(header), *map(tuple, rows)]
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    csv.writer(text, delimiter=style.separator, lineterminator=style.line_end).writerows(lines)
     table = text.getvalue()
-    if "\r" in table:  # Python before 3.13 does not quote a carriage return if lines end in a line feed
-        table = "".join(f"{csv_line(line)}\n" for line in lines)
-    write_bytes(path, table.encode())
+    if (
+        style.line_end == "\n" and "\r" in table
+    ):  # Python before 3.13 does not quote a carriage return if lines end in a line feed
+        table = "".join(f"{csv_line(line, style.separator)}\n" for line in lines)
+    write_bytes(path, table.encode("utf-8-sig" if style.has_mark else "utf-8"))
 
 
-def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], dict[int, list[str]]]:
+def read_foreign_csv(path: Path, remedy: str, *, is_told: bool = True) -> tuple[list[str], dict[int, list[str]]]:
     """Read a CSV file that a person or a spreadsheet wrote.
 
     A byte order mark, empty lines, and empty columns at the right are ignored.
 
     Spreadsheets of countries with a decimal comma separate cells by semicolons, and some programs by tabs. The header
-    shows it: the separator is the one that gives it most cells. One that is no comma is printed.
+    shows it: the separator is the one that gives it most cells.
 
     Args:
         path: Path of the file.
         remedy: What the user can do if the file is missing. The message ends with it.
+        is_told: Whether a separator that is no comma is printed.
 
     Returns:
         The header, and the rows by their number, as a spreadsheet shows it (the header is row 1). Every row has as many
         cells as the header.
 
     Raises:
-        DataError: The file is missing, not UTF-8 or not CSV, or a row has another number of cells than the header.
+        DataError: The file is missing, not UTF-8 or not CSV, has git's conflict markers, or a row has another number of
+            cells than the header.
     """
     try:
         check_regular(path)
+        separator = csv_style(path).separator
         with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = _separator(file)
             lines_of_file = csv.reader(file, strict=True, delimiter=separator)
             lines = {number: line for number, line in enumerate(lines_of_file, start=1) if any(line)}
     except FileNotFoundError as error:
@@ -70,7 +96,13 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], dict[int, list
         ) from error
     except csv.Error as error:
         raise DataError(f"{path}: is not a UTF-8 CSV file ({error}). Save it as CSV in UTF-8.") from error
-    if separator != ",":
+    for number, line in lines.items():
+        if re.match(_CONFLICT_MARKER, line[0]):
+            raise DataError(
+                f"{path}: row {number} is {line[0]!r}, a conflict marker of git. Keep the rows that are right, remove "
+                "the lines with markers, and commit the file."
+            )
+    if separator != "," and is_told:
         print(f"{path}: cells are separated by {_SEPARATORS[separator]}s, as the header shows")
     header = lines.pop(min(lines)) if lines else []
     while header and not header[-1]:  # of a spreadsheet that once had more columns
@@ -85,11 +117,18 @@ def read_foreign_csv(path: Path, remedy: str) -> tuple[list[str], dict[int, list
     return header, lines
 
 
-def _separator(file: TextIO) -> str:
-    """Return the separator that gives the first line most cells. The file stands at its beginning before and after."""
-    line = next((line for line in file if line.strip()), "")
-    file.seek(0)
-    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([line], delimiter=separator), [])))
+def csv_style(path: Path) -> CsvStyle:
+    """Return how a CSV file is written. Its separator is the one that gives the first line most cells.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        has_mark = file.read(1) == "\ufeff"
+        file.seek(0)
+        line = next((line for line in file if line.removeprefix("\ufeff").strip()), "").removeprefix("\ufeff")
+    separator = max(_SEPARATORS, key=lambda one: len(next(csv.reader([line], delimiter=one), [])))
+    return CsvStyle(separator, "\r\n" if line.endswith("\r\n") else "\n", has_mark)
 
 
 def _first_foreign_byte(path: Path) -> str:
@@ -106,11 +145,11 @@ def _first_foreign_byte(path: Path) -> str:
     return "it has changed while it was read"
 
 
-def csv_line(cells: Iterable[object]) -> str:
+def csv_line(cells: Iterable[object], separator: str = ",") -> str:
     """Return cells as one line of CSV, without a line end."""
     line = io.StringIO(newline="")
     # Python before 3.13 quotes a line end in a cell only if lines end in it too.
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    csv.writer(line, delimiter=separator, lineterminator="\r\n").writerow(cells)
     return line.getvalue().removesuffix("\r\n")
 
 

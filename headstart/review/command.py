@@ -7,7 +7,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import uvicorn
 from headstart.base.terminal import printable
 from headstart.predict.commands.parser import Parser, integer_from
 from headstart.predict.server.listener import is_loopback, listen, origin_of
+from headstart.review.redirect import redirect_page
 from headstart.review.server import make_app
 from headstart.review.session import Session
 
@@ -54,6 +55,10 @@ def parse(words: Sequence[str]) -> ReviewOptions:
         parser.error(f"--port {given.port}: expected at most 65535")
     if not is_loopback(given.host):
         parser.error(f"--host {given.host}: expected a loopback address, because everyone could change the labels")
+    if given.who != printable(given.who):  # bytes that are not UTF-8 arrive as letters that no file can hold
+        parser.error(
+            f"--who {printable(given.who)}: expected printable letters in UTF-8. Is the terminal set to UTF-8?"
+        )
     return given
 
 
@@ -67,6 +72,7 @@ def run(options: ReviewOptions) -> None:
     with (
         listen(options.host, options.port, "Choose another --port") as listener,
         closing(Session(root, _name(options.who, root))) as session,
+        ExitStack() as stack,
     ):
         token = secrets.token_urlsafe(32)
         config = uvicorn.Config(
@@ -90,7 +96,8 @@ def run(options: ReviewOptions) -> None:
             flush=True,
         )
         if not options.no_browser:
-            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+            page = stack.enter_context(redirect_page(address))
+            threading.Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()
         # At a signal uvicorn closes everything and then raises the signal again.
         with suppress(KeyboardInterrupt, SystemExit):
             uvicorn.Server(config).run(sockets=[listener])
@@ -113,5 +120,5 @@ def _name(given: str, root: Path) -> str:
         if done.stdout.strip():
             return done.stdout.strip()
     with suppress(OSError, KeyError):  # a container may run as a user without a name
-        return getpass.getuser()
+        return printable(getpass.getuser())
     return ""

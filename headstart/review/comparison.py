@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from headstart.tables.head import LabelSuspect
 from headstart.tables.paired import mcnemar_p, paired_interval
-from headstart.tables.predictions import Predictions, read_predictions
-from headstart.tables.rows import read_rows
+from headstart.tables.predictions import Predictions
 
 # Most digests of a kind that are listed.
 _MOST_LISTED = 200
@@ -25,16 +22,6 @@ class HeadResults:
 
     predictions: Predictions
     suspects: Sequence[str]
-
-
-def read_head_results(root: Path) -> HeadResults:
-    """Read the results of the last run of the head.
-
-    Raises:
-        TableError: A result is missing or damaged.
-    """
-    suspects = read_rows(root / "diagnostics/head/label_suspects.csv", LabelSuspect)
-    return HeadResults(read_predictions(root / "predictions/head.csv"), [row.digest for row in suspects])
 
 
 def compare(before: HeadResults, after: HeadResults) -> dict[str, Any]:

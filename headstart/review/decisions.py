@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -49,10 +49,12 @@ class Outcome:
     Attributes:
         digests: Images that now have the decision that was wished for.
         conflicts: The fixes of others that stand in the way, by digest; None where the fix was removed.
+        ids: Ids of the fixes that were written, by digest. What somebody else had decided already is not among them.
     """
 
     digests: Sequence[str]
     conflicts: Mapping[str, LabelFix | None]
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class Decisions:
@@ -74,7 +76,6 @@ class Decisions:
         # The image of each decision of this process and its fixes before, by the id of the fix, for undo.
         self._log: dict[str, list[tuple[str, Sequence[LabelFix]]]] = defaultdict(list)
         self._seen: set[str] = set()  # images that had a fix at some time
-        self._batches: dict[str, list[list[str]]] = defaultdict(list)  # ids of each decision, by client
         with self._locked():
             for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):  # of a process that was killed
                 leftover.unlink(missing_ok=True)
@@ -115,14 +116,13 @@ class Decisions:
             self.fixes()
             return digest in self._seen
 
-    def decide(self, wishes: Sequence[Wish], *, client: str = "", force: bool = False) -> Outcome:
+    def decide(self, wishes: Sequence[Wish], *, force: bool = False) -> Outcome:
         """Write decisions, all in one step.
 
         A fix that agrees with the wish already stays as it is. One that the person did not see is a conflict.
 
         Args:
             wishes: Decisions on different images.
-            client: Name of the page that asks, for `last_ids`.
             force: Whether conflicts are overwritten.
 
         Raises:
@@ -145,48 +145,49 @@ class Decisions:
                     changes[wish.digest] = [LabelFix(wish.digest, wish.path, wish.label, self.who, now, wish.why)]
                     done.append(wish.digest)
             self._write(changes)
-            ids = [fix_id(fix) for (fix,) in changes.values()]
-            for one, digest in zip(ids, changes, strict=True):
+            ids = {digest: fix_id(fix) for digest, (fix,) in changes.items()}
+            for digest, one in ids.items():
                 self._log[one].append((digest, fixes.by_digest.get(digest, ())))
-            if ids:
-                self._batches[client].append(ids)
-        return Outcome(done, conflicts)
+        return Outcome(done, conflicts, ids)
 
-    def undo(self, ids: Sequence[str], *, force: bool = False) -> Outcome:
+    def undo(self, ids: Sequence[str], seen: Mapping[str, str | None] | None = None) -> Outcome:
         """Take decisions back: each image gets the fixes that it had before, or none.
 
-        A fix of an earlier session is removed, because nobody knows what it replaced.
+        A fix of an earlier session is removed, because nobody knows what it replaced. Where somebody has decided
+        otherwise since, that is a conflict.
 
         Args:
-            ids: Ids of fixes. One that no image has any more is passed over.
-            force: Whether nothing is a conflict.
+            ids: Ids of fixes. One that nobody knows is passed over.
+            seen: Decisions of others that the person saw and wants to replace, by digest; None where there is none.
 
         Raises:
             DataError, OSError: As `decide`.
         """
         changes, conflicts = dict[str, Sequence[LabelFix]](), dict[str, LabelFix | None]()
+        seen = seen or {}
         with self._locked():
             fixes = self.fixes()
             digests = {fix_id(fix): digest for digest, rows in fixes.by_digest.items() for fix in rows}
             undone = []
             for one in dict.fromkeys(reversed(ids)):  # the latest first, in case an image was decided twice
                 digest, earlier = self._log[one][-1] if self._log.get(one) else (digests.get(one, ""), ())
-                if digests.pop(one, None) or (digest and force):
+                rows = changes.get(digest, fixes.by_digest.get(digest, ()))
+                others = [fix for fix in rows if fix_id(fix) != one]
+                found = fixes.of(digest)
+                if len(others) < len(rows):
+                    changes[digest] = [*others, *earlier]
+                elif digest in seen and seen[digest] == (found.label if found else None):
                     changes[digest] = earlier
-                    undone.append(one)
-                    digests |= {fix_id(fix): digest for fix in earlier}
+                elif digest and list(rows) == list(earlier):
+                    changes[digest] = rows  # somebody else has taken it back
                 elif digest:
-                    conflicts[digest] = fixes.of(digest)
+                    conflicts[digest] = found
+                    continue
+                undone.append(one)
             self._write(changes)
             for one in undone:  # only now: if nothing was written, the user can try again
                 del self._log[one][-1:]
         return Outcome(list(changes), conflicts)
-
-    def last_ids(self, client: str) -> list[str]:
-        """Return the ids of a client's last decision, and forget it; empty if there is none."""
-        with self._mutex:
-            batches = self._batches[client]
-            return batches.pop() if batches else []
 
     def declare_class(self, name: str) -> None:
         """Write a row that declares a class.

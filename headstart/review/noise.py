@@ -10,7 +10,8 @@ def label_noise(random: Queue, suspects: Queue, fixes: Fixes) -> dict[str, int |
 
     The sample is the beginning of the random order, up to the last image that was decided in that queue. All images
     there count that have a decision, wherever it was made: to leave out those that were mended as suspects would make
-    the share too low.
+    the share too low. Where most images before it have no decision, an image does not count, because a long beginning
+    that holds little but mended suspects would make the share too high.
 
     Args:
         random: The queue of random images.
@@ -25,7 +26,9 @@ def label_noise(random: Queue, suspects: Queue, fixes: Fixes) -> dict[str, int |
     """
     latest = fixes.latest()
     places = {digest: random.places[digest] for digest in latest if digest in random.places}
-    num_seen = max((place + 1 for digest, place in places.items() if says(latest[digest], RANDOM)), default=0)
+    in_order = enumerate(sorted((place, digest) for digest, place in places.items()), start=1)
+    ends = (place + 1 for num, (place, digest) in in_order if says(latest[digest], RANDOM) and 2 * num > place)
+    num_seen = max(ends, default=0)
     decided = [latest[digest] for digest, place in places.items() if place < num_seen]
     num_wrong = sum(not says(fix, ACCEPTED) for fix in decided)
     share = num_wrong / len(decided) if decided else None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from headstart.base.csv_files import read_table
 from headstart.base.errors import ParamsError, TableError
 from headstart.base.params import Name, Section, explain, read_yaml
+from headstart.review.comparison import HeadResults
 from headstart.sources.folder import Folder, open_source
 from headstart.sources.params import DataParams
 from headstart.tables.classes import read_classes
@@ -108,6 +109,7 @@ class Project:
         classes: Names of the classes, in the order of the logits.
         scores: Scores by track. The head has all labelled images, the fine-tuned network those of the test set.
         tested: Digests of the test images that the head has predicted.
+        head: What this head is compared by with the next one.
         suspects: Training images with doubtful labels, the least probable label first.
         near_duplicates: Test images that look like training images.
         next_to_label: Unlabelled images, the most useful first.
@@ -127,6 +129,7 @@ class Project:
     classes: Sequence[str]
     scores: Mapping[str, Scores]
     tested: frozenset[str]
+    head: HeadResults
     suspects: Sequence[LabelSuspect]
     near_duplicates: Sequence[NearDuplicate]
     next_to_label: Sequence[Ranked]
@@ -159,6 +162,7 @@ def read_project(root: Path) -> Project:
     rows = read_rows(root / "data/index.csv", IndexRow)
     labelled = {row.digest: row for row in read_rows(root / "data/split.csv", SplitRow)}
     test = read_predictions(root / "predictions/head.csv")
+    suspects = read_rows(root / "diagnostics/head/label_suspects.csv", LabelSuspect)
     out_of_fold = read_predictions(root / "predictions/head_out_of_fold.csv")
     scores = {"head": _join(test, out_of_fold)}
     tuned = root / "predictions/finetune.csv"
@@ -179,7 +183,8 @@ def read_project(root: Path) -> Project:
         classes=read_classes(root / "data/classes.json"),
         scores=scores,
         tested=frozenset(test.digests),
-        suspects=read_rows(root / "diagnostics/head/label_suspects.csv", LabelSuspect),
+        head=HeadResults(test, [row.digest for row in suspects]),
+        suspects=suspects,
         near_duplicates=read_rows(root / "diagnostics/head/near_duplicates.csv", NearDuplicate),
         next_to_label=_next_to_label(root),
     )

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from headstart.base.errors import DataError, HeadstartError
-from headstart.review.comparison import compare, read_head_results
+from headstart.review.comparison import HeadResults, compare
 
 _DVC = (sys.executable, "-m", "dvc", "repro")
 COMMAND = (*_DVC, "evaluate@head")
@@ -30,6 +30,23 @@ _CANCEL_SECONDS = 10.0
 _LOCKED = ("Unable to acquire lock", "it is being blocked by")
 
 
+class Results(Protocol):
+    """The results of the head that are in use."""
+
+    def shown(self) -> HeadResults:
+        """Return them."""
+
+    def take(self) -> None:
+        """Use those that a run has left.
+
+        Raises:
+            HeadstartError: They cannot be read.
+        """
+
+    def leave(self) -> None:
+        """Go on with the old ones: what a run has left is no result."""
+
+
 class Retrain:
     """The last run, or the one that is going on. Threads may use it at once.
 
@@ -37,8 +54,8 @@ class Retrain:
         root: Folder of the project.
         stamp: Returns what changes whenever the label fixes do. If they change while `split` runs, the run starts over.
             A later change does no harm: the next run applies it.
-        when_done: Called in the run's thread when new results are there, before the run counts as done. It may raise a
-            `HeadstartError`.
+        results: The results that the page shows. New ones are taken into use in the run's thread, before the run counts
+            as done. The comparison starts from what was shown: what a cancelled run left on the disk was not.
         command: Words of the command.
         again: Words of the command that goes before it when the run starts over.
         hold: Makes decisions wait until the function that it returns is called. They wait while `split` runs.
@@ -48,13 +65,13 @@ class Retrain:
         self,
         root: Path,
         stamp: Callable[[], object],
-        when_done: Callable[[], None],
+        results: Results,
         command: Sequence[str] = COMMAND,
         again: Sequence[str] = AGAIN,
         *,
         hold: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
-        self._root, self._stamp, self._when_done = root, stamp, when_done
+        self._root, self._stamp, self._results = root, stamp, results
         self._command, self._again, self._hold = command, again, hold
         self._mutex = threading.Lock()
         self._lines: deque[str] = deque(maxlen=_NUM_LINES)
@@ -65,6 +82,11 @@ class Retrain:
         self._is_cancelled = False
         self._is_stale = False  # whether DVC may count a fix as applied that `split` has not read
         self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is going on."""
+        return self._state == "running"
 
     def start(self) -> bool:
         """Start a run; return False if one is going on."""
@@ -110,23 +132,20 @@ class Retrain:
     def _run(self) -> None:
         state, reason, comparison = "failed", "", None
         try:
-            try:
-                before = read_head_results(self._root)
-            except HeadstartError:  # a cancelled run may have left none
-                before = None
+            before = self._results.shown()
             code = self._run_rounds()
             if self._is_cancelled and code != 0:
                 state, reason = "cancelled", "Cancelled. The results on disk may be incomplete until you retrain."
             elif code == 0:
-                after = read_head_results(self._root)
-                comparison = compare(before, after) if before is not None else None
-                self._when_done()
-                state = "done"
+                self._results.take()
+                comparison, state = compare(before, self._results.shown()), "done"
             else:
-                state, reason = self._explain()
+                state, reason = self._explain(code)
         except (HeadstartError, OSError) as error:
             reason = str(error)
         finally:
+            if state in ("cancelled", "failed"):
+                self._results.leave()
             with self._mutex:
                 self._state, self._reason, self._comparison = state, reason, comparison
                 self._end, self._process = time.monotonic(), None
@@ -188,8 +207,10 @@ class Retrain:
         end_split()
         return code, is_moved
 
-    def _explain(self) -> tuple[str, str]:
-        """Return the state of a run that failed, and the reason in its own words."""
+    def _explain(self, code: int) -> tuple[str, str]:
+        """Return the state of a run that failed, and the reason: in its own words, if it had the time to say them."""
+        if code < 0:
+            return "failed", f"Somebody ended DVC (signal {-code}, {signal.Signals(-code).name}). Retrain again."
         with self._mutex:
             lines = list(self._lines)
         if any(words in line for line in lines for words in _LOCKED):

@@ -43,16 +43,14 @@ class Decide(_Body):
     label: Text | None
     why: Text = ""
     seen: Text | dict[Digest, Text | None] | None = None
-    client: Text = ""
     force: bool = False
 
 
 class Undo(_Body):
-    """The body of `undo`: ids of decisions, or nothing for the last one of the client."""
+    """The body of `undo`: ids of decisions, and the decisions of others that the person saw and wants to replace."""
 
-    ids: Annotated[list[Text], Field(max_length=_MOST_DIGESTS)] | None = None
-    client: Text = ""
-    force: bool = False
+    ids: Annotated[list[Text], Field(max_length=_MOST_DIGESTS)]
+    seen: dict[Digest, Text | None] = {}
 
 
 class NewClass(_Body):
@@ -127,11 +125,11 @@ def make_app(session: Session, token: str, host: str) -> ASGIApp:
     @app.post("/api/decide")
     def decide(body: Decide) -> dict[str, Any]:
         seen = body.seen if isinstance(body.seen, dict) else dict.fromkeys(body.digests, body.seen)
-        return session.decide(body.digests, body.label, body.why, seen, body.client, force=body.force)
+        return session.decide(body.digests, body.label, body.why, seen, force=body.force)
 
     @app.post("/api/undo")
     def undo(body: Undo) -> dict[str, Any]:
-        return session.undo(body.ids, body.client, force=body.force)
+        return session.undo(body.ids, body.seen)
 
     @app.post("/api/class")
     def declare_class(body: NewClass) -> dict[str, Any]:

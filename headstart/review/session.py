@@ -1,24 +1,23 @@
 """The session: what the page asks for and what it may change, apart from HTTP."""
 
 import re
-import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.base.errors import DataError, HeadstartError
 from headstart.base.terminal import printable
+from headstart.review import outputs
 from headstart.review import queues as all_queues
 from headstart.review.decisions import Decisions, Outcome, Wish
-from headstart.review.fixes import ACCEPTED, TEST_SET, fix_id, reason, says
-from headstart.review.neighbours import Neighbours
+from headstart.review.fixes import ACCEPTED, TEST_SET, Fixes, fix_id, reason, says
 from headstart.review.noise import label_noise
 from headstart.review.pictures import Pictures
 from headstart.review.project import Project, ReviewImage, read_project
-from headstart.review.queues import Queue, Reason
+from headstart.review.queues import Reason
 from headstart.review.retrain import Retrain
+from headstart.review.snapshots import Snapshot, Snapshots
 from headstart.tables.classes import SCRIPT
 from headstart.tables.label_fixes import DROP, LabelFix
 
@@ -28,25 +27,6 @@ _MOST_CLASS_LETTERS = 200
 
 class UnknownError(HeadstartError):
     """There is no such image or queue."""
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """A project with what is computed from it once.
-
-    Attributes:
-        project: The project.
-        neighbours: Finds neighbours by the project's features.
-        queues: All queues but that of the decisions, by name.
-        num_tested: Number of test images that the head has predicted.
-        accuracy: Fraction of them that it got right; None without such images.
-    """
-
-    project: Project
-    neighbours: Neighbours
-    queues: Mapping[str, Queue]
-    num_tested: int
-    accuracy: float | None
 
 
 class Session:
@@ -62,11 +42,16 @@ class Session:
 
     def __init__(self, root: Path, who: str) -> None:
         self._root = root
+        stamps = outputs.stamps(root)
         project = read_project(root)
         self.decisions = Decisions(project.fixes_path, project.lock_path, who, project.digests)
-        self._now = self._snapshot(project)
+        self._snapshots = Snapshots(project, self.decisions, stamps)
         self.pictures = Pictures(project.source, project.max_pixels)
-        self.retrain = Retrain(root, self.decisions.stamp, self._reload, hold=self.decisions.hold)
+        self.retrain = Retrain(root, self.decisions.stamp, self._snapshots, hold=self.decisions.hold)
+
+    @property
+    def _now(self) -> Snapshot:
+        return self._snapshots.now
 
     @property
     def project(self) -> Project:
@@ -80,7 +65,9 @@ class Session:
         self.pictures.close()
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows around the images."""
+        """Return what the page shows around the images, after a look whether somebody else has run the stages."""
+        if not self.retrain.is_running:
+            self._snapshots.look()
         now, fixes = self._now, self.decisions.fixes()
         decided = all_queues.decided(now.project, fixes)
         retrain = self.retrain.status()
@@ -102,6 +89,7 @@ class Session:
                 }
                 for queue in (*now.queues.values(), decided)
             ],
+            "results": {"version": now.version, "is_foreign": now.is_foreign, "gap": self._snapshots.gap},
             "retrain": retrain,
             "noise": label_noise(now.queues[all_queues.RANDOM], now.queues["suspects"], fixes),
             "test_labels_changed": self._num_test_labels_changed(),
@@ -122,15 +110,15 @@ class Session:
         Raises:
             UnknownError: There is no such queue.
         """
-        now = self._now
+        now, fixes = self._now, self.decisions.fixes()
         if name == "decided":
-            queue = all_queues.decided(now.project, self.decisions.fixes())
+            queue = all_queues.decided(now.project, fixes)
         elif name in now.queues:
             queue = now.queues[name]
         else:
             raise UnknownError(f"{name!r} is not a queue; expected one of {', '.join([*now.queues, 'decided'])}")
         places = range(len(queue.images))[start : start + count]
-        rows = [self._row(queue.images[place], queue.reason(place)) for place in places]
+        rows = [_row(queue.images[place], queue.reason(place), fixes) for place in places]
         return {"num": len(queue.images), "rows": rows}
 
     def image(self, digest: str) -> dict[str, Any]:
@@ -188,7 +176,6 @@ class Session:
         label: str | None,
         queue: str,
         seen: Mapping[str, str | None],
-        client: str,
         *,
         force: bool,
     ) -> dict[str, Any]:
@@ -199,7 +186,6 @@ class Session:
             label: Name of a class, `drop`, or None to accept the label that each image has.
             queue: Name of the queue in which they were seen.
             seen: Decision that the page showed, by digest.
-            client: Name of the page.
             force: Whether the decisions of others are overwritten.
 
         Raises:
@@ -223,12 +209,11 @@ class Session:
             is_accepted = wanted == given.get(image.digest, image.label)
             why = reason(queue, accepted=is_accepted, test_set=image.split == "test")
             wishes.append(Wish(image.digest, image.path, wanted, why, seen.get(image.digest)))
-        return self._answer(self.decisions.decide(wishes, client=client, force=force))
+        return self._answer(self.decisions.decide(wishes, force=force))
 
-    def undo(self, ids: Sequence[str] | None, client: str, *, force: bool) -> dict[str, Any]:
-        """Take back decisions by their ids, or the last one of a client if there are none. As `decide` else."""
-        chosen = self.decisions.last_ids(client) if ids is None else ids
-        return self._answer(self.decisions.undo(chosen, force=force))
+    def undo(self, ids: Sequence[str], seen: Mapping[str, str | None]) -> dict[str, Any]:
+        """Take back decisions by their ids. Decisions of others that the person saw are replaced."""
+        return self._answer(self.decisions.undo(ids, seen))
 
     def declare_class(self, name: str) -> dict[str, Any]:
         """Declare a class, and return the names of all classes.
@@ -248,29 +233,14 @@ class Session:
         return {"classes": self.classes()}
 
     def _answer(self, outcome: Outcome) -> dict[str, Any]:
-        images = self._now.project.images
+        images, fixes = self._now.project.images, self.decisions.fixes()
         conflicts = [
             {"digest": digest, "theirs": fix.label if fix else None}
             | {"by": fix.who if fix else None, "when": fix.when if fix else None}
             for digest, fix in outcome.conflicts.items()
         ]
-        rows = [self._row(images[digest], None) for digest in outcome.digests if digest in images]
-        return {"rows": rows, "conflicts": conflicts}
-
-    def _row(self, image: ReviewImage, why: Reason | None) -> dict[str, Any]:
-        fix = self.decisions.fixes().of(image.digest) if image.digest else None
-        row = {
-            "digest": image.digest,
-            "path": image.path,
-            "label": image.label or None,
-            "split": image.split or None,
-            "decision": fix.label if fix else None,
-            "by": fix.who if fix else None,
-            "id": fix_id(fix) if fix else None,
-            "width": image.width,
-            "height": image.height,
-        }
-        return row if why is None else row | {"suggestion": why.suggestion, "why": why.why}
+        rows = [_row(images[digest], None, fixes) for digest in outcome.digests if digest in images]
+        return {"rows": rows, "conflicts": conflicts, "ids": outcome.ids}
 
     def _num_test_labels_changed(self) -> int:
         latest, images = self.decisions.fixes().latest(), self._now.project.images
@@ -279,18 +249,21 @@ class Session:
             for digest, fix in latest.items()
         )
 
-    def _snapshot(self, project: Project) -> _Snapshot:
-        queues = all_queues.make_queues(project, self.decisions.fixes())
-        tested = sorted(project.tested & project.images.keys())
-        wrong = {image.digest for image in queues["wrong"].images}
-        accuracy = 1 - len(wrong) / len(tested) if tested else None
-        return _Snapshot(project, Neighbours(self._root), queues, len(tested), accuracy)
 
-    def _reload(self) -> None:
-        project = read_project(self._root)
-        self.decisions.use_index(project.digests)
-        self._now = self._snapshot(project)
-        print(f"review: the head was trained anew; {len(project.suspects)} labels to check", file=sys.stderr)
+def _row(image: ReviewImage, why: Reason | None, fixes: Fixes) -> dict[str, Any]:
+    fix = fixes.of(image.digest) if image.digest else None
+    row = {
+        "digest": image.digest,
+        "path": image.path,
+        "label": image.label or None,
+        "split": image.split or None,
+        "decision": fix.label if fix else None,
+        "by": fix.who if fix else None,
+        "id": fix_id(fix) if fix else None,
+        "width": image.width,
+        "height": image.height,
+    }
+    return row if why is None else row | {"suggestion": why.suggestion, "why": why.why}
 
 
 def _shown(fix: LabelFix) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
-from headstart.base.csv_files import read_foreign_csv, write_table
+from headstart.base.csv_files import csv_style, read_foreign_csv, write_table
 from headstart.base.errors import DataError
 
 DROP = "drop"
@@ -66,7 +66,7 @@ def read_label_fixes(path: Path) -> list[LabelFix]:
     """
     if not path.exists():
         return []
-    header, lines = read_foreign_csv(path, "")
+    header, lines = read_foreign_csv(path, "", is_told=False)  # the columns must be these, so no guess can be wrong
     if header != _COLUMNS:
         raise DataError(f"{path}: columns are {header}; expected {_COLUMNS}. Correct the first line and the rows.")
     for number, line in lines.items():
@@ -76,13 +76,14 @@ def read_label_fixes(path: Path) -> list[LabelFix]:
 
 
 def write_label_fixes(path: Path, fixes: Iterable[LabelFix]) -> None:
-    """Write label fixes, whole or not at all. Equal fixes give equal bytes.
+    """Write label fixes, whole or not at all. Equal fixes give equal bytes, if no file was there.
 
     The rows are in the order of their digests, so that git merges what two people added, unless both fixed the same
-    image.
+    image. A file that a spreadsheet wrote keeps its separator, line ends and byte order mark.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written, or the one that is there cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, _COLUMNS, sorted(map(astuple, fixes)))
+    style = csv_style(path) if path.exists() else None
+    write_table(path, _COLUMNS, sorted(map(astuple, fixes)), style)

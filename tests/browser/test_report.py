@@ -345,6 +345,7 @@ def test_a_suspects_line_can_be_copied(page: Page) -> None:
 
     assert (path, label) == ("0/0 <b>&'\".png", CLASSES[1])
     expect(page.locator("#labels button.copy").first).to_have_text(re.compile("Copied|Marked below"))
+    expect(page.locator("#labels .note")).to_contain_text("python -m headstart review opens a page")
 
 
 @needs_browser

@@ -1,11 +1,8 @@
 """The review page in a real browser: a session by keyboard, many images, failures, two people, hostile names."""
 
 import csv
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +15,16 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Locator, Route, expect
 
 from headstart.review.decisions import Decisions, Wish
+from headstart.review.redirect import redirect_page
 from headstart.review.server import make_app
 from headstart.review.session import Session
+from headstart.tables.head import LabelSuspect
+from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from tests.support import review_server
 from tests.support.browser import needs_browser
+from tests.support.review_command import command
 from tests.support.review_project import NUM_SUSPECTS, write_project
-from tests.support.source import ROOT
 
 CLASSES = ("ants", "bees", "butterflies")
 HOSTILE = (
@@ -203,6 +203,7 @@ def test_type_ahead_and_a_new_class(browser: Browser, review: Review) -> None:
         visit.press("/")
         visit.page.keyboard.type("flies")
         expect(visit.page.locator("#found li").first).to_have_text("butterflies")
+        expect(visit.page.locator("#found").get_by_role("option", selected=True)).to_have_text("butterflies")
         visit.press("Enter")
         visit.settle()
         visit.press("n")
@@ -307,24 +308,6 @@ def test_a_failure_is_shown_and_taken_back(browser: Browser, review: Review) -> 
         assert len(review.fixes) == 1
 
 
-@contextmanager
-def command(root: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command in a project; yields its process and the address of its page."""
-    words = [sys.executable, "-m", "headstart", "review", "--no-browser", "--who", "ann"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(words, cwd=root, env=environment, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        found = None
-        while found is None:
-            line = server.stderr.readline()
-            assert line
-            found = re.search(r"http://\S+", line)
-        try:
-            yield server, found[0]
-        finally:
-            server.terminate()
-
-
 @pytest.mark.slow
 def test_a_killed_server_loses_no_confirmed_decision(browser: Browser, tmp_path: Path) -> None:
     """If the server is killed during a decision, the page says so; a new server shows all that was confirmed."""
@@ -345,6 +328,16 @@ def test_a_killed_server_loses_no_confirmed_decision(browser: Browser, tmp_path:
         expect(visit.page.locator(".cell")).to_have_count(NUM_SUSPECTS)
         kept = visit.page.locator(".cell.done").evaluate_all("all => all.map(one => one.dataset.digest)")
         assert set(confirmed) <= set(kept)
+
+
+def test_the_private_page_leads_to_the_address(browser: Browser, review: Review) -> None:
+    """A browser that opens the file of the redirect shows the review page."""
+    page = browser.new_page()
+    with redirect_page(review.address) as path:
+        page.goto(path.as_uri())
+        expect(page.locator(".cell.current")).to_have_count(1)
+    assert page.url.startswith(review.address)
+    page.close()
 
 
 def test_two_tabs(browser: Browser, review: Review) -> None:
@@ -385,6 +378,65 @@ def test_undo_leaves_the_decisions_of_others_alone(browser: Browser, review: Rev
         visit.settle()
         assert [fix.who for fix in bob.fixes().rows] == ["bob"]
         visit.troubles.clear()  # the refused requests
+
+
+def test_undo_is_for_what_this_tab_decided(browser: Browser, review: Review) -> None:
+    """Of two tabs of one person, the one that agreed unseen with the other has nothing to undo."""
+    with visiting(browser, review.address) as one, visiting(browser, review.address) as other:
+        other.page.route("**/api/state", lambda route: route.abort())
+        one.press("2")
+        one.settle()
+        other.press("2")
+        other.settle()
+        expect(other.page.locator("#undo")).to_be_disabled()
+        other.press("u")
+        expect(other.status).to_have_text("There is nothing to undo.")
+        assert len(review.fixes) == 1
+        one.press("u")
+        one.settle()
+        assert review.fixes == {}
+        other.troubles.clear()  # the refused requests
+
+
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_an_undo_that_meets_another_decision(browser: Browser, review: Review, goes_back: bool) -> None:
+    """Whoever takes back what somebody has changed since chooses between that and what was there before."""
+    project = review.session.project
+    with visiting(browser, review.address) as visit:
+        path = project.images[visit.current_digest()].path
+        visit.press("2")
+        visit.settle()
+        visit.page.route("**/api/state", lambda route: route.abort())
+        bob = Decisions(project.fixes_path, project.lock_path, "bob", project.digests)
+        bob.decide([Wish(project.digests[path], path, "drop", "suspects", "bees")])
+        visit.press("u")
+        notice = visit.page.locator(".notice").filter(has_text="got another answer")
+        expect(notice).to_contain_text("bob decided drop")
+        expect(notice).to_contain_text("you went back to undecided")
+        expect(notice.locator("li button")).to_have_text(["Keep drop", "Go back to undecided"])
+        notice.get_by_text("Go back to" if goes_back else "Keep").click()
+        visit.settle()
+        expect(notice).to_be_hidden()
+        assert [fix.label for fix in bob.fixes().rows] == ([] if goes_back else ["drop"])
+        expect(visit.page.locator(".cell.done")).to_have_count(0 if goes_back else 1)
+        visit.troubles.clear()  # the refused requests
+
+
+def test_a_run_outside_the_page(browser: Browser, review: Review) -> None:
+    """Results of somebody's own `dvc repro` appear with a notice; the decision before can still be taken back."""
+    path = review.root / "diagnostics/head/label_suspects.csv"
+    rows = read_rows(path, LabelSuspect)
+    with visiting(browser, review.address) as visit:
+        visit.press("Enter")
+        visit.settle()
+        expect(visit.page.locator("#progress-words")).to_have_text("1 of 12 done")
+        write_rows(path, rows[::-1], LabelSuspect)  # no count changes
+        visit.page.evaluate("dispatchEvent(new Event('focus'))")
+        expect(visit.page.locator("#notice-results")).to_contain_text("A run outside this page")
+        expect(visit.cell(0)).to_have_attribute("data-digest", rows[-1].digest)
+        visit.press("u")
+        visit.settle()
+        assert review.fixes == {}
 
 
 def test_what_others_decide_appears(browser: Browser, review: Review) -> None:
@@ -493,6 +545,7 @@ def test_a_phone(browser: Browser, review: Review, scheme: str) -> None:
     viewport = {"width": 360, "height": 740}
     with visiting(browser, review.address, viewport=viewport, color_scheme=scheme, has_touch=True) as visit:
         assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+        expect(visit.page.get_by_role("heading", level=1)).to_have_text("Review data/photos")
         paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(15, 19, 24)"}[scheme]
         visit.cell(1).locator(".tick").tap()

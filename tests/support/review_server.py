@@ -73,7 +73,7 @@ class Images:
 
     def decide(self, body: dict[str, Any], who: str = "ann") -> dict[str, Any]:
         """Take a decision into account."""
-        rows, conflicts = [], []
+        rows, conflicts, ids = [], [], {}
         for digest in body["digests"]:
             found = self.decisions.get(digest)
             if (found and found[0]) != body["seen"][digest] and not body.get("force"):
@@ -82,8 +82,9 @@ class Images:
             self.decisions[digest] = (body["label"] or self.label(digest), who)
             self.ids[digest] = f"{len(self.steps):016x}"
             self.steps[self.ids[digest]] = digest, found
+            ids[digest] = self.ids[digest]
             rows.append(self.row(digest))
-        return {"rows": rows, "conflicts": conflicts}
+        return {"rows": rows, "conflicts": conflicts, "ids": ids}
 
     def undo(self, ids: Sequence[str]) -> dict[str, Any]:
         """Take decisions back."""
@@ -126,8 +127,10 @@ def make_app(images: Images) -> FastAPI:
         return {
             "data_set": "data/my_photos", "classes": images.classes, "who": "ann", "queues": queues,
             "fixes_path": "data/label_fixes/my_photos.csv", "retrain": images.run,
+            "results": {"version": 0, "is_foreign": False, "gap": None},
             "accuracy": {"before": None, "after": 0.9412, "num_images": 153},
-            "noise": {"num_decided": 120, "num_wrong": 4, "share": 0.033, "low": 0.013, "high": 0.083, "num_mended": 31,
+            "noise": {"num_images": images.num, "num_decided": 120, "num_wrong": 4, "num_skipped": 2,
+                      "share": 0.033, "low": 0.013, "high": 0.083, "num_mended": 31,
                       "num_suspects_decided": 36, "num_suspects_wrong": 27},
             "test_labels_changed": sum(images.numbers[one] % 4 == 0 for one in images.decisions),
         }  # fmt: skip

@@ -35,7 +35,7 @@ export const getRows = (queue, start, num) =>
   call("GET", `api/queue/${encodeURIComponent(queue)}?start=${start}&count=${num}`);
 export const getImage = (digest) => call("GET", `api/image/${digest}`);
 export const postDecision = (decision) => call("POST", "api/decide", decision);
-export const postUndo = (ids) => call("POST", "api/undo", { ids });
+export const postUndo = (ids, seen) => call("POST", "api/undo", { ids, seen });
 export const postClass = (name) => call("POST", "api/class", { name });
 export const getRetrain = () => call("GET", "api/retrain");
 export const startRetrain = () => call("POST", "api/retrain", {});

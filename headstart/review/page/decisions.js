@@ -5,9 +5,10 @@ import { postDecision, postUndo } from "./api.js";
 const NUM_PER_REQUEST = 500;
 
 /**
- * A step is what one key press decided: {why, changes: [{row, label, seen}], ids}. A label of null accepts the label that
- * the image has. Sends "change" (something is shown otherwise), "saved" {rows, step}, "conflict" {conflicts, step}
- * and "failed" {step, error, again}.
+ * A step is what one key press decided: {why, changes: [{row, label, seen}], written}. A label of null accepts the label
+ * that the image has. `written` has [digest, id] of each decision that this page wrote: undo takes back only these, neither
+ * those of others nor those of another tab. Sends "change" (something is shown otherwise), "saved" {rows, step}, "conflict"
+ * {conflicts, step, isUndo} and "failed" {step, error, again}.
  */
 export class Decisions extends EventTarget {
   #shown = new Map();  // digest -> {label, step} that the server has not confirmed yet
@@ -15,12 +16,6 @@ export class Decisions extends EventTarget {
   #undone = [];
   #last = Promise.resolve();
   #numWaiting = 0;
-
-  /** who() is the name of the person who decides. */
-  constructor(who) {
-    super();
-    this.who = who;
-  }
 
   get canUndo() { return this.#done.length > 0; }
   get canRedo() { return this.#undone.length > 0; }
@@ -35,30 +30,43 @@ export class Decisions extends EventTarget {
 
   /** Decide: changes are {row, label}. */
   decide(changes, why) {
-    const step = { why, ids: [], changes: changes.map((change) => ({ ...change, seen: this.of(change.row)?.label ?? null })) };
+    const step = { why, written: [], changes: changes.map((change) => ({ ...change, seen: this.of(change.row)?.label ?? null })) };
     this.#undone = [];
     this.#apply(step);
   }
 
   /** Send a step again. */
   again(step) {
-    this.#apply({ ...step, ids: [] });
+    this.#apply({ ...step, written: [] });
   }
 
   /** Take the last step back, and return it. */
   undo() {
     const step = this.#done.pop();
     if (!step) return null;
-    this.#show(step, (change) => change.seen, async () => {
-      if (!step.ids.length) return;  // it failed, so there is nothing to take back
-      const { rows, conflicts } = await postUndo(step.ids).catch((error) => {
-        this.#done.push(step);
-        throw error;
-      });
-      this.#undone.push(step);
-      this.#tell(step, rows, conflicts);
+    this.#takeBack(step, {}, () => {
+      this.#done.push(step);
     }, () => this.undo());
     return step;
+  }
+
+  /** Take a step back on the images of `seen`, which has the decisions of others that this replaces, by digest. */
+  undoOver(step, seen) {
+    const changes = step.changes.filter(({ row }) => row.digest in seen);
+    const written = step.written.filter(([digest]) => digest in seen);
+    this.#takeBack({ ...step, changes, written }, seen, () => {}, () => this.undoOver(step, seen));
+  }
+
+  #takeBack(step, seen, onFailure, again) {
+    this.#show(step, (change) => change.seen, async () => {
+      if (!step.written.length) return;  // it failed, so there is nothing to take back
+      const { rows, conflicts } = await postUndo(step.written.map(([, id]) => id), seen).catch((error) => {
+        onFailure();
+        throw error;
+      });
+      if (!Object.keys(seen).length) this.#undone.push(step);
+      this.#tell(step, rows, conflicts, true);
+    }, again);
   }
 
   /** Take the last undo back, and return its step. */
@@ -74,14 +82,12 @@ export class Decisions extends EventTarget {
     this.#show(step, (change) => change.label ?? change.row.label, async () => {
       try {
         for (const request of requestsOf(step)) {
-          const { rows, conflicts } = await postDecision(request);
-          // Where somebody else had decided the same, nothing was written, and undo must leave their decision alone.
-          const ours = rows.filter((row) => row.decision !== request.seen[row.digest] && row.by === this.who());
-          step.ids.push(...ours.map((row) => row.id));
-          this.#tell(step, rows, conflicts);
+          const { rows, conflicts, ids } = await postDecision(request);
+          step.written.push(...Object.entries(ids));
+          this.#tell(step, rows, conflicts, false);
         }
       } finally {
-        if (!step.ids.length) this.#done = this.#done.filter((one) => one !== step);
+        if (!step.written.length) this.#done = this.#done.filter((one) => one !== step);
       }
     }, () => this.again(step));
   }
@@ -108,9 +114,9 @@ export class Decisions extends EventTarget {
     this.#last = this.#last.then(run);
   }
 
-  #tell(step, rows, conflicts) {
+  #tell(step, rows, conflicts, isUndo) {
     if (rows.length) this.dispatchEvent(new CustomEvent("saved", { detail: { rows, step } }));
-    if (conflicts.length) this.dispatchEvent(new CustomEvent("conflict", { detail: { conflicts, step } }));
+    if (conflicts.length) this.dispatchEvent(new CustomEvent("conflict", { detail: { conflicts, step, isUndo } }));
   }
 }
 

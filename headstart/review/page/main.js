@@ -10,7 +10,7 @@ import { askName } from "./new_class.js";
 import { notify, showConflicts, withdraw } from "./notices.js";
 import { Retrain } from "./retrain.js";
 import { Session } from "./session.js";
-import { drawProgress, drawQueues, drawSummary, warnOfTestSet } from "./side.js";
+import { drawProgress, drawQueues, drawSummary, tellOfResults, warnOfTestSet } from "./side.js";
 import { Zoom } from "./zoom.js";
 
 const ASK_EVERY_MS = 5000;
@@ -18,9 +18,9 @@ const ASK_AFTER_MS = 250;
 const DROP = "drop";
 
 const session = new Session();
-const decisions = new Decisions(() => session.state.who);
+const decisions = new Decisions();
 const zoom = new Zoom();
-const retrain = new Retrain(() => reload());
+const retrain = new Retrain(() => ask());
 const failures = [];  // since the notice was closed
 let stateTimer = 0;
 
@@ -145,12 +145,13 @@ function showTrouble(error) {
   notify("trouble", "bad", `${error.message} `, make("button", { type: "button", onclick: () => { withdraw("trouble"); reload(); } }, "Try again"));
 }
 
-/** Ask for everything again: after a retrain, or when the server was away. */
+/** Ask for everything again: at the start, or when the server was away. */
 async function reload() {
   try {
+    const { rows } = session;
     await session.loadState();
-    if (session.rows) session.reopen();
-    else session.goToAddress();
+    if (!rows) session.goToAddress();
+    else if (rows === session.rows) session.reopen();
   } catch (error) {
     showTrouble(error);
   }
@@ -162,11 +163,12 @@ async function ask() {
   stateTimer = setTimeout(ask, ASK_EVERY_MS);
   if (document.hidden || decisions.numWaiting) return;
   try {
-    const old = session.entry;
+    const { entry: old, rows } = session;
     await session.loadState();
     withdraw("trouble");
     const { entry } = session;
     if (!old) session.goToAddress();
+    else if (rows !== session.rows) return;  // opened anew, because the results are new
     else if (old.num !== entry.num) session.reopen();
     else if (old.num_done !== entry.num_done) session.rows.refresh(...grid.view);
   } catch (error) {
@@ -189,6 +191,8 @@ session.addEventListener("state", () => {
   warnOfTestSet(session.state.test_labels_changed);
   detail.drawClasses();
   retrain.draw(session.state.retrain);
+  tellOfResults(session.state.results);
+  if (session.isOutdated) session.reopen();
 });
 session.addEventListener("queue", () => {
   drawQueues(session, openQueue);
@@ -235,13 +239,17 @@ decisions.addEventListener("failed", ({ detail: failure }) => {
   notify("failed", "bad", `${failure.error.message} ${what} not confirmed and taken back. What shows a tick is saved. `,
     make("button", { type: "button", onclick: again }, "Try again"));
 });
-decisions.addEventListener("conflict", ({ detail: { conflicts, step } }) => {
+decisions.addEventListener("conflict", ({ detail: { conflicts, step, isUndo } }) => {
   session.rows?.confirm(conflicts.map(({ digest, theirs, by }) => ({ digest, decision: theirs, by })));
-  showConflicts(conflicts, step, (digests) => {
+  const theirs = new Map(conflicts.map((one) => [one.digest, one.theirs]));
+  showConflicts(conflicts, step, isUndo, (digests) => {  // they saw the other answer, so it is no conflict
+    if (isUndo) {
+      decisions.undoOver(step, Object.fromEntries(digests.map((digest) => [digest, theirs.get(digest)])));
+      return;
+    }
     const wanted = new Set(digests);
-    const theirs = new Map(conflicts.map((one) => [one.digest, one.theirs]));
     const changes = step.changes.filter(({ row }) => wanted.has(row.digest)).map((change) => ({ ...change, seen: theirs.get(change.row.digest) }));
-    decisions.again({ ...step, changes });  // they saw the other answer, so it is no conflict
+    decisions.again({ ...step, changes });
   });
 });
 

@@ -21,10 +21,14 @@ export const withdraw = (id) => byId(`notice-${id}`)?.remove();
 
 const answerOf = (label) => label === null ? "undecided" : label;
 
-/** Show decisions that somebody else made meanwhile, with both answers; mine(digests) puts ours over theirs. */
-export function showConflicts(conflicts, step, mine) {
+/**
+ * Show decisions that somebody else made meanwhile, with both answers: what we decided, or what was there before, if we took
+ * our decision back. mine(digests) puts ours over theirs.
+ */
+export function showConflicts(conflicts, step, isUndo, mine) {
   const changes = new Map(step.changes.map((change) => [change.row.digest, change]));
-  const ours = (change) => change.label ?? change.row.label;
+  const ours = (change) => isUndo ? answerOf(change.seen) : change.label ?? change.row.label;
+  const verbs = isUndo ? [", you went back to ", "Go back to "] : [", you decided ", "Use "];
   const rest = new Set(conflicts.map(({ digest }) => digest));
   const list = make("ul", {}, ...conflicts.slice(0, NUM_CONFLICTS_SHOWN).map(({ digest, theirs, by, when }) => {
     const change = changes.get(digest);
@@ -36,9 +40,9 @@ export function showConflicts(conflicts, step, mine) {
     };
     const item = make("li", {}, foreign(change.row.path), ": ", foreign(by || "somebody"),
       ...(theirs === null ? [" took the decision back"] : [" decided ", foreign(theirs)]),
-      when ? make("small", {}, ` (${when})`) : null, ", you decided ", foreign(ours(change)), ". ",
+      when ? make("small", {}, ` (${when})`) : null, verbs[0], foreign(ours(change)), ". ",
       make("button", { type: "button", onclick: () => settle(false) }, "Keep ", foreign(answerOf(theirs))),
-      make("button", { type: "button", onclick: () => settle(true) }, "Use ", foreign(ours(change))));
+      make("button", { type: "button", onclick: () => settle(true) }, verbs[1], foreign(ours(change))));
     return item;
   }));
   const numMore = conflicts.length - NUM_CONFLICTS_SHOWN;
@@ -50,5 +54,5 @@ export function showConflicts(conflicts, step, mine) {
     make("strong", {}, `${count(conflicts.length, "image")} got another answer meanwhile; nothing was overwritten.`), list,
     numMore > 0 ? make("p", {}, `And ${numMore.toLocaleString("en")} more.`) : null,
     conflicts.length > 1 ? make("div", { class: "buttons" }, make("button", { type: "button", onclick: () => all(false) }, "Keep all of theirs"),
-      make("button", { type: "button", onclick: () => all(true) }, "Use all of mine")) : null);
+      make("button", { type: "button", onclick: () => all(true) }, isUndo ? "Go back on all" : "Use all of mine")) : null);
 }

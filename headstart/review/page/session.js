@@ -14,12 +14,16 @@ export class Session extends EventTarget {
   state = null;
   rows = null;
   cursor = 0;
+  #version = 0;  // of the results that the rows are from
   selected = new Set();
   #anchor = 0;
 
   get queue() { return this.rows?.queue ?? ""; }
   get entry() { return this.state?.queues.find((queue) => queue.name === this.queue); }
   get row() { return this.rows?.at(this.cursor); }
+
+  /** Whether the rows are from results that the server no longer shows. */
+  get isOutdated() { return this.rows !== null && this.#version !== this.state.results.version; }
 
   /** Whether something can be decided: files that could not be read have no label. */
   get isDecidable() { return this.queue !== "quarantined"; }
@@ -61,6 +65,7 @@ export class Session extends EventTarget {
     const num = this.state.queues.find((one) => one.name === queue).num;
     const rows = new QueueRows(queue, num);
     this.rows = rows;
+    this.#version = this.state.results.version;
     rows.addEventListener("change", () => this.rows === rows && this.#send("rows"));
     rows.addEventListener("trouble", (event) => this.rows === rows && this.#send("trouble", event.detail));
     this.selected.clear();

@@ -43,6 +43,18 @@ export function drawSummary({ noise, who, fixes_path, data_set, accuracy }) {
     make("h2", {}, "Decisions"), make("p", {}, "Made by ", foreign(who || "nobody named"), ", kept in ", make("code", {}, foreign(fixes_path))));
 }
 
+let told = null;
+
+/** Tell of results that a run outside this page has made, and of such that do not belong together. */
+export function tellOfResults(results) {
+  if (results.gap && results.gap !== told?.gap) notify("gap", "care", foreign(results.gap));
+  else if (!results.gap) withdraw("gap");
+  if (told && results.version !== told.version && results.is_foreign) {
+    notify("results", "care", "A run outside this page has made new results, and the queues show them. Your decisions stay, and undo goes on working.");
+  }
+  told = results;
+}
+
 let numTold = 0;
 
 /** Warn once more whenever more labels of test images have changed. */
@@ -58,9 +70,12 @@ export function warnOfTestSet(num) {
 
 function noiseInWords(noise) {
   const sentences = [];
+  const labels = (share) => number(Math.round(share * noise.num_images));
   if (noise.num_decided) {
     sentences.push(`Of ${count(noise.num_decided, "random image")} that you decided, ${number(noise.num_wrong)} had a wrong label: ${percent(noise.share)} `
-      + `(95 % interval ${percent(noise.low)} to ${percent(noise.high)}).`);
+      + `(95 % interval ${percent(noise.low)} to ${percent(noise.high)}). That is about ${labels(noise.share)} `
+      + `(${labels(noise.low)} to ${labels(noise.high)}) of all ${number(noise.num_images)} labels, before any was mended.`);
+    if (noise.num_skipped) sentences.push(`${count(noise.num_skipped, "image")} between them ${noise.num_skipped === 1 ? "has" : "have"} no decision. If they are the hard ones, the share is not right.`);
   } else {
     sentences.push("Decide images of the random queue to learn how many labels are wrong.");
   }

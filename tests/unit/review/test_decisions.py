@@ -88,18 +88,45 @@ def test_those_who_agree_do_not_conflict(tmp_path: Path) -> None:
 def test_undo_gives_back_what_was_there(tmp_path: Path) -> None:
     """Decisions are undone one after the other, down to no fix; what others did meanwhile is a conflict."""
     ann, bob = decisions_in(tmp_path), decisions_in(tmp_path, "Bob")
-    ann.decide([wish(1, "ants")], client="tab")
-    ann.decide([wish(1, "bees", seen="ants"), wish(2, "bees")], client="tab")
-    assert ann.last_ids("other") == []
-    last, first = ann.last_ids("tab"), ann.last_ids("tab")
+    first = list(ann.decide([wish(1, "ants")]).ids.values())
+    last = list(ann.decide([wish(1, "bees", seen="ants"), wish(2, "bees")]).ids.values())
 
     ann.undo(last)
     assert labels(ann) == {"1.png": "ants"}
     bob.decide([wish(1, "drop", seen="ants")])
     assert list(ann.undo(first).conflicts) == [DIGESTS[1]]
+    assert list(ann.undo(first, {DIGESTS[1]: "bees"}).conflicts) == [DIGESTS[1]]
     assert labels(ann) == {"1.png": "drop"}
-    ann.undo(first, force=True)
+    assert not ann.undo(first, {DIGESTS[1]: "drop"}).conflicts
     assert labels(ann) == {}
+
+
+def test_what_somebody_else_has_taken_back_is_undone(tmp_path: Path) -> None:
+    """If the image is again as it was before, there is nothing to ask."""
+    ann, bob = decisions_in(tmp_path), decisions_in(tmp_path, "Bob")
+    ids = list(ann.decide([wish(1, "ants")]).ids.values())
+    bob.undo(ids)
+    outcome = ann.undo(ids)
+
+    assert (list(outcome.digests), outcome.conflicts, labels(ann)) == ([DIGESTS[1]], {}, {})
+
+
+def test_undo_leaves_a_second_row_of_the_image_alone(tmp_path: Path) -> None:
+    """A merge may bring the fix of another person beside that which is taken back. It stays."""
+    ann = decisions_in(tmp_path)
+    ids = list(ann.decide([wish(1, "ants")]).ids.values())
+    write_label_fixes(ann.path, [*read_label_fixes(ann.path), LabelFix(DIGESTS[1], "1.png", "bees", "Bob")])
+    ann.undo(ids)
+
+    assert labels(ann) == {"1.png": "bees"}
+
+
+def test_who_agrees_has_nothing_to_undo(tmp_path: Path) -> None:
+    """What somebody had decided already, maybe in another tab, gives no id, so no undo takes it back."""
+    ann = decisions_in(tmp_path)
+    ann.decide([wish(1, "ants")])
+
+    assert ann.decide([wish(1, "ants"), wish(2, "ants")]).ids.keys() == {DIGESTS[2]}
 
 
 def test_undo_brings_a_contradiction_back(tmp_path: Path) -> None:
@@ -107,9 +134,9 @@ def test_undo_brings_a_contradiction_back(tmp_path: Path) -> None:
     ann = decisions_in(tmp_path)
     both = [LabelFix(DIGESTS[1], "1.png", label, who) for label, who in (("ants", "Bob"), ("bees", "Eve"))]
     write_label_fixes(ann.path, both)
-    ann.decide([wish(1, "drop", seen="ants")], client="tab")
+    outcome = ann.decide([wish(1, "drop", seen="ants")])
     assert labels(ann) == {"1.png": "drop"}
-    ann.undo(ann.last_ids("tab"))
+    ann.undo(list(outcome.ids.values()))
 
     assert read_label_fixes(ann.path) == both
 
@@ -127,11 +154,10 @@ def test_undo_removes_a_fix_of_an_earlier_session(tmp_path: Path) -> None:
 def test_several_decisions_of_an_image_are_undone_together(tmp_path: Path) -> None:
     """The ids of two decisions on one image take it back to before the first."""
     decisions = decisions_in(tmp_path)
-    decisions.decide([wish(1, "ants")], client="tab")
-    decisions.decide([wish(1, "bees", seen="ants")], client="tab")
-    last = decisions.last_ids("tab")
+    first = decisions.decide([wish(1, "ants")])
+    last = decisions.decide([wish(1, "bees", seen="ants")])
 
-    assert not decisions.undo([*decisions.last_ids("tab"), *last]).conflicts
+    assert not decisions.undo([*first.ids.values(), *last.ids.values()]).conflicts
     assert labels(decisions) == {}
 
 
@@ -139,8 +165,7 @@ def test_an_undo_that_cannot_be_written_can_be_tried_again(tmp_path: Path, monke
     """After a full disk the file is as it was, and the next undo still knows what was there before."""
     decisions = decisions_in(tmp_path)
     decisions.decide([wish(1, "ants")])
-    decisions.decide([wish(1, "bees", seen="ants")], client="tab")
-    ids = decisions.last_ids("tab")
+    ids = list(decisions.decide([wish(1, "bees", seen="ants")]).ids.values())
     with monkeypatch.context() as broken:
         broken.setattr(module, "write_label_fixes", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
@@ -158,14 +183,13 @@ STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["ants", "bees", "
 def test_undoing_everything_leaves_nothing(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]]
 ) -> None:
-    """Whatever one client decided, as many undos as decisions bring the first state back."""
+    """Whatever a person decided, as many undos as decisions bring the first state back."""
     decisions = decisions_in(tmp_path_factory.mktemp("fixes"))
     write_label_fixes(decisions.path, [LabelFix(DIGESTS[0], "0.png", "ants", "Bob", "", "by hand")])
     before = decisions.path.read_bytes()
-    for number, label in steps:
-        decisions.decide([wish(number, label)], client="tab", force=True)
-    while ids := decisions.last_ids("tab"):
-        assert not decisions.undo(ids).conflicts
+    ids = [decisions.decide([wish(number, label)], force=True).ids.values() for number, label in steps]
+    for each in reversed(ids):
+        assert not decisions.undo(list(each)).conflicts
 
     assert decisions.path.read_bytes() == before
 

@@ -89,7 +89,7 @@ def test_the_random_order_is_the_same_every_time(root: Path, session: Session) -
     """Another session has the same order, and an image that is dropped keeps its place."""
     order = [row["digest"] for row in rows(session, "random")]
     dropped = str(order[3])
-    session.decide([dropped], "drop", "random", {}, "", force=False)
+    session.decide([dropped], "drop", "random", {}, force=False)
     split = [row for row in read_rows(root / "data/split.csv", SplitRow) if row.digest != dropped]
     write_rows(root / "data/split.csv", split, SplitRow)
     later = Session(root, "Ann")
@@ -195,10 +195,21 @@ def test_label_noise_is_that_of_the_random_sample(session: Session) -> None:
     assert found["num_mended"] == 2
 
 
+def test_a_decision_far_behind_is_no_part_of_the_sample(session: Session) -> None:
+    """Somebody who looks at the end of the random queue does not make a sample of all that was mended elsewhere."""
+    queues = make_queues(session.project, Fixes())
+    order = queues["random"].images
+    whys = {0: "accepted; random", 5: "suspects", 7: "suspects", 11: "accepted; random"}
+    rows = {order[place].digest: [LabelFix(order[place].digest, "", "x", why=why)] for place, why in whys.items()}
+    found = label_noise(queues["random"], queues["suspects"], Fixes(by_digest=rows))
+
+    assert (found["num_decided"], found["num_wrong"], found["num_skipped"]) == (1, 0, 0)
+
+
 def test_without_a_random_decision_there_is_no_estimate(session: Session) -> None:
     """Suspects are no random sample: decisions on them alone estimate nothing."""
     suspect = str(rows(session, "suspects")[0]["digest"])
-    session.decide([suspect], "green", "suspects", {}, "", force=False)
+    session.decide([suspect], "green", "suspects", {}, force=False)
     found = session.state()["noise"]
 
     assert (found["share"], found["low"], found["num_decided"]) == (None, None, 0)
@@ -208,7 +219,7 @@ def test_without_a_random_decision_there_is_no_estimate(session: Session) -> Non
 def test_to_choose_the_label_that_an_image_has_is_to_accept_it(session: Session) -> None:
     """The key of the class and the key to accept write the same, so that noise counts the label as right."""
     row = rows(session, "random")[0]
-    session.decide([str(row["digest"])], str(row["label"]), "random", {}, "", force=False)
+    session.decide([str(row["digest"])], str(row["label"]), "random", {}, force=False)
     found = session.state()["noise"]
 
     assert (found["num_decided"], found["num_wrong"]) == (1, 0)
@@ -224,7 +235,7 @@ def test_a_label_counts_as_changed_against_that_of_the_folder(root: Path) -> Non
     write_rows(root / "diagnostics/relabelled.csv", [changed], RelabelledRow)
     session = Session(root, "Ann")
     for label, num_changed, why in (("green", 1, "random; test set"), ("red", 0, "accepted; random; test set")):
-        session.decide([one.digest], label, "random", {}, "", force=True)
+        session.decide([one.digest], label, "random", {}, force=True)
         fix = session.decisions.fixes().of(one.digest)
 
         assert fix is not None
@@ -235,8 +246,8 @@ def test_a_label_counts_as_changed_against_that_of_the_folder(root: Path) -> Non
 def test_changed_test_labels_are_counted(session: Session) -> None:
     """A new label of a test image counts, an accepted one does not; the reason in the file says so."""
     one, two = (str(row["digest"]) for row in rows(session, "wrong"))
-    session.decide([one], None, "wrong", {}, "", force=False)
-    session.decide([two], "green", "wrong", {}, "", force=False)
+    session.decide([one], None, "wrong", {}, force=False)
+    session.decide([two], "green", "wrong", {}, force=False)
     fix = session.decisions.fixes().of(two)
 
     assert session.state()["test_labels_changed"] == 1

@@ -5,7 +5,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from headstart.backbone.params import BackboneParams
 from headstart.base.errors import DataError
 from headstart.review import retrain as module
 from headstart.review.comparison import HeadResults, compare
+from headstart.review.project import read_project
 from headstart.review.retrain import Retrain
 from headstart.review.session import Session
 from headstart.tables.paired import mcnemar_p, paired_interval
@@ -29,9 +31,29 @@ def no_stamp() -> None:
     """Return the stamp of fixes that never change."""
 
 
-def retrain_by(root: Path, code: str, when_done: Callable[[], None] = no_stamp) -> Retrain:
+@dataclass
+class Results:
+    """The results of a project, read anew for each comparison; `calls` has what the retraining asked for."""
+
+    root: Path
+    calls: list[str] = field(default_factory=list)
+
+    def shown(self) -> HeadResults:
+        """Return those on the disk."""
+        return read_project(self.root).head
+
+    def take(self) -> None:
+        """Note the call."""
+        self.calls.append("take")
+
+    def leave(self) -> None:
+        """Note the call."""
+        self.calls.append("leave")
+
+
+def retrain_by(root: Path, code: str, results: Results | None = None) -> Retrain:
     """Return a retraining that runs Python code."""
-    return Retrain(root, no_stamp, when_done, command=[sys.executable, "-c", code])
+    return Retrain(root, no_stamp, results or Results(root), command=[sys.executable, "-c", code])
 
 
 def run(retrain: Retrain) -> dict[str, object]:
@@ -43,8 +65,8 @@ def run(retrain: Retrain) -> dict[str, object]:
 
 def test_a_run_that_ends_well_is_compared(root: Path) -> None:
     """Its lines are kept, the last twenty, and its results are compared with those before it."""
-    calls: list[str] = []
-    retrain = retrain_by(root, "for number in range(30): print(f'line {number}')", lambda: calls.append("reloaded"))
+    results = Results(root)
+    retrain = retrain_by(root, "for number in range(30): print(f'line {number}')", results)
     assert retrain.status()["state"] == "idle"
     status = run(retrain)
 
@@ -53,18 +75,18 @@ def test_a_run_that_ends_well_is_compared(root: Path) -> None:
     comparison = status["comparison"]
     assert isinstance(comparison, dict)
     assert (comparison["num_common"], comparison["difference"], comparison["p_value"]) == (3, 0, 1)
-    assert calls == ["reloaded"]
+    assert results.calls == ["take"]
 
 
 def test_a_failed_run_gives_the_stage_s_own_words(root: Path) -> None:
     """The reason is the line of the stage that failed, and the old results stay in use."""
     lines = ["Running stage 'split':", "split: row 3: 'antz' is not a class", "ERROR: failed to reproduce 'split'"]
-    calls: list[str] = []
-    status = run(retrain_by(root, f"print({chr(10).join(lines)!r}); raise SystemExit(1)", lambda: calls.append("no")))
+    results = Results(root)
+    status = run(retrain_by(root, f"print({chr(10).join(lines)!r}); raise SystemExit(1)", results))
 
     assert (status["state"], status["reason"]) == ("failed", "split: row 3: 'antz' is not a class")
     assert status["comparison"] is None
-    assert calls == []
+    assert results.calls == ["leave"]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +94,23 @@ def test_a_failed_run_gives_the_stage_s_own_words(root: Path) -> None:
 )
 def test_dvc_s_lock_is_a_state_of_its_own(root: Path, words: str) -> None:
     """If somebody else runs DVC, the page can say so, and the next try may succeed."""
-    status = run(retrain_by(root, f"print({words!r}); raise SystemExit(255)"))
+    results = Results(root)
+    status = run(retrain_by(root, f"print({words!r}); raise SystemExit(255)", results))
 
-    assert status["state"] == "locked"
+    assert (status["state"], results.calls) == ("locked", [])
     assert "Another DVC process" in str(status["reason"])
+
+
+def test_a_run_that_somebody_kills_says_so(root: Path) -> None:
+    """The last line of a killed run is no reason."""
+    status = run(retrain_by(root, "import os; print('all is well', flush=True); os.kill(os.getpid(), 9)"))
+
+    assert (status["state"], "signal 9, SIGKILL" in str(status["reason"])) == ("failed", True)
 
 
 def test_a_command_that_does_not_exist_is_a_failure(root: Path) -> None:
     """The reason is that of the system."""
-    status = run(Retrain(root, no_stamp, no_stamp, command=["/no/such/program"]))
+    status = run(Retrain(root, no_stamp, Results(root), command=["/no/such/program"]))
 
     assert (status["state"], "/no/such/program" in str(status["reason"])) == ("failed", True)
 
@@ -120,7 +150,7 @@ def splitting(root: Path, stamps: Iterable[object]) -> Retrain:
     """Return a retraining that runs `split` each time, and writes into a log which command ran."""
     asked = iter(stamps)
     commands = ([sys.executable, "-c", SPLIT.format(word=word)] for word in ("repro ", "split "))
-    return Retrain(root, lambda: next(asked), no_stamp, *commands)
+    return Retrain(root, lambda: next(asked), Results(root), *commands)
 
 
 def test_labels_that_change_while_split_runs_are_applied(root: Path) -> None:
@@ -153,10 +183,11 @@ def test_labels_that_never_rest_are_a_failure(root: Path) -> None:
 def test_new_results_that_cannot_be_read_are_a_failure(root: Path) -> None:
     """The page keeps what it has, and says what is wrong."""
 
-    def fail() -> None:
-        raise DataError("data/split.csv: is damaged")
+    class Damaged(Results):
+        def take(self) -> None:
+            raise DataError("data/split.csv: is damaged")
 
-    status = run(retrain_by(root, "", fail))
+    status = run(retrain_by(root, "", Damaged(root)))
 
     assert (status["state"], status["reason"]) == ("failed", "data/split.csv: is damaged")
 

@@ -157,13 +157,31 @@ def test_two_tabs_see_each_other(client: TestClient, session: Session) -> None:
     """The second of two tabs that decide on an image gets the first one's decision as a conflict."""
     digest = rows_of(client, "suspects")[0]["digest"]
     other = client_of(session)
-    client.post("api/decide", json={"digests": [digest], "label": "green", "client": "a"})
-    answer = other.post("api/decide", json={"digests": [digest], "label": "drop", "client": "b"}).json()
+    first = client.post("api/decide", json={"digests": [digest], "label": "green"}).json()
+    answer = other.post("api/decide", json={"digests": [digest], "label": "drop"}).json()
 
-    assert answer["rows"] == []
+    assert (answer["rows"], answer["ids"]) == ([], {})
     assert {**answer["conflicts"][0], "when": ""} == {"digest": digest, "theirs": "green", "by": "Ann", "when": ""}
-    assert other.post("api/undo", json={"client": "b"}).json()["rows"] == []
-    assert client.post("api/undo", json={"client": "a"}).json()["rows"][0]["digest"] == digest
+    again = other.post("api/decide", json={"digests": [digest], "label": "green"}).json()
+    assert (again["rows"][0]["digest"], again["ids"]) == (digest, {})
+    assert client.post("api/undo", json={"ids": [first["ids"][digest]]}).json()["rows"][0]["digest"] == digest
+
+
+def test_a_page_of_rows_asks_the_file_once(
+    client: TestClient, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many rows a queue or an answer has, the file of fixes is asked for its stamp once for all of them."""
+    calls: list[str] = []
+    stamp = session.decisions.stamp
+
+    def counted() -> tuple[int, ...]:
+        calls.append("stamp")
+        return stamp()
+
+    monkeypatch.setattr(session.decisions, "stamp", counted)
+
+    assert len(rows_of(client, "random")) == 12
+    assert len(calls) == 1
 
 
 def test_what_cannot_be_decided_is_refused(client: TestClient, session: Session) -> None:

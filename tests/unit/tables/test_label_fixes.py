@@ -64,6 +64,8 @@ def test_a_file_that_a_person_wrote(tmp_path: Path) -> None:
         (f"{HEADER}0a,a.png,,me,,x\n", "row 2 is .*; expected a label. Fill or remove the row"),
         (f"{HEADER}0a,a.png,cat\n", "row 2 has 3 cells; expected 6"),
         ("", "columns are"),
+        (f"<<<<<<< HEAD\n{HEADER}", "row 1 is '<<<<<<< HEAD', a conflict marker of git. Keep the rows that are right"),
+        (f"{HEADER}0a,a.png,cat,,,\n=======\n0a,a.png,dog,,,\n", "row 3 is '=======', a conflict marker of git"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -73,6 +75,25 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
 
     with pytest.raises(DataError, match=f"fixes.csv: {words}"):
         read_label_fixes(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_file_of_a_spreadsheet_keeps_its_style(
+    tmp_path: Path, separator: str, line_end: str, mark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Separator, line ends and byte order mark stay, so git shows the new row alone; nothing is printed each time."""
+    path = tmp_path / "fixes.csv"
+    lines = [HEADER.strip(), "0a,a.png,cat,,,"]
+    before = mark + "".join(line.replace(",", separator) + line_end for line in lines)
+    path.write_bytes(before.encode())
+    write_label_fixes(path, [*read_label_fixes(path), LabelFix("0b", f"b{separator}.png", "dog")])
+
+    new = f'0b{separator}"b{separator}.png"{separator}dog{separator * 3}{line_end}'
+    assert path.read_bytes() == (before + new).encode()
+    assert read_label_fixes(path)[1].path == f"b{separator}.png"
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("base", [None, [], [LabelFix("1", "", "ants"), LabelFix("4", "", "ants")]])
