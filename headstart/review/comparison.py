@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.tables.paired import mcnemar_p, paired_interval
+import numpy as np
+
+from headstart.tables.pairs import pair
 from headstart.tables.predictions import Predictions
 
 # Most digests of a kind that are listed.
@@ -34,40 +36,28 @@ def compare(before: HeadResults, after: HeadResults) -> dict[str, Any]:
         most 200; `num_labels_changed`, the common images whose label is another one now; and `num_only_before` and
         `num_only_after`, the images that only one of the two tested.
     """
-    old = _outcomes(before.predictions)
-    new = _outcomes(after.predictions)
-    common = [digest for digest in after.predictions.digests if digest in old]
-    was_right = {digest for digest in common if old[digest][0] == new[digest][1]}
-    is_right = {digest for digest in common if new[digest][0] == new[digest][1]}
-    won, lost = is_right - was_right, was_right - is_right
+    pairs = pair(before.predictions, after.predictions)
+    digests, num = np.array(pairs.after.digests, dtype=object), pairs.num_images
     moved = {
-        "newly_right": [digest for digest in common if digest in won],
-        "newly_wrong": [digest for digest in common if digest in lost],
+        "newly_right": digests[pairs.newly_right].tolist(),
+        "newly_wrong": digests[pairs.newly_wrong].tolist(),
         "suspects_gone": _without(before.suspects, after.suspects),
         "suspects_new": _without(after.suspects, before.suspects),
     }
-    num = len(common)
     numbers: dict[str, Any] = {
         "num_common": num,
-        "num_only_before": len(old) - num,
-        "num_only_after": len(new) - num,
-        "num_labels_changed": sum(old[digest][1] != new[digest][1] for digest in common),
+        "num_only_before": pairs.num_only_before,
+        "num_only_after": pairs.num_only_after,
+        "num_labels_changed": pairs.num_relabelled,
     }
     names = ("accuracy_before", "accuracy_after", "difference", "low", "high", "p_value")
     numbers |= dict.fromkeys(names)
     if num:
-        low, high = paired_interval(num, len(lost), len(won))
-        values = (len(was_right) / num, len(is_right) / num, (len(won) - len(lost)) / num, low, high)
-        numbers |= dict(zip(names, (*values, mcnemar_p(len(lost), len(won))), strict=True))
-    for name, digests in moved.items():
-        numbers |= {name: len(digests), f"{name}_digests": digests[:_MOST_LISTED]}
+        accuracies = (int(right.sum()) / num for right in (pairs.was_right, pairs.is_right))
+        numbers |= dict(zip(names, (*accuracies, pairs.difference, *pairs.interval, pairs.p_value), strict=True))
+    for name, found in moved.items():
+        numbers |= {name: len(found), f"{name}_digests": found[:_MOST_LISTED]}
     return numbers
-
-
-def _outcomes(predictions: Predictions) -> dict[str, tuple[str, str]]:
-    """Return the predicted class and the label of each image, by digest."""
-    pairs = zip(predictions.predicted, predictions.labels, strict=True)
-    return dict(zip(predictions.digests, pairs, strict=True))
 
 
 def _without(digests: Sequence[str], others: Sequence[str]) -> list[str]:

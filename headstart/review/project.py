@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from headstart.base.csv_files import read_table
-from headstart.base.errors import ParamsError, TableError
-from headstart.base.params import Name, Section, explain, read_yaml
+from headstart.base.errors import TableError
+from headstart.base.params import Name, Section, read_section
 from headstart.review.comparison import HeadResults
 from headstart.sources.folder import Folder, open_source
 from headstart.sources.params import DataParams
@@ -135,9 +133,6 @@ class Project:
     next_to_label: Sequence[Ranked]
 
 
-_S = TypeVar("_S", bound=Section)
-
-
 class _SplitSettings(Section, extra="ignore"):
     label_fixes: Name
 
@@ -156,9 +151,9 @@ def read_project(root: Path) -> Project:
         TableError: A result is missing or damaged. The message says which command writes it.
     """
     params = root / "params.yaml"
-    data = _read_section(params, "data", DataParams)
-    split = _read_section(params, "split", _SplitSettings)
-    index = _read_section(params, "index", _IndexSettings)
+    data = read_section(params, "data", DataParams)
+    split = read_section(params, "split", _SplitSettings)
+    index = read_section(params, "index", _IndexSettings)
     rows = read_rows(root / "data/index.csv", IndexRow)
     labelled = {row.digest: row for row in read_rows(root / "data/split.csv", SplitRow)}
     test = read_predictions(root / "predictions/head.csv")
@@ -188,14 +183,6 @@ def read_project(root: Path) -> Project:
         near_duplicates=read_rows(root / "diagnostics/head/near_duplicates.csv", NearDuplicate),
         next_to_label=_next_to_label(root),
     )
-
-
-def _read_section(path: Path, name: str, model: type[_S]) -> _S:
-    raw = read_yaml(path).get(name, {})
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {'; '.join(explain(name, model, raw, error))}") from error
 
 
 def _images(rows: Sequence[IndexRow], labelled: Mapping[str, SplitRow]) -> dict[str, ReviewImage]:
