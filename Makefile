@@ -141,6 +141,9 @@ bench-predict: env  ## predicting against extract on the same photos; the first 
 bench-loop: env  ## `dvc repro` after an edit of head.*, and where each second goes
 	python -m benchmarks.loop
 
+bench-revisions: env  ## two revisions of this project compared, and 21 with 10,000 test images each: seconds
+	python -m benchmarks.revisions
+
 bench-serve: env  ## the server over loopback against the model itself: requests/s, latency, memory over 10,000 requests
 	python -W ignore -m benchmarks.serve
 	python -W ignore -m benchmarks.serve $(if $(PHOTOS),--photos $(PHOTOS)) --megapixels 12

@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from headstart.base.errors import DataError
+from headstart.base.errors import DataError, HeadstartError
 from headstart.base.params import Section, read_section
 from headstart.predict.commands.parser import Parser
 from headstart.revisions.history import WORKSPACE, History
@@ -84,9 +84,13 @@ def run(options: CompareOptions) -> None:
     history = History(Path())
     tracks = (options.track,) if options.track else TRACKS
     names = list(options.revisions or ["HEAD"])
+    if options.html is not None and not options.html.absolute().parent.is_dir():
+        folder = options.html.absolute().parent
+        raise DataError(f"--html {options.html}: there is no folder {folder}. Make it, or name another file")
     if _is_ranking(options):
-        names += [name for name, _ in history.experiments if options.experiments and name not in names]
         revisions = [read_revision(history, name, tracks, has_images=False) for name in names]
+        if options.experiments:
+            revisions += _experiments(history, tracks, {revision.commit for revision in revisions})
         rankings = _rank(revisions)
         documents = {"rankings": [asdict(ranking) for ranking in rankings]}
         text = ranking_text(rankings, is_markdown=options.markdown)
@@ -100,7 +104,7 @@ def run(options: CompareOptions) -> None:
     else:
         print(comparison_text(result, is_markdown=options.markdown), end="")
     if options.html is not None:
-        from headstart.revisions.page import write_page  # decodes photos
+        from headstart.revisions.page import write_page  # decodes photos, whose libraries take long to import
 
         write_page(options.html, result, Path())
         print(f"compare: {options.html}", file=sys.stderr)
@@ -110,6 +114,18 @@ def run(options: CompareOptions) -> None:
 
 def _is_ranking(options: CompareOptions) -> bool:
     return options.experiments or len(options.revisions) > 2
+
+
+def _experiments(history: History, tracks: Sequence[str], known: Collection[str]) -> list[Revision]:
+    """Read all experiments, except those of known commits. One that cannot be read is named and left out."""
+    revisions = []
+    for name, commit in history.experiments:
+        if commit not in known:
+            try:
+                revisions.append(replace(read_revision(history, commit, tracks, has_images=False), name=name))
+            except HeadstartError as error:
+                print(f"compare: {name} is left out: {error}", file=sys.stderr)
+    return revisions
 
 
 def _rank(revisions: Sequence[Revision]) -> list[Ranking]:

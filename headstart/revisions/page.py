@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from headstart.base.errors import DataError, TableError
+from headstart.base.errors import TableError
 from headstart.base.files import write_bytes
 from headstart.base.params import Section, read_section
 from headstart.pages.template import environment
@@ -33,11 +33,8 @@ def write_page(path: Path, result: Result, root: Path) -> None:
         root: Folder of the project. Photos that its index does not list are named and not shown.
 
     Raises:
-        DataError: The folder of the file is missing.
         ParamsError: A setting is missing or wrong.
     """
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"--html {path}: there is no folder {path.absolute().parent}")
     kinds = [kind for track in result.tracks for kind in (track.newly_wrong, track.newly_right)]
     images = [image for kind in kinds for image in kind[:_MOST_SHOWN]]
     page = environment(Path(__file__).parent / "page").get_template("compare.html")

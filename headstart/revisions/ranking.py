@@ -50,12 +50,14 @@ class Ranking:
         track: Name of the track.
         baseline: Name of the revision that the others are compared with.
         num_images: Number of test images that all revisions have.
+        num_tested: Number of test images of the baseline.
         rows: The revisions, the most accurate first.
     """
 
     track: str
     baseline: str
     num_images: int
+    num_tested: int
     rows: Sequence[Ranked]
 
 
@@ -71,7 +73,7 @@ def rank(track: str, runs: Sequence[tuple[str, Predictions]]) -> Ranking:
     rows = [row for row, digest in enumerate(baseline.digests) if digest in common]
     chosen = take(baseline, rows, [baseline.labels[row] for row in rows])
     if not rows:
-        return Ranking(track, name, 0, [])
+        return Ranking(track, name, 0, len(baseline.digests), [])
     first = float(np.mean([label == name for label, name in zip(chosen.labels, chosen.predicted, strict=True)]))
     ranked = [Ranked(name, first, *wilson_interval(first, len(rows)))]
     pairs = [pair(predictions, chosen) for _, predictions in others]  # with the labels of the baseline
@@ -80,7 +82,7 @@ def rank(track: str, runs: Sequence[tuple[str, Predictions]]) -> Ranking:
         accuracy, (low, high) = float(one.was_right.mean()), one.interval
         interval = wilson_interval(accuracy, len(rows))
         ranked.append(Ranked(other, accuracy, *interval, -one.difference, -high, -low, p_value, p_holm))
-    return Ranking(track, name, len(rows), sorted(ranked, key=lambda row: -row.accuracy))
+    return Ranking(track, name, len(rows), len(baseline.digests), sorted(ranked, key=lambda row: -row.accuracy))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

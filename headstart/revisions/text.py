@@ -119,6 +119,11 @@ def _ranked_row(writer: Writer, row: Ranked) -> tuple[str, ...]:
 
 def _ranking_sentences(writer: Writer, ranking: Ranking) -> Iterator[str]:
     baseline = writer.escaped(ranking.baseline)
+    if ranking.num_images < ranking.num_tested:
+        yield (
+            f"The test sets differ: all have only {ranking.num_images} of the {ranking.num_tested} test images of "
+            f"{baseline}. Name fewer revisions to compare more images"
+        )
     yield (
         f"On the {ranking.num_images} test images that all have. p: exact McNemar test; corrected by Holm's method for "
         f"{len(ranking.rows) - 1} comparisons, because the best of many is lucky"

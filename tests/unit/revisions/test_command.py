@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from headstart.base.errors import DataError
 from headstart.revisions import command
 from headstart.tables.index import IndexRow
 from headstart.tables.rows import write_rows
@@ -161,22 +162,33 @@ def test_the_page_shows_the_photos_that_changed(
 
 
 def test_experiments_are_ranked(inside: RevisionsProject, capsys: pytest.CaptureFixture[str]) -> None:
-    """--experiments ranks every experiment that DVC keeps against the first revision, the best first."""
+    """--experiments ranks what DVC keeps against the first revision, the best first; a broken one is left out."""
     for seed, num_right in enumerate((55, 20, 31)):
         inside.write(predictions([True] * num_right + [False] * (60 - num_right), seed=seed), images=images())
         inside.run("dvc", "exp", "save", "--name", f"exp-{num_right}")
+    inside.replace("predictions/head.csv", b"other\n1\n")
+    inside.run("dvc", "exp", "save", "--name", "exp-broken")
     inside.run("git", "checkout", "--quiet", "--", ".")
 
     command.main(["HEAD", "--experiments"])
-    said = capsys.readouterr().out
+    said, errors = capsys.readouterr()
     command.main(["HEAD", "exp-20", "exp-55", "--json"])
     (ranking,) = json.loads(capsys.readouterr().out)["rankings"]
 
+    assert "exp-broken is left out" in errors
     names = re.findall(r"^(\S+) +\d\.\d+ \(", said, flags=re.MULTILINE)
     assert names == ["exp-55", "exp-31", "HEAD", "exp-20"]
     assert "Clearly better than HEAD: exp-55" in said
     assert "Clearly worse than HEAD: exp-20" in said
     assert [row["name"] for row in ranking["rows"]] == ["exp-55", "HEAD", "exp-20"]
+
+
+def test_a_page_without_a_folder_is_told_first(inside: RevisionsProject, tmp_path: Path) -> None:
+    """A file in a folder that does not exist is a mistake that is found before anything is read."""
+    (inside.root / "dvc.lock").unlink()
+
+    with pytest.raises(DataError, match=r"--html .*page.html: there is no folder"):
+        command.main(["good", "--html", str(tmp_path / "nowhere" / "page.html")])
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_only_images_of_all_count() -> None:
 
     found = rank("head", runs)
 
-    assert found.num_images == 6
+    assert (found.num_images, found.num_tested) == (6, 10)
     assert [row.accuracy for row in found.rows] == [1.0, 1.0, 0.0]
     assert rank("head", [*runs, ("d", predictions([True], first=50))]).rows == []
 
