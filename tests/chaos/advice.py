@@ -4,7 +4,7 @@ import csv
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from re import Match
 from typing import Any
@@ -27,7 +27,11 @@ def follow(project: ChaosProject, output: str) -> str | None:
     Returns:
         What was done; None if no message is known.
     """
-    for pattern, do in _ADVICE:
+    return _follow(project, output, _ADVICE)
+
+
+def _follow(project: ChaosProject, output: str, advice: Iterable[tuple[str, Follow]]) -> str | None:
+    for pattern, do in advice:
         found = re.search(pattern, output, flags=re.MULTILINE)
         if found:
             return do(project, found)
@@ -35,8 +39,14 @@ def follow(project: ChaosProject, output: str) -> str | None:
 
 
 def _run(project: ChaosProject, found: Match[str]) -> str:
+    """Run the command. Where it fails with advice of its own, because two things are damaged, follow that too."""
     command = found[1].strip()
-    return f"runs {command}, which ends with {project.finish(*command.split()).returncode}"
+    outcome = project.finish(*command.split())
+    did = f"runs {command}, which ends with {outcome.returncode}"
+    if outcome.returncode:
+        without_runs = [(pattern, do) for pattern, do in _ADVICE if do not in (_run, _repair_features)]
+        did += f", and then {_follow(project, outcome.output, without_runs) or 'says nothing known'}"
+    return did
 
 
 def _repair_features(project: ChaosProject, found: Match[str]) -> str:
