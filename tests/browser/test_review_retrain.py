@@ -70,7 +70,6 @@ def test_retraining_in_a_browser(browser: Browser, project: Project) -> None:
         retrain(visit)
         expect(visit.page.locator("#summary")).to_contain_text("before the last retrain")
         expect(visit.cell(0)).to_contain_text("no label")  # it is dropped
-        visit.troubles.clear()
     assert labels_of(project, digest) == ("drop", "drop")
     assert outputs.find_gap(project.root) is None
 
@@ -93,12 +92,10 @@ def test_a_kill_while_dvc_runs(browser: Browser, project: Project, victim: str, 
             server.wait()
         else:
             expect(visit.page.locator("#retrain")).to_contain_text("Somebody ended DVC", timeout=60_000)
-        visit.troubles.clear()
     wait_for_the_end_of(dvc)
     with command(project.root, project.environment()) as (_, address), visiting(browser, address + _RANDOM) as visit:
         second = change(visit, project)
         retrain(visit)
-        visit.troubles.clear()
     for digest in (first, second):
         fix, label = labels_of(project, digest)
         assert fix == label
