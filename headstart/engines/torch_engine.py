@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.artifacts.features import Rows
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.base.errors import BackboneError, ParamsError
-from headstart.base.machine import is_out_of_memory
+from headstart.base.machine import allow_unrepeatable, is_out_of_memory
 from headstart.engines.cuda_passes import CudaPasses, Pass
 from headstart.engines.engine import Engine, fill_up
 from headstart.imaging.clock import Clock
@@ -95,6 +95,8 @@ class TorchEngine(Engine):
                 with self._clock("forward"), torch.inference_mode():
                     passes.append(self._pass(part))
             except RuntimeError as error:
+                if allow_unrepeatable(error):
+                    continue
                 if not is_out_of_memory(error):
                     raise
                 self._halve(error)

@@ -1,5 +1,6 @@
 """Extraction on a pretended device: the CPU's embeddings, one store for all, few waits, too little memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from headstart.artifacts.features import open_features
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import BackboneError
+from headstart.base.machine import is_strictly_repeatable
 from stages.extract.extraction import Extraction, extract
 from tests.conftest import extract_params, index_of, write_photos
 from tests.rehearsal.device import live_bytes, more_pictures_than, pretended
@@ -109,6 +111,24 @@ def test_out_of_memory_halves_the_batch(
     assert "out of memory with 8 pictures at once; continuing with 4" in said
     assert run.bytes_of("less") == run.bytes_of("all")
     assert live_bytes() <= held
+
+
+def test_an_operation_without_a_repeatable_kernel_is_named(
+    run: Run, cuda: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frozen passes are strictly repeatable until torch refuses an operation; a line names it, and the rows stay."""
+
+    def refuse(name: str, _: Sequence[torch.Tensor]) -> Exception | None:
+        refused = name == "conv2d" and is_strictly_repeatable()
+        return RuntimeError("some_kernel_cuda does not have a deterministic implementation, but") if refused else None
+
+    run("plain", "cuda", 4)
+    assert is_strictly_repeatable()
+    assert "repeatable" not in "".join(capsys.readouterr())
+    cuda.failures.append(refuse)
+    run("refused", "cuda", 4)
+    assert capsys.readouterr().err.count("some_kernel_cuda has no repeatable kernel") == 1
+    assert run.bytes_of("refused") == run.bytes_of("plain")
 
 
 def test_too_little_memory_is_a_clear_error(run: Run, cuda: Device) -> None:

@@ -1,5 +1,6 @@
 """The head on a pretended device: the CPU's probabilities, rows that go up once, few waits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 from scipy.special import softmax
 
 from headstart.artifacts.features import open_features
+from headstart.base.machine import is_strictly_repeatable
 from headstart.tables.split import SplitRow
 from stages.head.params import Params
 from stages.head.train import TrainedHead, train_head
@@ -88,6 +90,22 @@ def test_an_apple_gpu_leaves_the_head_to_the_cpu(tmp_path: Path, mps: Device) ->
     assert np.array_equal(mine.bundle.weight, cpu.bundle.weight)
     assert np.array_equal(mine.predictions.logits, cpu.predictions.logits)
     assert not mps.log.computed
+
+
+def test_an_operation_without_a_repeatable_kernel_is_named(
+    tmp_path: Path, cuda: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The head is strictly repeatable until torch refuses an operation; a line names it, and the GPU goes on."""
+    plain = head_of(tmp_path, "cuda")
+
+    def refuse(name: str, _: Sequence[torch.Tensor]) -> Exception | None:
+        refused = name == "logsumexp" and is_strictly_repeatable()
+        return RuntimeError("some_kernel_cuda does not have a deterministic implementation, but") if refused else None
+
+    cuda.failures.append(refuse)
+    refused = head_of(tmp_path, "cuda")
+    assert capsys.readouterr().err.count("some_kernel_cuda has no repeatable kernel") == 1
+    assert np.array_equal(refused.bundle.weight, plain.bundle.weight)
 
 
 @pytest.mark.parametrize("names", [("to",), ("addmm", "matmul", "mm", "__matmul__")])
