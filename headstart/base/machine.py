@@ -37,6 +37,7 @@ class RuntimeParams(Section):
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
     store: Annotated[str, Field(min_length=1)]
     pixels: Annotated[ByteSize, Field(ge=0)]
+    gpu_resize: bool
 
     @property
     def batch_or_none(self) -> int | None:
