@@ -57,6 +57,7 @@ def extract_params(folder: Path, backbone: BackboneParams, **changes: Any) -> Pa
             "memory": 2**30,
             "store": "auto",
             "pixels": 0,
+            "gpu_resize": False,
         },
     }
     for name, values in changes.items():

@@ -37,6 +37,7 @@ class Section:
 
 SECTIONS = {
     "embeddings": Section("checks.embeddings", True, 90),
+    "resize": Section("checks.resize", True, 45),
     "batches": Section("checks.batches", True, 45),
     "out_of_memory": Section("checks.out_of_memory", True, 60),
     "training": Section("training_checks.training", True, 240),

@@ -1,6 +1,7 @@
 """Checks: a GPU gives the results that a CPU gives, and the same ones in every run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def embeddings(lab: Lab) -> Iterator[Outcome]:
             largest, rms = (max(float(each(error)) for error in errors) for each in (_largest, _rms))
             yield below(f"{backbone}, {precision}: largest difference from the CPU's embeddings", largest, limit)
             yield below(f"{backbone}, {precision}: rms of the difference", rms, _LIMITS_RMS[precision])
+
+
+def resize(lab: Lab) -> Iterator[Outcome]:
+    """Resize made-up pictures on the GPU by every filter: the bits must be those of Pillow."""
+    if torch.device(lab.device).type != "cuda":
+        return
+    embedder = _embedder(lab, PACKAGED, "float32")
+    for interpolation in ("bilinear", "bicubic", "lanczos"):
+        reason = embedder.engine.start_resizing(replace(transform_of(embedder.spec), interpolation=interpolation))
+        yield Check(f"resize, {interpolation}: as by Pillow", not reason, reason or "the same bits", "the same bits")
 
 
 def batches(lab: Lab) -> Iterator[Outcome]:

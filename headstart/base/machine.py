@@ -37,6 +37,7 @@ class RuntimeParams(Section):
     memory: Annotated[ByteSize, Field(ge=64 * 2**20)]
     store: Annotated[str, Field(min_length=1)]
     pixels: Annotated[ByteSize, Field(ge=0)]
+    gpu_resize: bool
 
     @property
     def batch_or_none(self) -> int | None:
@@ -112,13 +113,11 @@ def wait_asleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def make_repeatable(*, strict: bool = False) -> None:
+def make_repeatable() -> None:
     """Make torch give the same bits in every run on a GPU: no kernels chosen by timing, no atomic sums, no TF32.
 
-    Args:
-        strict: Whether an operation that has no repeatable kernel raises an error, for which `allow_unrepeatable` is
-            made. Otherwise it runs with a warning. Training must be strict: only then do torch's fast kernels of
-            attention compute gradients in a repeatable way.
+    An operation that has no repeatable kernel raises an error from now on, for which `allow_unrepeatable` is made. If
+    it only gave a warning, torch would choose kernels of attention that are not repeatable.
     """
     if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):  # it is read when CUDA starts
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
@@ -130,7 +129,7 @@ def make_repeatable(*, strict: bool = False) -> None:
     # Filling all new memory would only serve code that reads memory before it writes there.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=not strict)
+        torch.use_deterministic_algorithms(True)
 
 
 def is_strictly_repeatable() -> bool:
@@ -152,7 +151,10 @@ def allow_unrepeatable(error: BaseException) -> bool:
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    print(f"{operation.strip()} has no repeatable kernel on this GPU; runs may differ in their last digits", flush=True)
+    print(
+        f"{operation.strip()} has no repeatable kernel on this GPU; runs may differ in their last digits",
+        file=sys.stderr,  # the output of `predict` is a table
+    )
     return True
 
 

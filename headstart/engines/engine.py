@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.features import Rows
 from headstart.base.machine import RuntimeParams
+from headstart.imaging.staging import Pictures
+from headstart.imaging.transform import Transform
 
 # Largest difference between two sets of embeddings of the same pictures that still counts as none, in units of their
 # root mean square, by precision. Measured with EfficientNet-Lite0 and SqueezeNet 1.1 in float32 on a CPU: other batches
@@ -37,24 +39,35 @@ class Engine(Protocol):
             number of images.
         num_parallel: Largest number of threads that may usefully call `embed` at the same time.
         dims: Number of values of each layer's embedding, by layer, in the order of the network.
+        resizes: Whether `start` takes staged pictures too, which it resizes as Pillow would (see `start_resizing`).
     """
 
     name: str
     batch: int
     num_parallel: int
     dims: dict[str, int]
+    resizes: bool = False
 
     def embed(self, pixels_BHWC: NDArray[np.uint8]) -> dict[str, Rows]:
         """Turn uint8 pixels (B, px, px, 3) into embeddings (B, dim) for each layer, in the precision of the spec."""
         ...
 
-    def start(self, pixels_BHWC: NDArray[np.uint8]) -> Callable[[], dict[str, Rows]]:
+    def start(self, pictures: Pictures) -> Callable[[], dict[str, Rows]]:
         """Start what `embed` does, and return a function that waits for the embeddings.
 
         The pixels must stay as they are until that function has returned.
         """
-        rows = self.embed(pixels_BHWC)
+        assert isinstance(pictures, np.ndarray), "only an engine that resizes takes other pictures"
+        rows = self.embed(pictures)
         return lambda: rows
+
+    def start_resizing(self, transform: Transform) -> str:  # noqa: ARG002
+        """Let `start` take staged pictures from now on, if they become the same pixels, bit for bit, as by Pillow.
+
+        Returns:
+            Why it does not; empty if it does.
+        """
+        return "only torch on a CUDA device can resize"
 
     def new_buffer(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return an array for pixels from which the engine copies fast."""

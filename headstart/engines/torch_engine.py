@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from headstart.artifacts.features import Rows
 from headstart.backbone.layers import EmbeddingNetwork
 from headstart.base.errors import BackboneError, ParamsError
-from headstart.base.machine import is_out_of_memory
+from headstart.base.machine import allow_unrepeatable, is_out_of_memory
 from headstart.engines.cuda_passes import CudaPasses, Pass
 from headstart.engines.engine import Engine, fill_up
 from headstart.imaging.clock import Clock
+from headstart.imaging.staging import Pictures
+from headstart.imaging.transform import Transform
 
 _BATCHES = {"cpu": 32, "mps": 32, "cuda": 128}
 _OTHER_BATCH = 32
@@ -61,14 +63,25 @@ class TorchEngine(Engine):
         """
         return self.start(pixels_BHWC)()
 
-    def start(self, pixels_BHWC: NDArray[np.uint8]) -> Callable[[], dict[str, Rows]]:
+    def start(self, pictures: Pictures) -> Callable[[], dict[str, Rows]]:
         """See `Engine.start`. On a GPU the returned function raises what `embed` raises."""
         if self._thread is None:
             with self._lock:
-                passes = self._start(pixels_BHWC)
+                passes = self._start(pictures)
             return lambda: self._collect(passes)
-        started = self._thread.submit(self._start, pixels_BHWC)
+        started = self._thread.submit(self._start, pictures)
         return lambda: self._collect(started.result())
+
+    def start_resizing(self, transform: Transform) -> str:
+        """See `Engine.start_resizing`."""
+        if self._cuda_passes is None or self._thread is None:
+            return super().start_resizing(transform)
+        try:
+            is_same = self._thread.submit(self._cuda_passes.resizes_as, transform).result()
+        except RuntimeError as error:
+            return str(error).partition("\n")[0][:200]
+        self.resizes = is_same
+        return "" if is_same else "the pixels of this GPU differ from those of Pillow"
 
     def new_buffer(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """See `Engine.new_buffer`. CUDA copies from pinned memory while passes run."""
@@ -85,7 +98,7 @@ class TorchEngine(Engine):
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _start(self, pixels: NDArray[np.uint8]) -> list[Pass]:
+    def _start(self, pixels: Pictures) -> list[Pass]:
         """Start the passes that these pictures need."""
         passes: list[Pass] = []
         start = 0
@@ -95,6 +108,8 @@ class TorchEngine(Engine):
                 with self._clock("forward"), torch.inference_mode():
                     passes.append(self._pass(part))
             except RuntimeError as error:
+                if allow_unrepeatable(error):
+                    continue
                 if not is_out_of_memory(error):
                     raise
                 self._halve(error)
@@ -102,9 +117,10 @@ class TorchEngine(Engine):
                 start += len(part)
         return passes
 
-    def _pass(self, part: NDArray[np.uint8]) -> Pass:
+    def _pass(self, part: Pictures) -> Pass:
         if self._cuda_passes is not None:
             return self._cuda_passes.start(part, self.batch)
+        assert isinstance(part, np.ndarray), "only CUDA resizes"
         outputs = self._network(torch.from_numpy(fill_up(part, self.batch)).to(self._device))
         rows = [output[: len(part)].cpu().numpy() for output in outputs]
         return lambda: rows

@@ -15,6 +15,7 @@ from headstart.imaging.clock import Clock, peak_memory_bytes
 from headstart.imaging.decode import Header, ImageError, Picture, decode, read_header, upright_rgb
 from headstart.imaging.effort import Limits, call_helper, is_plain
 from headstart.imaging.scale import reduced_size
+from headstart.imaging.staging import StagingBuffer
 from headstart.imaging.transform import Transform, View
 from headstart.sources.folder import Folder
 from headstart.tables.index import IndexRow
@@ -82,6 +83,7 @@ class Reader:
 
     Attributes:
         px: Side of the views in pixels.
+        transform: Transform of every view.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Reader:
         *,
         min_side_px: int | None,
     ) -> None:
-        self._source, self._transform, self._views = source, transform, views
+        self._source, self.transform, self._views = source, transform, views
         self.px = transform.crop_px
         self._clock, self._min_side_px = clock, min_side_px
         # A thread holds memory for its file and then memory for decoding it. With one budget for both, threads that
@@ -127,6 +129,15 @@ class Reader:
         """
         with self.picture(row, self._min_side_px) as picture:
             return self.views_of_picture(picture)
+
+    def stage(self, row: IndexRow, buffer: StagingBuffer, place: int) -> None:
+        """Put an indexed image into a buffer. Its only view must be the centre crop.
+
+        Raises:
+            DataError: As for `pixels`.
+        """
+        with self.picture(row, self._min_side_px) as picture:
+            buffer.put(place, picture)
 
     @contextmanager
     def picture(self, row: IndexRow, min_side_px: int | None) -> Iterator[Picture]:
@@ -180,7 +191,7 @@ class Reader:
         """
         num_bytes = self._cost(read_header(data, max_pixels), self._min_side_px)
         with self._for_decoding.hold(num_bytes), self._clock("decode"):
-            return _views_of(data, max_pixels, self._min_side_px, self._transform, self._views)
+            return _views_of(data, max_pixels, self._min_side_px, self.transform, self._views)
 
     def views_within(self, data: bytes, limits: Limits, helpers: Helpers) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Return what `views_of` returns, for a file from anybody: one that may take long is decoded by a helper.
@@ -198,7 +209,7 @@ class Reader:
         limits = limits.begun()
         header = call_helper(helpers, limits, read_header, data, limits.max_pixels)
         with self._for_decoding.hold(self._cost(header, self._min_side_px)), self._clock("decode"):
-            how = (limits.max_pixels, self._min_side_px, self._transform, self._views)
+            how = (limits.max_pixels, self._min_side_px, self.transform, self._views)
             return call_helper(helpers, limits, _views_of, data, *how)
 
     def views_of_image(self, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -212,13 +223,13 @@ class Reader:
 
     def views_of_picture(self, picture: Picture) -> NDArray[np.uint8]:
         """Return the views of an upright RGB picture, uint8 (views, px, px, 3)."""
-        return _views_of_picture(picture, self._transform, self._views)
+        return _views_of_picture(picture, self.transform, self._views)
 
     def _cost(self, header: Header, min_side_px: int | None) -> int:
         """Return the memory in bytes that a picture takes until its views are made, without the file."""
         width, height = reduced_size(header.width, header.height, min_side_px)
         decoded = width * height if header.is_jpeg else header.width * header.height
-        resized_width, resized_height = self._transform.resized(width, height)
+        resized_width, resized_height = self.transform.resized(width, height)
         columns = max(resized_width * height, resized_width * resized_height)
         return header.coefficient_bytes + decoded * header.bytes_per_pixel + columns * _BYTES_PER_RESIZED_PIXEL
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headstart.imaging.resampling import Coefficients, coefficients_of
 from headstart.imaging.scale import OVERSAMPLING, Extent, extent_of
 
 MAX_ENLARGEMENT = 8
@@ -59,14 +60,27 @@ class Transform:
                 None if it was not reduced.
         """
         extent = extent or extent_of(*image.size, 1)
-        width, height = self.resized(extent.width, extent.height)
-        left, top = round((width - self.crop_px) / 2.0), round((height - self.crop_px) / 2.0)
+        width, height, left, top = self._crop(extent)
         filter_, (start, first, stop, last) = _FILTERS[self.interpolation], extent.box
         # Columns first, then rows. Cropping in between saves a third of the second pass and changes no bit.
         columns = image.resize((width, image.height), filter_, (start, 0, stop, image.height))
         columns = columns.crop((left, 0, left + self.crop_px, image.height))
         square = columns.resize((self.crop_px, height), filter_, (0, first, self.crop_px, last))
         return np.asarray(square.crop((0, top, self.crop_px, top + self.crop_px)))
+
+    def coefficients(self, size: tuple[int, int], extent: Extent) -> tuple[Coefficients, Coefficients]:
+        """Return the coefficients of the columns and of the rows with which `pixels` resizes.
+
+        Args:
+            size: Width and height of the picture in pixels.
+            extent: As for `pixels`.
+        """
+        width, height, left, top = self._crop(extent)
+        filter_, (start, first, stop, last) = _FILTERS[self.interpolation], extent.box
+        return (
+            coefficients_of(size[0], (start, stop), width, (left, left + self.crop_px), filter_),
+            coefficients_of(size[1], (first, last), height, (top, top + self.crop_px), filter_),
+        )
 
     def whole_pixels(self, image: Image.Image, extent: Extent) -> NDArray[np.uint8]:
         """Return an RGB picture resized, not cropped, uint8 (height, width, 3). The arguments are as for `pixels`."""
@@ -103,6 +117,11 @@ class Transform:
         short, long = sorted((width, height))
         resized_long = int(self.resize_px * long / short)
         return (self.resize_px, resized_long) if width <= height else (resized_long, self.resize_px)
+
+    def _crop(self, extent: Extent) -> tuple[int, int, int, int]:
+        """Return width and height after resizing, and the left and top edge of the centre crop, in pixels."""
+        width, height = self.resized(extent.width, extent.height)
+        return width, height, round((width - self.crop_px) / 2.0), round((height - self.crop_px) / 2.0)
 
     def min_side_px(self, smallest_part: float = 1.0) -> int:
         """Return the pixels that the shorter side of a picture must keep when it is reduced before this transform.

@@ -153,6 +153,36 @@ class GpuPasses:
             moments.add(x, x[:, :0], self._rows.sample_weights[piece] * curvatures)
         return moments.statistics()
 
+    def factor(self, matrix: Float64Array) -> "GpuFactor":
+        """See `Passes`."""
+        return GpuFactor(matrix, self._rows.x.device)
+
+
+class GpuFactor:
+    """The Cholesky factor of a matrix (r, r), as `Factor` on the CPU. It stays on the GPU; rows go up and come down.
+
+    A pass needs two quotients by the factor of the preconditioner. With many columns they would take one core of a CPU
+    far longer than the GPU takes for the rows.
+    """
+
+    def __init__(self, matrix: Float64Array, device: torch.device) -> None:
+        self._factor = torch.linalg.cholesky(torch.from_numpy(matrix).to(device))
+
+    def product(self, rows: Float64Array) -> Float64Array:
+        """See `Factor`."""
+        return _to_cpu(self._up(rows) @ self._factor)[0]
+
+    def quotient(self, rows: Float64Array) -> Float64Array:
+        """See `Factor`."""
+        return _to_cpu(torch.linalg.solve_triangular(self._factor, self._up(rows), upper=False, left=False))[0]
+
+    def quotient_by_transposed(self, rows: Float64Array) -> Float64Array:
+        """See `Factor`."""
+        return _to_cpu(torch.linalg.solve_triangular(self._factor.T, self._up(rows), upper=True, left=False))[0]
+
+    def _up(self, rows: Float64Array) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self._factor.device)
+
 
 class _Moments:
     """Sums `SufficientStatistics`. They are first taken about a point near the mean, where float32 loses little.

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize, minimize_scalar
 
 from headstart.linear.calibration import log_losses
@@ -152,12 +151,12 @@ class _Objective:
     def _precondition(self, gram: Float64Array, curvature: float) -> None:
         """Set the preconditioner from the Hessian of the mean loss, (r, r), without the penalty, and that of a bias."""
         gram[np.diag_indices_from(gram)] += self._penalty
-        self._factor = cholesky(gram, lower=True, overwrite_a=True)
+        self._factor = self._passes.factor(gram)
         self._root_curvature = np.sqrt(curvature)
 
     def _unknowns(self, weight: Float64Array, bias: Float64Array) -> Float64Array:
         """Return the unknowns of weights (K, r) and biases (K,) on standardised columns."""
-        return np.concatenate([(weight @ self._factor).ravel(), bias * self._root_curvature])
+        return np.concatenate([self._factor.product(weight).ravel(), bias * self._root_curvature])
 
     def _best_scaled(self, start: LinearModel, block: RowBlock) -> LinearModel:
         """Multiply the start by the factor with the lowest loss on a block.
@@ -197,15 +196,14 @@ class _Objective:
         sums = self._loss_sums(weight, bias)
         loss = sums.loss / self._sum_w + self._penalty / 2 * float((weight**2).sum())
         gradient = sums.weight_gradient / self._sum_w + self._penalty * weight
-        by_unknowns = solve_triangular(self._factor, gradient.T, lower=True).T
+        by_unknowns = self._factor.quotient_by_transposed(gradient)
         return loss, np.concatenate([by_unknowns.ravel(), sums.bias_gradient / (self._sum_w * self._root_curvature)])
 
     def _weight_and_bias(self, unknowns: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return weights (K, r) and biases (K,) on standardised columns."""
         num_weights = len(self._present) * len(self._scale)
         preconditioned = unknowns[:num_weights].reshape(len(self._present), -1)
-        weight = solve_triangular(self._factor, preconditioned.T, lower=True, trans="T").T
-        return weight, unknowns[num_weights:] / self._root_curvature
+        return self._factor.quotient(preconditioned), unknowns[num_weights:] / self._root_curvature
 
     def _loss_sums(self, weight: Float64Array, bias: Float64Array) -> LossSums:
         """Go through the rows once. Return the loss and its gradient by weights and biases on standardised columns."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.base.machine import is_out_of_memory
+from headstart.base.machine import allow_unrepeatable, is_out_of_memory
 from headstart.linear.layer_rows import RowBlock
 from headstart.linear.targets import Targets
 
@@ -56,7 +56,7 @@ class OnGpu:
             rows = self._rows
             if rows is None:
                 return None
-            result = _unless_out_of_memory(lambda: function(rows))
+            result = _unless_out_of_memory(lambda: _repeatable_if_possible(lambda: function(rows)))
             if result is None:
                 self._rows = None
             return result
@@ -66,6 +66,15 @@ class OnGpu:
         if self._rows is None or len(columns) == self._rows.x.shape[1]:
             return self
         return OnGpu(self.compute(lambda rows: rows.select(columns)))
+
+
+def _repeatable_if_possible(function: Callable[[], Result]) -> Result:
+    try:
+        return function()
+    except RuntimeError as error:
+        if not allow_unrepeatable(error):
+            raise
+    return function()
 
 
 def _unless_out_of_memory(function: Callable[[], Result]) -> Result | None:

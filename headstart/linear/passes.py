@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
 from scipy.special import softmax
 
 from headstart.base.threads import in_order
@@ -18,6 +19,22 @@ from headstart.linear.targets import Targets
 
 # With fewer multiplications in a pass, several blocks and threads cost more than they save. Folds then run in parallel.
 SMALL = 10**8
+
+
+class Factor(Protocol):
+    """The Cholesky factor L of a matrix (r, r), lower triangular. All arrays are float64 (K, r)."""
+
+    def product(self, rows: Float64Array) -> Float64Array:
+        """Return rows L."""
+        ...
+
+    def quotient(self, rows: Float64Array) -> Float64Array:
+        """Return rows L^-1."""
+        ...
+
+    def quotient_by_transposed(self, rows: Float64Array) -> Float64Array:
+        """Return rows L^-T."""
+        ...
 
 
 class Passes(Protocol):
@@ -33,6 +50,32 @@ class Passes(Protocol):
         That is its sample weight times the mean of p (1 - p) over the classes, the mean of the blocks of its Hessian.
         """
         ...
+
+    def factor(self, matrix: Float64Array) -> Factor:
+        """Return the Cholesky factor of a positive definite matrix (r, r), which may be overwritten."""
+        ...
+
+
+class CpuFactor:
+    """See `Factor`."""
+
+    def __init__(self, matrix: Float64Array) -> None:
+        self._factor = cholesky(matrix, lower=True, overwrite_a=True)
+
+    def product(self, rows: Float64Array) -> Float64Array:
+        """See `Factor`."""
+        product: Float64Array = rows @ self._factor
+        return product
+
+    def quotient(self, rows: Float64Array) -> Float64Array:
+        """See `Factor`."""
+        quotient: Float64Array = solve_triangular(self._factor, rows.T, lower=True, trans="T").T
+        return quotient
+
+    def quotient_by_transposed(self, rows: Float64Array) -> Float64Array:
+        """See `Factor`."""
+        quotient: Float64Array = solve_triangular(self._factor, rows.T, lower=True).T
+        return quotient
 
 
 class CpuPasses:
@@ -78,6 +121,10 @@ class CpuPasses:
             curvatures = weights * (probabilities * (1 - probabilities)).mean(axis=1)
             accumulator.add(block_statistics(x, np.empty((len(x), 0)), curvatures))
         return accumulator.statistics()
+
+    def factor(self, matrix: Float64Array) -> Factor:
+        """See `Passes`."""
+        return CpuFactor(matrix)
 
     def _of_block(self, block: RowBlock, model: LinearModel) -> LossSums:
         return loss_sums(block.x.astype(self._dtype, copy=False), *self._targets_of(block), model)

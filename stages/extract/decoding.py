@@ -6,15 +6,13 @@ Python's lock each time, and was the limit of a fast GPU.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from headstart.tables.index import IndexRow
+from stages.extract.buffers import Buffer
 
 
 @dataclass
@@ -23,15 +21,13 @@ class DecodedBatch:
 
     Attributes:
         rows: Rows of the index.
-        buffer: uint8 (size * views, px, px, 3), the memory of the pixels.
-        pixels: uint8 (n * views, px, px, 3), the views of the rows.
+        buffer: Buffer that has the pixels of the rows at its first places.
         num_left: Rows whose pixels are not there yet.
         errors: Errors of rows that could not be decoded, by their place in the batch.
     """
 
     rows: Sequence[IndexRow]
-    buffer: NDArray[np.uint8]
-    pixels: NDArray[np.uint8]
+    buffer: Buffer
     num_left: int
     errors: dict[int, BaseException] = field(default_factory=dict)
 
@@ -44,8 +40,7 @@ class DecodedBatches:
 
     Args:
         rows: Rows of the index.
-        decode: Returns the views of a row, uint8 (views, px, px, 3). Called in threads.
-        buffers: At least one, each for the pixels of a batch, uint8 (size * views, px, px, 3).
+        buffers: At least one, each for the pixels of a batch.
         size: Rows in a batch, but for the last.
         num_threads: Number of threads.
     """
@@ -53,13 +48,11 @@ class DecodedBatches:
     def __init__(
         self,
         rows: Sequence[IndexRow],
-        decode: Callable[[IndexRow], NDArray[np.uint8]],
-        buffers: Sequence[NDArray[np.uint8]],
+        buffers: Sequence[Buffer],
         size: int,
         num_threads: int,
     ) -> None:
-        self._rows, self._decode, self._size = rows, decode, size
-        self._free, self._num_views = deque(buffers), len(buffers[0]) // size
+        self._rows, self._size, self._free = rows, size, deque(buffers)
         self._next, self._stopped = 0, False  # the next row to decode
         self._batches: deque[DecodedBatch] = deque()  # those that were begun and not given
         lock = threading.Lock()
@@ -97,6 +90,7 @@ class DecodedBatches:
 
     def release(self, batch: DecodedBatch) -> None:
         """Let a batch's buffer be filled again."""
+        batch.buffer.clear()
         with self._may_begin:
             self._free.append(batch.buffer)
             self._may_begin.notify_all()
@@ -105,7 +99,7 @@ class DecodedBatches:
         while (turn := self._take_turn()) is not None:
             batch, place = turn
             try:
-                batch.pixels[place * self._num_views : (place + 1) * self._num_views] = self._decode(batch.rows[place])
+                batch.buffer.put(place, batch.rows[place])
             except BaseException as error:  # noqa: BLE001 - raised where the batch is given
                 batch.errors[place] = error
             with self._may_give:
@@ -122,7 +116,7 @@ class DecodedBatches:
             place = self._next % self._size
             if place == 0:
                 part, buffer = self._rows[self._next : self._next + self._size], self._free.popleft()
-                self._newest = DecodedBatch(part, buffer, buffer[: len(part) * self._num_views], len(part))
+                self._newest = DecodedBatch(part, buffer, len(part))
                 self._batches.append(self._newest)
             self._next += 1
             return self._newest, place

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ByteSize
 
 from headstart.artifacts.features import DIGEST_DTYPE, Features, Rows, create_features, fingerprint, open_features
 from headstart.backbone.spec import min_side_px_of, transform_of
 from headstart.base.errors import DataError, FeatureFileError, StoreError
-from headstart.base.machine import Rank
+from headstart.base.machine import Rank, RuntimeParams
 from headstart.base.progress import Progress
+from headstart.engines.engine import Engine
 from headstart.imaging.clock import Clock
 from headstart.imaging.reader import Reader, memory_for_decoding
-from headstart.imaging.transform import view_of
+from headstart.imaging.staging import staging_bytes
+from headstart.imaging.transform import Transform, view_of
 from headstart.sources.folder import open_source
 from headstart.store.canary import NAME, check_canary, compare
 from headstart.store.shards import Store, layer_spec
@@ -28,6 +31,7 @@ from stages.extract.warm_start import cached_features, copy_rows, is_empty, shar
 
 _CANARY_MAX_PIXELS = 2 * 10**6
 _NUM_AUDITED = 8
+_FOR_BUFFERS = 0.5  # largest part of the memory for pictures that wait for an engine that resizes
 ReadRows = Callable[[NDArray[np.intp]], Rows]
 
 
@@ -63,7 +67,10 @@ class Extractor:
         spec = self.embedder.spec
         self._num_views, self._num_workers = len(spec["views"]), params.runtime.num_workers
         transform = transform_of(spec)
-        for_buffers = buffer_bytes(self.embedder.engine, transform.crop_px, self._num_views, self._num_workers)
+        if params.runtime.gpu_resize:
+            _resize_on_gpu(self.embedder.engine, transform, self._num_views, params.runtime)
+        space = staging_bytes(transform.crop_px) if self.embedder.engine.resizes else 3 * transform.crop_px**2
+        for_buffers = buffer_bytes(self.embedder.engine, space, self._num_views, self._num_workers)
         self._reader = Reader(
             open_source(params.data.path),
             transform,
@@ -188,3 +195,17 @@ class Extractor:
                 what = f"{len(now)} of the images"
                 compare(self._folders[layer] / NAME, what, read(sample[inside]), now, self.embedder.spec["precision"])
         return bool(rows)
+
+
+def _resize_on_gpu(engine: Engine, transform: Transform, num_views: int, runtime: RuntimeParams) -> None:
+    """Let the engine resize. If it cannot do it, Pillow does, and a line says why."""
+    for_buffers = buffer_bytes(engine, staging_bytes(transform.crop_px), num_views, runtime.num_workers)
+    if num_views > 1:
+        reason = f"extract.views is {num_views}; it does so only for 1"
+    elif for_buffers > runtime.memory * _FOR_BUFFERS:
+        needed = ByteSize(for_buffers / _FOR_BUFFERS).human_readable()
+        reason = f"the pictures that wait would need more than half of runtime.memory; {needed} would do"
+    else:
+        reason = engine.start_resizing(transform)
+    if reason:
+        print(f"extract: runtime.gpu_resize: the CPU resizes, to the same pixels: {reason}", flush=True)

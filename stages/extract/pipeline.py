@@ -11,6 +11,7 @@ from headstart.base.threads import in_order
 from headstart.engines.engine import Engine
 from headstart.imaging.reader import Reader
 from headstart.tables.index import IndexRow
+from stages.extract.buffers import new_buffer
 from stages.extract.decoding import DecodedBatch, DecodedBatches
 
 Embeddings = dict[str, Rows]
@@ -38,18 +39,25 @@ def embed_rows(
         return
     if not rows:
         return
-    shape, num_batches = (size * num_views, reader.px, reader.px, 3), -(-len(rows) // size)
-    buffers = [engine.new_buffer(shape) for _ in range(min(num_batches, _num_buffers(size, num_workers)))]
-    with DecodedBatches(rows, reader.pixels, buffers, size, num_workers) as batches:
+    num_buffers = min(-(-len(rows) // size), _num_buffers(size, num_workers))
+    buffers = [new_buffer(reader, engine, size, num_views) for _ in range(num_buffers)]
+    with DecodedBatches(rows, buffers, size, num_workers) as batches:
         yield from _embed_batches(batches, engine, num_views)
 
 
-def buffer_bytes(engine: Engine, px: int, num_views: int, num_workers: int) -> int:
-    """Return the memory in bytes that decoded images take in `embed_rows` while they wait for the engine."""
+def buffer_bytes(engine: Engine, picture_bytes: int, num_views: int, num_workers: int) -> int:
+    """Return the memory in bytes that decoded images take in `embed_rows` while they wait for the engine.
+
+    Args:
+        engine: The engine.
+        picture_bytes: Space for each picture, in bytes.
+        num_views: Views of each image.
+        num_workers: Threads that decode.
+    """
     if engine.num_parallel > 1:
         return 0
     size = max(1, engine.batch // num_views)
-    return _num_buffers(size, num_workers) * size * num_views * px * px * 3
+    return _num_buffers(size, num_workers) * size * num_views * picture_bytes
 
 
 def embed_files(files: Sequence[bytes], max_pixels: int, reader: Reader, engine: Engine, num_views: int) -> Embeddings:
@@ -93,7 +101,7 @@ def _embed_batches(
         while error is None:
             try:
                 batch = next(following)
-                started.append((batch, engine.start(batch.pixels)))
+                started.append((batch, engine.start(batch.buffer.pictures(len(batch.rows)))))
             except StopIteration:
                 break
             except Exception as found:  # noqa: BLE001 - raised after the embeddings of the batch before

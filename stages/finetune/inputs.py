@@ -13,6 +13,7 @@ from headstart.backbone.layers import Normalisation
 from stages.finetune.frozen_prefix import FrozenPrefix
 from stages.finetune.loader import Batch, Loader, even_batches
 from stages.finetune.memory import ForwardPasses
+from stages.finetune.ranks import Ranks
 from stages.finetune.subsets import LabelledImage, Subsets
 
 
@@ -92,8 +93,10 @@ class Activations:
         prefix: Frozen prefix of the classifier's backbone. It is removed while activations are used.
         subsets: Training images and inner validation.
         passes: Forward passes of the frozen prefix.
+        ranks: Processes that share the forward passes. Each has all activations, because batches are dealt anew in
+            every epoch.
         batch: Number of images that are loaded at once.
-        folder: Folder of the files.
+        folder: Folder of the files, one for each rank.
         device: Device of the classifier.
     """
 
@@ -104,31 +107,30 @@ class Activations:
         subsets: Subsets,
         *,
         passes: ForwardPasses,
+        ranks: Ranks,
         batch: int,
         folder: Path,
         device: torch.device,
     ) -> None:
         self._pictures, self._prefix, self._passes, self._device = pictures, prefix, passes, device
         self._num_images = len(subsets.training), len(subsets.validation)
-        self._batch, self._folder = batch, folder
+        self._ranks, self._batch, self._folder = ranks, batch, folder
         self._training: np.memmap | None = None
         self._validation: np.memmap | None = None
 
     def prepare(self) -> None:
         """See `Inputs`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        parts = [even_batches(np.arange(num), self._batch) for num in self._num_images]
+        training, validation = (even_batches(np.arange(num), self._batch) for num in self._num_images)
         with self._prefix.put_back(), torch.inference_mode():
-            self._training = _cache(
-                self._folder / "training.npy",
-                self._num_images[0],
-                ((at, self._activations(inputs)) for at, inputs in self._pictures.training(parts[0], epoch=0)),
-            )
-            self._validation = _cache(
-                self._folder / "validation.npy",
-                self._num_images[1],
-                ((at, self._by_view(inputs)) for at, inputs in self._pictures.validation(parts[1])),
-            )
+            pictures = self._pictures.training(self._ranks.turns(training), epoch=0)
+            mine = ((at, _on_cpu(self._activations(inputs))) for at, inputs in pictures)
+            parts = self._ranks.all_turns(mine, len(training))
+            self._training = _cache(self._folder / "training.npy", self._num_images[0], parts)
+            pictures = self._pictures.validation(self._ranks.turns(validation))
+            mine = ((at, _on_cpu(self._by_view(inputs))) for at, inputs in pictures)
+            parts = self._ranks.all_turns(mine, len(validation))
+            self._validation = _cache(self._folder / "validation.npy", self._num_images[1], parts)
 
     def training(self, batches: Sequence[Batch], epoch: int) -> Iterator[tuple[Batch, torch.Tensor]]:  # noqa: ARG002
         """See `Inputs`."""
@@ -152,7 +154,12 @@ class Activations:
         return activations.reshape(*inputs.shape[:2], *activations.shape[1:])
 
 
-def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) -> np.memmap | None:
+def _on_cpu(activations: torch.Tensor) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = activations.float().cpu().numpy()
+    return rows
+
+
+def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, NDArray[np.float32]]]) -> np.memmap | None:
     """Write the activations of `num` images to a file, as float32 (num, ...), and return it mapped into memory.
 
     Without images there is no file, and None is returned.
@@ -165,5 +172,5 @@ def _cache(path: Path, num: int, batches: Iterator[tuple[Batch, torch.Tensor]]) 
             if hasattr(os, "posix_fallocate"):  # a full disk is an error here; later it would be a crash
                 with path.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        cached[batch] = activations.float().cpu().numpy()
+        cached[batch] = activations
     return cached

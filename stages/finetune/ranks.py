@@ -1,5 +1,6 @@
 """Ranks: the processes that train one classifier together, each on its share of every batch."""
 
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -91,10 +92,34 @@ class Ranks:
 
     def from_first(self, value: Value) -> Value:
         """Return the value of the first rank; its tensors are on the CPU. What the others have plays no part."""
+        return self._from(0, value)
+
+    def turns(self, items: Sequence[Value]) -> Sequence[Value]:
+        """Return the items that are this rank's turn: the first of them is the first rank's, and so on."""
+        return items[self.rank.rank :: self.rank.num_ranks]
+
+    def all_turns(self, mine: Iterator[Value], num: int) -> Iterator[Value]:
+        """Give what the ranks have made of `num` items, in order, as soon as each rank has made another one.
+
+        Args:
+            mine: What this rank makes of its turns, in order; its tensors are on the CPU.
+            num: Number of items of all ranks.
+        """
+        num_ranks = self.rank.num_ranks
+        for start in range(0, num, num_ranks):
+            made = next(mine, None)  # while the others make theirs
+            for owner in range(min(num_ranks, num - start)):
+                value = self._from(owner, made)
+                assert value is not None, "its owner has made it"
+                yield value
+        next(mine, None)  # lets it end, so that it keeps what it has loaded
+
+    def _from(self, owner: int, value: Value) -> Value:
+        """Return the value of one rank."""
         if self.rank.num_ranks == 1:
             return value
-        values = [value]
-        distributed.broadcast_object_list(values, src=0, device=self._device if self._device.type == "cuda" else None)
+        values, device = [value], self._device if self._device.type == "cuda" else None
+        distributed.broadcast_object_list(values, src=owner, device=device)
         return values[0]
 
 

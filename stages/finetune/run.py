@@ -188,7 +188,7 @@ class FinetuneRun:
             ParamsError: A layer or a class does not exist.
             TrainingError: A number is not finite, or a device has too little memory.
         """
-        make_repeatable(strict=True)
+        make_repeatable()
         with explain_out_of_memory(self.device, self._params.finetune):
             return self._train(rank, watch, predict=predict)
 

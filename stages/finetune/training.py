@@ -189,6 +189,7 @@ class Training:
             prefix,
             self._subsets,
             passes=self._passes(),
+            ranks=ranks,
             batch=self._setting.params.finetune.batch,
             folder=self._checkpoint.folder / f"rank{ranks.rank.rank}",
             device=self._setting.device,

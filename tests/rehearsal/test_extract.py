@@ -1,7 +1,9 @@
 """Extraction on a pretended device: the CPU's embeddings, one store for all, few waits, too little memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -9,10 +11,12 @@ import torch
 from headstart.artifacts.features import open_features
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import BackboneError
+from headstart.base.machine import is_strictly_repeatable
+from headstart.imaging.staging import staging_bytes
 from stages.extract.extraction import Extraction, extract
 from tests.conftest import extract_params, index_of, write_photos
-from tests.rehearsal.device import live_bytes, more_pictures_than, pretended
-from tests.rehearsal.state import Device
+from tests.rehearsal.device import at_call, live_bytes, more_pictures_than, pretended
+from tests.rehearsal.state import Device, Failure
 
 OUT_OF_MEMORY = {
     "cuDNN": "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
@@ -34,12 +38,14 @@ class Run:
         write_photos(folder / "photos", per_class=8)
         self._index = index_of(folder / "photos")
 
-    def __call__(self, name: str, device: str, num: int = 24, precision: str = "float32", **runtime: Any) -> Extraction:
+    def __call__(
+        self, name: str, device: str, num: int = 24, precision: str = "float32", *, views: int = 1, **runtime: Any
+    ) -> Extraction:
         """Extract into a store, the first photos only. The features file has the name of the store."""
         params = extract_params(
             self.folder / "photos",
             self._backbone,
-            extract={"precision": precision},
+            extract={"precision": precision, "views": views},
             runtime={"device": device} | runtime,
         )
         return extract(self._index[:num], params, self.folder / f"{name}.h5", self.folder / name)
@@ -111,6 +117,24 @@ def test_out_of_memory_halves_the_batch(
     assert live_bytes() <= held
 
 
+def test_an_operation_without_a_repeatable_kernel_is_named(
+    run: Run, cuda: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frozen passes are strictly repeatable until torch refuses an operation; a line names it, and the rows stay."""
+
+    def refuse(name: str, _: Sequence[torch.Tensor]) -> Exception | None:
+        refused = name == "conv2d" and is_strictly_repeatable()
+        return RuntimeError("some_kernel_cuda does not have a deterministic implementation, but") if refused else None
+
+    run("plain", "cuda", 4)
+    assert is_strictly_repeatable()
+    assert "repeatable" not in "".join(capsys.readouterr())
+    cuda.failures.append(refuse)
+    run("refused", "cuda", 4)
+    assert capsys.readouterr().err.count("some_kernel_cuda has no repeatable kernel") == 1
+    assert run.bytes_of("refused") == run.bytes_of("plain")
+
+
 def test_too_little_memory_is_a_clear_error(run: Run, cuda: Device) -> None:
     """Memory for less than two pictures, or for less than the network, is an error that says so."""
     cuda.failures[:] = [more_pictures_than(1)]
@@ -119,6 +143,92 @@ def test_too_little_memory_is_a_clear_error(run: Run, cuda: Device) -> None:
     cuda.failures[:] = [lambda name, _: torch.OutOfMemoryError("CUDA out of memory.") if name == "to" else None]
     with pytest.raises(BackboneError, match="memory does not hold the network"):
         run("gpu", "cuda")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_gpu_resizes_to_the_same_bytes(
+    run: Run, cuda: Device, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    """With the resize on the GPU the features file and the store stay the same, and Pillow resizes no photo."""
+    run("pillow", "cuda", 24, precision)
+    with mock.patch("headstart.imaging.reader.Reader.pixels", side_effect=AssertionError):
+        assert run("gpu", "cuda", 24, precision, gpu_resize=True).num_embedded == 24
+    assert cuda.log.computed["index_select"]
+    assert run.bytes_of("gpu") == run.bytes_of("pillow")
+    assert run("pillow", "cuda", 24, precision, gpu_resize=True).num_embedded == 0
+    assert "gpu_resize" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_resized_there_goes_up_at_once(run: Run, cuda: Device) -> None:
+    """Each pass costs one wait and one pinned copy, which is no larger than the space of its pictures."""
+    waits, copies = [], []
+    for name, num in (("few", 8), ("many", 24)):
+        before = len(cuda.log.waits), len(cuda.log.up)
+        run(name, "cuda", num, batch=2, gpu_resize=True)
+        waits.append(len(cuda.log.waits) - before[0])
+        copies.append([copy for copy in cuda.log.up[before[1] :] if copy.dtype == torch.uint8])
+    assert waits[1] - waits[0] <= 8
+    assert len(copies[1]) - len(copies[0]) == 8
+    assert not [copy for copy in copies[1] if copy.is_blocking or not copy.is_pinned]
+    staged = [copy.num_bytes for copy in copies[1] if len(copy.shape) == 1]
+    assert len(staged) == 12 + 1  # one to compare with Pillow
+    assert max(staged[1:]) <= 2 * staging_bytes(64)
+
+
+@pytest.mark.slow
+def test_out_of_memory_halves_a_batch_that_is_resized(run: Run, cuda: Device) -> None:
+    """Out of memory, in the resize or in the pass, the batch is halved, and the rows stay the same."""
+    run("all", "cuda", batch=8)
+    cuda.failures.append(more_pictures_than(4))
+    run("less", "cuda", batch=8, gpu_resize=True)
+    cuda.failures[:] = [at_call("index_select", 20)]
+    run("once", "cuda", batch=8, gpu_resize=True)
+    assert run.bytes_of("less") == run.bytes_of("once") == run.bytes_of("all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "device", "runtime", "failure", "reason"),
+    [
+        ("cuda", "cpu", {}, None, "only torch on a CUDA device can resize"),
+        ("mps", "mps", {}, None, "only torch on a CUDA device can resize"),
+        ("cuda", "cuda", {"memory": 2**26, "batch": 2048}, None, "the pictures that wait would need more than half"),
+        ("cuda", "cuda", {}, at_call("index_select", 2), "CUDA out of memory"),
+        ("cuda", "cuda", {}, "other pixels", "the pixels of this GPU differ from those of Pillow"),
+    ],
+    ids=["cpu", "mps", "little memory", "out of memory", "other pixels"],
+)
+def test_pillow_resizes_where_the_gpu_cannot(
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    device: str,
+    runtime: dict[str, Any],
+    failure: Failure | str | None,
+    reason: str,
+) -> None:
+    """Without CUDA, with little memory, or if a GPU gives other pixels, a line says why, and the bytes are the same."""
+    run("plain", "cpu", 2, batch=runtime.get("batch", 4))
+    with pretended(kind) as pretended_device:
+        if isinstance(failure, str):
+            monkeypatch.setattr("headstart.engines.gpu_resize._HALF", 0)
+        elif failure is not None:
+            pretended_device.failures.append(failure)
+        run("resized", device, 2, gpu_resize=True, **runtime)
+    said = "".join(capsys.readouterr())
+    assert said.count(f"runtime.gpu_resize: the CPU resizes, to the same pixels: {reason}") == 1
+    assert run.bytes_of("resized") == run.bytes_of("plain")
+
+
+@pytest.mark.slow
+def test_several_views_are_resized_by_pillow(run: Run, cuda: Device, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the centre crop is resized on a GPU; with more views a line says so, and the GPU embeds as before."""
+    run("views", "cuda", 2, views=2, gpu_resize=True)
+    assert "the CPU resizes, to the same pixels: extract.views is 2" in capsys.readouterr().out
+    assert not cuda.log.computed["index_select"]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from headstart.base.errors import ParamsError
-from headstart.base.machine import choose_device, make_repeatable
+from headstart.base.machine import choose_device, is_strictly_repeatable, make_repeatable
 from tests.rehearsal.device import pretended
 
 
@@ -25,7 +25,7 @@ def test_each_process_takes_its_gpu(monkeypatch: pytest.MonkeyPatch, rank: str, 
 def test_a_run_on_a_gpu_is_repeatable() -> None:
     """Kernels without atomic sums, no TF32, no choice by timing; and no time is spent on filling new memory."""
     make_repeatable()
-    assert torch.are_deterministic_algorithms_enabled()
+    assert is_strictly_repeatable()
     assert not torch.backends.cudnn.benchmark
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

@@ -1,18 +1,22 @@
 """Several GPUs on pretended devices: the results of one process, and an end for all if one fails."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
 
 from headstart.artifacts.features import open_features
 from headstart.backbone.params import BackboneParams
 from headstart.base.errors import HeadstartError, ParamsError
 from headstart.base.launch import run_processes
 from stages.extract.extraction import extract
+from stages.finetune.frozen_prefix import FrozenPrefix
 from stages.finetune.history import Epoch
 from stages.finetune.run import fine_tune
 from tests.conftest import extract_params, index_of
@@ -75,6 +79,47 @@ def test_several_gpus_give_the_result_of_one(tune: Tune, tiny_backbone: Backbone
     for number, rank in enumerate(ranks):
         assert rank.backends in [[name] for name in BACKENDS], f"rank {number}"
         assert "all_reduce" in rank.collectives, f"rank {number}"
+
+
+@contextmanager
+def prefix_passes() -> Iterator[list[int]]:
+    """Give a list that gets the number of pictures of each pass through the frozen prefix."""
+    passes: list[int] = []
+    activations = FrozenPrefix.activations
+
+    def counted(prefix: FrozenPrefix, inputs: torch.Tensor) -> torch.Tensor:
+        passes.append(len(inputs))
+        return activations(prefix, inputs)
+
+    with mock.patch.object(FrozenPrefix, "activations", counted):
+        yield passes
+
+
+def passes_of_rank(rank: int, backbone: BackboneParams, changes: dict[str, Any]) -> int:
+    """Train as one rank does, and return the number of passes through the frozen prefix."""
+    with prefix_passes() as passes:
+        train_rank(rank, backbone, changes)
+    return len(passes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [2, 3])
+def test_ranks_share_the_frozen_prefix(tune: Tune, tiny_backbone: BackboneParams, num: int) -> None:
+    """Each rank computes its part of the activations and gets the others'; the weights are those of one process."""
+    changes = {"unfreeze": "layer4", "augmentation__kind": "none", "batch": 3, "epochs": 1, "init": "random"}
+    with pretended("cuda"):
+        with prefix_passes() as passes:
+            alone = tune(runtime={"device": "cuda"}, **changes)
+        alone.checkpoint.remove()
+        ranks = run_ranks(num, passes_of_rank, tiny_backbone, changes)
+        assert [rank.error for rank in ranks] == [""] * num
+        together = tune(runtime={"device": "cuda"}, **changes)
+    assert together.has_frozen_prefix
+    assert_same(together, alone)
+    finding = 1  # pass, in every process
+    shares = [rank.value - finding for rank in ranks]
+    assert sum(shares) == len(passes) - finding
+    assert max(shares) - min(shares) <= 2  # one for the training images, one for the validation
 
 
 @pytest.mark.slow

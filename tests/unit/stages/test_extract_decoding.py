@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from headstart.tables.index import IndexRow
+from stages.extract.buffers import Buffer
 from stages.extract.decoding import DecodedBatches
 
 Decode = Callable[[Any], NDArray[np.uint8]]
@@ -22,12 +24,31 @@ def picture(number: int) -> NDArray[np.uint8]:
     return np.full((2, 1, 1, 3), number, dtype=np.uint8)
 
 
+class Pixels(Buffer):
+    """A buffer of two views for each row."""
+
+    def __init__(self, decode: Decode, size: int) -> None:
+        self._decode, self._pixels = decode, np.empty((2 * size, 1, 1, 3), dtype=np.uint8)
+
+    def put(self, place: int, row: IndexRow) -> None:
+        """Put what was decoded in its place."""
+        self._pixels[2 * place : 2 * place + 2] = self._decode(row)
+
+    def pictures(self, num: int) -> NDArray[np.uint8]:
+        """Return the views of the first rows."""
+        return self._pixels[: 2 * num]
+
+    def clear(self) -> None:
+        """Blacken everything, so that a buffer that is cleared too early shows."""
+        self._pixels[:] = 255
+
+
 @contextmanager
 def decoded(num_rows: int, decode: Decode, num_buffers: int, size: int, num_threads: int) -> Iterator[DecodedBatches]:
     """Decode numbers as rows."""
-    buffers = [np.empty((2 * size, 1, 1, 3), dtype=np.uint8) for _ in range(num_buffers)]
     rows: Any = list(range(num_rows))
-    with DecodedBatches(rows, decode, buffers, size, num_threads) as batches:
+    buffers = [Pixels(decode, size) for _ in range(num_buffers)]
+    with DecodedBatches(rows, buffers, size, num_threads) as batches:
         yield batches
 
 
@@ -38,8 +59,9 @@ def test_batches_are_in_order_and_whole(num_rows: int, num_buffers: int, size: i
     found: list[int] = []
     with decoded(num_rows, picture, num_buffers, size, num_threads) as batches:
         for batch in batches:
-            found += batch.pixels[::2, 0, 0, 0].tolist()
-            assert np.array_equal(batch.pixels[::2], batch.pixels[1::2])
+            pixels: Any = batch.buffer.pictures(len(batch.rows))
+            found += pixels[::2, 0, 0, 0].tolist()
+            assert np.array_equal(pixels[::2], pixels[1::2])
             batches.release(batch)
     assert found == list(range(num_rows))
 
