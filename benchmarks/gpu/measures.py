@@ -147,11 +147,12 @@ def extraction(lab: Lab) -> Iterator[Outcome]:
             done = _extract(content, index, lab.folder / f"{backbone}_{size}_{number}")
             ours.append(done.num_embedded / done.embedding_seconds)
         yield _measure(f"{what}: extract", ours, "images/s")
-        content["runtime"]["gpu_resize"] = True
-        resized = _extract(content, index, lab.folder / f"{backbone}_{size}_resized")
-        rate = resized.num_embedded / resized.embedding_seconds
-        yield Measure(f"{what}: extract, resized on the GPU", rate, "images/s")
-        yield Measure(f"{what}: resized on the GPU / on the CPU", rate / max(ours), "x")
+        if _is_cuda(lab):
+            content["runtime"]["gpu_resize"] = True
+            resized = _extract(content, index, lab.folder / f"{backbone}_{size}_resized")
+            rate = resized.num_embedded / resized.embedding_seconds
+            yield Measure(f"{what}: extract, resized on the GPU", rate, "images/s")
+            yield Measure(f"{what}: resized on the GPU / on the CPU", rate / max(ours), "x")
         yield Measure(f"{what}: memory of this process", peak_memory_bytes() / 2**20, "MiB")
         yield Measure(f"{what}: extract / tutorials' loop", max(ours) / rival, "x")
         for step, seconds in done.clock.seconds.items():
