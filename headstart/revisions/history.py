@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from headstart.base.errors import DataError, HeadstartError, ParamsError
 from headstart.base.files import read_bytes
@@ -25,7 +25,7 @@ class LockedFile(BaseModel):
     """A file or folder in dvc.lock."""
 
     path: str
-    md5: str = ""
+    md5: str = Field("", pattern=r"^[0-9a-f]{32}(\.dir)?$")
 
 
 class LockedStage(BaseModel):
@@ -118,7 +118,12 @@ class History:
         try:
             return _Lock.model_validate(parse_yaml(Path("dvc.lock"), data)).stages
         except (ParamsError, ValidationError) as error:
-            raise DataError(f"dvc.lock is damaged ({error}). Restore it: git checkout dvc.lock") from error
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            else:
+                reason = str(error)
+            raise DataError(f"dvc.lock is damaged ({reason}). Restore it: git checkout dvc.lock") from error
 
     def output(self, commit: str, path: str, md5: str) -> bytes:
         """Return an output of the pipeline: from the workspace, from DVC's cache, or from its remote.
@@ -129,8 +134,10 @@ class History:
             md5: md5 of the file, from dvc.lock.
 
         Raises:
-            DataError: None of them has the file with this md5.
+            DataError: None of them has the file with this md5, or dvc.lock lists none.
         """
+        if not md5:
+            raise DataError(f"{path}: dvc.lock lists no md5, so the file cannot be found. Run `dvc repro` there")
         cached = Path(self._cache.oid_to_path(md5))
         for place in [cached, *([] if commit else [self._root / path])]:
             try:

@@ -1,5 +1,6 @@
 """A revision is read from git and DVC's cache or remote; nothing is checked out, and damage is named."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def test_an_image_table_that_is_nowhere_leaves_the_rest(project: RevisionsProjec
         ("--help", ParamsError, "'--help': found no such revision"),
         ("empty", DataError, "empty: has no dvc.lock, so it has no results. Run `dvc repro` there"),
         ("broken", DataError, "broken: dvc.lock is damaged .dvc.lock: is not valid YAML"),
+        ("outside", DataError, r"outside: dvc.lock is damaged .*md5: String should match pattern"),
         ("headless", DataError, "headless: dvc.lock lists no predictions/head.csv or predictions/finetune.csv"),
         ("foreign", TableError, "foreign: predictions/head.csv: columns are"),
     ],
@@ -127,11 +129,14 @@ def test_a_revision_without_results_is_told(
         project.run("git", "rm", "--quiet", "dvc.lock")
     elif name == "broken":
         (project.root / "dvc.lock").write_text("{")
+    elif name == "outside":  # an md5 is part of a path
+        lock = (project.root / "dvc.lock").read_text()
+        (project.root / "dvc.lock").write_text(re.sub("md5: [0-9a-f]{32}\n", "md5: ../../../../../etc/passwd\n", lock))
     elif name == "headless":
         project.write(None, images=images())
     elif name == "foreign":
         project.replace("predictions/head.csv", b"other\n1\n")
-    if name in ("empty", "broken", "headless", "foreign"):
+    if name in ("empty", "broken", "outside", "headless", "foreign"):
         project.commit()
         project.run("git", "branch", name)
 
