@@ -81,7 +81,7 @@ def rank(track: str, runs: Sequence[tuple[str, Predictions]]) -> Ranking:
     for (other, _), one, p_value, p_holm in zip(others, pairs, p_values, holm(p_values), strict=True):
         accuracy, (low, high) = float(one.was_right.mean()), one.interval
         interval = wilson_interval(accuracy, len(rows))
-        ranked.append(Ranked(other, accuracy, *interval, -one.difference, -high, -low, p_value, p_holm))
+        ranked.append(Ranked(other, accuracy, *interval, accuracy - first, -high, -low, p_value, p_holm))
     return Ranking(track, name, len(rows), len(baseline.digests), sorted(ranked, key=lambda row: -row.accuracy))
 
 

@@ -98,8 +98,8 @@ def ranking_text(rankings: Sequence[Ranking], *, is_markdown: bool) -> str:
     """Return rankings as text."""
     writer = Writer(is_markdown=is_markdown)
     for ranking in rankings:
-        baseline, num = writer.escaped(ranking.baseline), len(ranking.rows) - 1
-        writer.heading(f"{ranking.track}: {num} revisions against {baseline}")
+        baseline = writer.escaped(ranking.baseline)
+        writer.heading(f"{ranking.track}: against {baseline}")
         if not ranking.rows:
             writer.lines(["There is no test image that all have: nothing to compare"])
             continue
@@ -126,7 +126,7 @@ def _ranking_sentences(writer: Writer, ranking: Ranking) -> Iterator[str]:
         )
     yield (
         f"On the {ranking.num_images} test images that all have. p: exact McNemar test; corrected by Holm's method for "
-        f"{len(ranking.rows) - 1} comparisons, because the best of many is lucky"
+        f"the number of comparisons, {len(ranking.rows) - 1}, because the best of many is lucky"
     )
     for word, sign in (("better", 1), ("worse", -1)):
         names = [writer.escaped(row.name) for row in ranking.rows if row.is_significant and sign * _gain(row) > 0]
