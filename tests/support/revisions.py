@@ -82,13 +82,18 @@ class RevisionsProject:
             "index": {"max_pixels": 10**6},
             "intervals": {"resamples": 200, "seed": 0},
             "head": dict(params or {"c": 1.0}),
+            "split": {"seed": 0},
         }
         with (self.root / "params.yaml").open("w") as file:
             YAML().dump(sections, file)
         (self.root / "data").mkdir(exist_ok=True)
         write_rows(self.root / "data/split.csv", images, SplitRow)
         stages: dict[str, Any] = {
-            "split": {"cmd": "true", "outs": [self._cached("data/split.csv")]},
+            "split": {
+                "cmd": "true",
+                "params": {"params.yaml": {"split": sections["split"]}},
+                "outs": [self._cached("data/split.csv")],
+            },
         }
         for track, found in (("head", head), ("finetune", finetune)):
             if found is not None:

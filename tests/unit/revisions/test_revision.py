@@ -22,7 +22,8 @@ def test_a_tag_and_the_workspace_have_their_own_predictions(project: RevisionsPr
 
     assert good.runs["head"].predictions.accuracy == pytest.approx(50 / 60)
     assert now.runs["head"].predictions.accuracy == pytest.approx(30 / 60)
-    assert good.runs["head"].params == {"head.c": 1.0}
+    # Also those of the stage before, whose table the head reads.
+    assert good.runs["head"].params == {"head.c": 1.0, "split.seed": 0}
     assert good.images is not None
     assert len(good.images) == 80
     assert (now.commit, now.title) == ("", "workspace")
@@ -50,6 +51,8 @@ def test_images_that_moved_into_the_test_set_are_counted(project: RevisionsProje
     found = find_changes(read_revision(history, "good"), read_revision(history, "workspace"), ["head"])
 
     assert found.images == ImageChanges(num_added=0, num_removed=0, num_relabelled=0, num_moved=5, num_leaked=5)
+    back = find_changes(read_revision(history, "workspace"), read_revision(history, "good"), ["head"])
+    assert back.images == ImageChanges(num_added=0, num_removed=0, num_relabelled=0, num_moved=5, num_leaked=0)
 
 
 def test_params_that_were_edited_after_the_run_are_told(project: RevisionsProject) -> None:
@@ -142,6 +145,18 @@ def test_a_revision_without_results_is_told(
 
     with pytest.raises(kind, match=words):
         read_revision(History(project.root), name)
+
+
+def test_an_experiment_has_its_name_unless_two_have_it(project: RevisionsProject) -> None:
+    """An experiment is found by its name; where two experiments have the same name, both commits are told."""
+    commits = [project.run("git", "rev-parse", name).strip() for name in ("good", "main")]
+    places = [f"refs/exps/{commit[:2]}/{commit[2:]}/mine" for commit in commits]
+    project.run("git", "update-ref", places[0], commits[0])
+    assert History(project.root).commit("mine") == commits[0]
+
+    project.run("git", "update-ref", places[1], commits[1])
+    with pytest.raises(ParamsError, match=rf"'mine': is the name of 2 experiments.*{commits[0]}"):
+        History(project.root).commit("mine")
 
 
 def test_a_folder_without_git_is_told(tmp_path: Path) -> None:
