@@ -1,12 +1,11 @@
 """Outputs: the files of the stages that the page shows, whether they have changed, and whether they belong together."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from headstart.base.errors import ParamsError
-from headstart.base.params import read_yaml
+from headstart.base.errors import DataError
+from headstart.base.files import read_bytes
+from headstart.revisions.lock import LOCK, parse_lock
 
 # What `project` reads.
 PATHS = (
@@ -22,7 +21,6 @@ PATHS = (
     "predictions/head.csv",
     "predictions/head_out_of_fold.csv",
 )
-_LOCK = "dvc.lock"
 # The stages that a head needs. Without the others, only a queue is empty.
 _STAGES = ("index", "split", "extract", "head")
 
@@ -42,7 +40,7 @@ class Stamps:
 
 def stamps(root: Path) -> Stamps:
     """Return the stamps of now."""
-    return Stamps(tuple(_stamp(root / path) for path in PATHS), _stamp(root / _LOCK))
+    return Stamps(tuple(_stamp(root / path) for path in PATHS), _stamp(root / LOCK))
 
 
 def find_gap(root: Path) -> str | None:
@@ -52,27 +50,25 @@ def find_gap(root: Path) -> str | None:
     them. Sizes and DVC's notes show it; no file is read.
     """
     try:
-        stages = read_yaml(root / _LOCK).get("stages", {}) if (root / _LOCK).is_file() else {}
-        listed = {name: stages[name] for name in _STAGES if name in stages}
-        outs = {out["path"]: out for stage in listed.values() for out in stage.get("outs", ())}
-        for name, stage in listed.items():
-            for out in stage.get("outs", ()):
-                if _size(root / out["path"]) != out["size"]:
-                    return _sentence(f"{out['path']} is not what `{name}` wrote when it ended last")
-            for dep in stage.get("deps", ()):
-                if _is_other(dep, outs.get(dep["path"])):
-                    return _sentence(f"`{name}` has not read the {dep['path']} of now")
-    except (ParamsError, KeyError, TypeError, AttributeError):  # somebody merges it, say
-        return _sentence(f"{_LOCK} cannot be read")
+        stages = parse_lock(read_bytes(root / LOCK))
+    except FileNotFoundError:
+        return None
+    except DataError:  # somebody merges it, say
+        return _sentence(f"{LOCK} cannot be read")
+    listed = {name: stages[name] for name in _STAGES if name in stages}
+    outs = {out.path: out for stage in listed.values() for out in stage.outs}
+    for name, stage in listed.items():
+        for out in stage.outs:
+            if _size(root / out.path) != out.size:
+                return _sentence(f"{out.path} is not what `{name}` wrote when it ended last")
+        for dep in stage.deps:
+            if dep.path in outs and dep.md5 != outs[dep.path].md5:
+                return _sentence(f"`{name}` has not read the {dep.path} of now")
     return None
 
 
 def _sentence(reason: str) -> str:
     return f"The results on the disk are incomplete: {reason}. If no run is going on, retrain, or run: dvc repro"
-
-
-def _is_other(dep: Mapping[str, Any], out: Mapping[str, Any] | None) -> bool:
-    return out is not None and dep["md5"] != out["md5"]
 
 
 def _size(path: Path) -> int | None:

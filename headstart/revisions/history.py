@@ -5,42 +5,17 @@ import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
-
 from headstart.base.errors import DataError, HeadstartError, ParamsError
 from headstart.base.files import read_bytes
-from headstart.base.params import parse_yaml
+from headstart.revisions.lock import LOCK, Stages, parse_lock
 
 WORKSPACE = "workspace"
 # Where DVC keeps experiments: refs/exps/<commit that they started from>/<name>.
 _EXPERIMENT = r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)"
-
-
-class LockedFile(BaseModel):
-    """A file or folder in dvc.lock."""
-
-    path: str
-    md5: str = Field("", pattern=r"^[0-9a-f]{32}(\.dir)?$")
-
-
-class LockedStage(BaseModel):
-    """What a stage read and wrote when it last ran."""
-
-    deps: list[LockedFile] = []
-    outs: list[LockedFile] = []
-    params: dict[str, dict[str, Any]] = {}
-
-
-class _Lock(BaseModel):
-    stages: dict[str, LockedStage] = {}
-
-
-Stages = Mapping[str, LockedStage]
 
 
 class History:
@@ -112,18 +87,10 @@ class History:
         Raises:
             DataError: The revision has no dvc.lock, or a damaged one.
         """
-        data = self.file(commit, "dvc.lock")
+        data = self.file(commit, LOCK)
         if data is None:
             raise DataError("has no dvc.lock, so it has no results. Run `dvc repro` there, and commit dvc.lock")
-        try:
-            return _Lock.model_validate(parse_yaml(Path("dvc.lock"), data)).stages
-        except (ParamsError, ValidationError) as error:
-            if isinstance(error, ValidationError):
-                first = error.errors()[0]
-                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            else:
-                reason = str(error)
-            raise DataError(f"dvc.lock is damaged ({reason}). Restore it: git checkout dvc.lock") from error
+        return parse_lock(data)
 
     def output(self, commit: str, path: str, md5: str) -> bytes:
         """Return an output of the pipeline: from the workspace, from DVC's cache, or from its remote.

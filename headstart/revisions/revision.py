@@ -8,7 +8,8 @@ from typing import Any
 from headstart.base.csv_files import parse_table
 from headstart.base.errors import DataError, HeadstartError
 from headstart.base.params import parse_yaml
-from headstart.revisions.history import History, LockedStage, Stages
+from headstart.revisions.history import History
+from headstart.revisions.lock import LockedStage, Stages
 from headstart.tables.names import TRACKS
 from headstart.tables.predictions import Predictions, check_predictions
 from headstart.tables.rows import check_rows
@@ -113,26 +114,25 @@ def _run(stages: Stages, stage: str, predictions: Predictions, now: Mapping[str,
         predictions: Its predictions.
         now: Params of params.yaml by dotted name.
     """
-    made = {out.path for one in stages.values() for out in one.outs}
+    makers = {out.path: name for name, one in stages.items() for out in one.outs}
     params: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for one in _upstream(stages, stage):
+    for one in _upstream(stages, makers, stage):
         params |= _flat(one.params.get("params.yaml", {}))
-        sources |= {dep.path: dep.md5 for dep in one.deps if dep.path not in made}
+        sources |= {dep.path: dep.md5 for dep in one.deps if dep.path not in makers}
     edited = [name for name, value in params.items() if name not in now or now[name] != value]
     return Run(predictions, params, sources, edited)
 
 
-def _upstream(stages: Stages, last: str) -> Iterator[LockedStage]:
-    """Give a stage and all whose outputs it depends on, each once."""
-    maker = {out.path: name for name, stage in stages.items() for out in stage.outs}
+def _upstream(stages: Stages, makers: Mapping[str, str], last: str) -> Iterator[LockedStage]:
+    """Give a stage and all whose outputs it depends on, each once. `makers` are the stages of outputs, by path."""
     seen, waiting = {last}, [last]
     while waiting:
         stage = stages[waiting.pop()]
         yield stage
-        makers = {maker[dep.path] for dep in stage.deps if dep.path in maker}
-        waiting += sorted(makers - seen)
-        seen |= makers
+        before = {makers[dep.path] for dep in stage.deps if dep.path in makers}
+        waiting += sorted(before - seen)
+        seen |= before
 
 
 def _sections(data: bytes | None) -> Mapping[str, Any]:

@@ -1,9 +1,6 @@
 """A tiny project with git and DVC, whose predictions are written by hand, for the comparison of revisions."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from ruamel.yaml import YAML
 from headstart.tables.predictions import Predictions, write_predictions
 from headstart.tables.rows import write_rows
 from headstart.tables.split import SplitRow
+from tests.support.project import Project
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -49,15 +47,8 @@ def path(number: int) -> str:
     return f"photos/{number:05}.jpg"
 
 
-class RevisionsProject:
-    """A project with git and DVC.
-
-    Attributes:
-        root: Its folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
+class RevisionsProject(Project):
+    """A project with git and DVC."""
 
     def create(self) -> None:
         """Create the folder and both repositories."""
@@ -120,25 +111,10 @@ class RevisionsProject:
         new, lock = str(self._cached(name)["md5"]), self.root / "dvc.lock"
         lock.write_text(lock.read_text().replace(old, new))
 
-    def commit(self, message: str = "state") -> str:
-        """Commit everything, and return the commit."""
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
-        return self.run("git", "rev-parse", "HEAD").strip()
-
     def cache_file(self, name: str) -> Path:
         """Return the path of a result in DVC's cache."""
         md5 = hashlib.md5((self.root / name).read_bytes()).hexdigest()
         return self.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
-
-    def run(self, *command: str) -> str:
-        """Run a command in the project, which must succeed, and return what it printed."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        environment["DVC_NO_ANALYTICS"] = "1"
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def _cached(self, name: str) -> dict[str, Any]:
         cached, data = self.cache_file(name), (self.root / name).read_bytes()

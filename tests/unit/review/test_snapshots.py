@@ -44,7 +44,7 @@ def write_lock(root: Path, split: str, read_by_head: str) -> None:
     """Write what DVC notes, with the md5 of the split and of that which the head has read."""
 
     def out(path: str, md5: str) -> dict[str, object]:
-        return {"path": path, "md5": md5, "size": outputs._size(root / path)}
+        return {"path": path, "md5": md5.zfill(32), "size": outputs._size(root / path)}
 
     stages = {
         "split": {"deps": [out("data/index.csv", "0")], "outs": [out("data/split.csv", split)]},
