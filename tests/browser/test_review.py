@@ -23,8 +23,8 @@ from headstart.tables.rows import read_rows, write_rows
 from headstart.tables.split import SplitRow
 from tests.support import review_server
 from tests.support.browser import needs_browser
-from tests.support.review_command import command
 from tests.support.review_project import NUM_SUSPECTS, write_project
+from tests.support.serving import serving_review
 
 CLASSES = ("ants", "bees", "butterflies")
 HOSTILE = (
@@ -313,7 +313,7 @@ def test_a_killed_server_loses_no_confirmed_decision(browser: Browser, tmp_path:
     """If the server is killed during a decision, the page says so; a new server shows all that was confirmed."""
     root = tmp_path / "project"
     write_project(root, CLASSES)
-    with command(root) as (server, address), visiting(browser, address, may_fail=True) as visit:
+    with serving_review(root) as (server, address), visiting(browser, address, may_fail=True) as visit:
         visit.press("Enter", "Enter", "k")
         visit.settle()
         visit.press("Enter")
@@ -324,7 +324,7 @@ def test_a_killed_server_loses_no_confirmed_decision(browser: Browser, tmp_path:
         visit.settle()
         confirmed = visit.page.locator(".cell.done").evaluate_all("all => all.map(one => one.dataset.digest)")
     assert len(confirmed) >= 3
-    with command(root) as (_, address), visiting(browser, address) as visit:
+    with serving_review(root) as (_, address), visiting(browser, address) as visit:
         expect(visit.page.locator(".cell")).to_have_count(NUM_SUSPECTS)
         kept = visit.page.locator(".cell.done").evaluate_all("all => all.map(one => one.dataset.digest)")
         assert set(confirmed) <= set(kept)

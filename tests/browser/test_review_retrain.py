@@ -17,7 +17,7 @@ from headstart.tables.split import SplitRow
 from tests.browser.test_review import Visit, visiting
 from tests.support.browser import needs_browser
 from tests.support.project import Project, clone_project
-from tests.support.review_command import command
+from tests.support.serving import serving_review
 
 pytestmark = [needs_browser, pytest.mark.slow]
 _RANDOM = "#queue=random&at=0&image="
@@ -63,7 +63,10 @@ def retrain(visit: Visit) -> None:
 
 def test_retraining_in_a_browser(browser: Browser, project: Project) -> None:
     """A decision, the button, and the page has the comparison, the new label and new queues."""
-    with command(project.root, project.environment()) as (_, address), visiting(browser, address + _RANDOM) as visit:
+    with (
+        serving_review(project.root, project.environment()) as (_, address),
+        visiting(browser, address + _RANDOM) as visit,
+    ):
         digest = visit.current_digest()
         visit.press("d")
         visit.settle()
@@ -78,7 +81,7 @@ def test_retraining_in_a_browser(browser: Browser, project: Project) -> None:
 def test_a_kill_while_dvc_runs(browser: Browser, project: Project, victim: str, stage: str) -> None:
     """Decisions are whole, nothing half is taken for a result, and the next run applies all."""
     with (
-        command(project.root, project.environment()) as (server, address),
+        serving_review(project.root, project.environment()) as (server, address),
         visiting(browser, address + _RANDOM, may_fail=True) as visit,
     ):
         visit.press("End")
@@ -93,7 +96,10 @@ def test_a_kill_while_dvc_runs(browser: Browser, project: Project, victim: str, 
         else:
             expect(visit.page.locator("#retrain")).to_contain_text("Somebody ended DVC", timeout=60_000)
     wait_for_the_end_of(dvc)
-    with command(project.root, project.environment()) as (_, address), visiting(browser, address + _RANDOM) as visit:
+    with (
+        serving_review(project.root, project.environment()) as (_, address),
+        visiting(browser, address + _RANDOM) as visit,
+    ):
         second = change(visit, project)
         retrain(visit)
     for digest in (first, second):

@@ -1,11 +1,7 @@
 """The server's page in a real browser: it shows the classes of dropped photos, and hostile names as text."""
 
 import base64
-import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +13,7 @@ from headstart.predict.model import load
 from tests.conftest import write_photos
 from tests.support.browser import launched, needs_browser
 from tests.support.bundles import make_bundle, written
-from tests.support.source import ROOT
+from tests.support.serving import serving
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = ("red", "green", "<b>blue</b>")
@@ -33,19 +29,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: BackbonePara
 @pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
     """Start the server, and stop it at the end."""
-    command = [sys.executable, "-m", "headstart", "serve", str(bundle), "--port", "0", "--device", "cpu"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [*command, "--max-bytes", "20000"], cwd=bundle, env=environment, stderr=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stderr is not None
-        found = None
-        while found is None:
-            line = server.stderr.readline()
-            assert line
-            found = re.search(r"on (http://\S+) ", line)
-        yield found[1]
-        server.terminate()
+    words = ["serve", str(bundle), "--port", "0", "--device", "cpu", "--max-bytes", "20000"]
+    with serving(words, bundle) as (_, found):
+        yield found
 
 
 @pytest.fixture(params=["light", "dark"])
