@@ -53,9 +53,8 @@ def write_table(
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=style.separator, lineterminator=style.line_end).writerows(lines)
     table = text.getvalue()
-    if (
-        style.line_end == "\n" and "\r" in table
-    ):  # Python before 3.13 does not quote a carriage return if lines end in a line feed
+    # Python before 3.13 does not quote a carriage return if lines end in a line feed.
+    if style.line_end == "\n" and "\r" in table:
         table = "".join(f"{csv_line(line, style.separator)}\n" for line in lines)
     write_bytes(path, table.encode("utf-8-sig" if style.has_mark else "utf-8"))
 

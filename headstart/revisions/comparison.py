@@ -1,18 +1,15 @@
 """The comparison of one track at two revisions, on the test images of both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.tables.intervals import CONFIDENCE, percentile_interval, resamples
+from headstart.tables.intervals import CONFIDENCE, can_resample, percentile_interval, resamples
 from headstart.tables.outcomes import Outcomes
 from headstart.tables.pairs import Pairs, take
 from headstart.tables.predictions import Predictions
-
-# With fewer images of a class, resamples hardly differ, and an interval would be too narrow.
-_FEWEST_OF_A_CLASS = 5
 
 
 @dataclass(frozen=True)
@@ -174,12 +171,11 @@ def _probability_scores(
         return None, None
     labels = [pairs.after.labels[row] for row in known]
     before, after = (Outcomes.of(take(one, known, labels)) for one in (pairs.before, pairs.after))
-    scores: list[Callable[[Outcomes, NDArray[np.int64]], float]] = [_log_loss, Outcomes.calibration_error]
+    scores = (Outcomes.mean_log_loss, Outcomes.calibration_error)
     once = np.ones(len(known), dtype=np.int64)
-    has_interval = np.unique(after.target, return_counts=True)[1].min() >= _FEWEST_OF_A_CLASS
     draws = [
         [score(after, counts) - score(before, counts) for score in scores]
-        for counts in (resamples(after.target, num_resamples, seed) if has_interval else ())
+        for counts in (resamples(after.target, num_resamples, seed) if can_resample(after.target) else ())
     ]
     found = []
     for place, score in enumerate(scores):
@@ -187,10 +183,6 @@ def _probability_scores(
         values = score(before, once), score(after, once)
         found.append(Difference(*values, values[1] - values[0], *ends))
     return found[0], found[1]
-
-
-def _log_loss(outcomes: Outcomes, counts: NDArray[np.int64]) -> float:
-    return float(counts @ outcomes.log_loss / counts.sum())
 
 
 def _classes(pairs: Pairs) -> list[ClassChange]:

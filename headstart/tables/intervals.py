@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 # Half the width of an interval of a normal distribution, in standard deviations: 1.96.
 HALF_WIDTH = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+_FEWEST = 5
 
 
 def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
@@ -27,6 +28,15 @@ def wilson_interval(accuracy: float, num: int) -> tuple[float, float]:
     middle = (accuracy + z**2 / (2 * num)) / (1 + z**2 / num)
     margin = z * float(np.sqrt(accuracy * (1 - accuracy) / num + z**2 / (4 * num**2))) / (1 + z**2 / num)
     return max(0.0, middle - margin), min(1.0, middle + margin)
+
+
+def can_resample(strata: NDArray[np.int64]) -> bool:
+    """Whether each stratum has at least five rows. Resamples of fewer hardly differ: intervals would be too narrow.
+
+    Args:
+        strata: (N,) number of the stratum of each row.
+    """
+    return bool(np.unique(strata, return_counts=True)[1].min() >= _FEWEST)
 
 
 def resamples(strata: NDArray[np.int64], num: int, seed: int) -> Iterator[NDArray[np.int64]]:

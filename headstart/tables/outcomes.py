@@ -95,6 +95,10 @@ class Outcomes:
         """(N,) number of the bin of each confidence. The bins are equally wide and include their upper edge."""
         return np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], self.confidence)
 
+    def mean_log_loss(self, counts: NDArray[np.int64]) -> float:
+        """Return the mean log loss in nats. The argument is that of `calibration_error`."""
+        return float(counts @ self.log_loss / counts.sum())
+
     def calibration_error(self, counts: NDArray[np.int64]) -> float:
         """Return the mean distance between confidence and accuracy over bins of confidence (ECE; Guo et al. 2017).
 

@@ -71,10 +71,6 @@ def _count_by_class(outcomes: Outcomes, counts: Counts) -> tuple[Counts, Counts,
     return right, np.bincount(outcomes.target, counts, num), np.bincount(outcomes.predicted, counts, num)
 
 
-def _log_loss(outcomes: Outcomes, counts: Counts) -> float:
-    return float(counts @ outcomes.log_loss / counts.sum())
-
-
 def _brier(outcomes: Outcomes, counts: Counts) -> float:
     """Return the Brier score (Brier 1950)."""
     return float(counts @ outcomes.brier / counts.sum())
@@ -104,7 +100,7 @@ METRICS = (
     Metric("top5_accuracy", "top-5 accuracy", "higher", "wilson", _top5_accuracy, fewest_classes=11),
     Metric("balanced_accuracy", "balanced accuracy", "higher", "bootstrap", _balanced_accuracy),
     Metric("macro_f1", "macro F1", "higher", "bootstrap", _macro_f1, is_shown=True),
-    Metric("log_loss", "log loss (nats)", "lower", "bootstrap", _log_loss, is_shown=True),
+    Metric("log_loss", "log loss (nats)", "lower", "bootstrap", Outcomes.mean_log_loss, is_shown=True),
     Metric("brier", "Brier score (0 to 2)", "lower", "bootstrap", _brier),
     Metric("calibration_error", "calibration error", "lower", "none", Outcomes.calibration_error),
     Metric("roc_auc", "area under ROC", "higher", "none", _roc_auc),

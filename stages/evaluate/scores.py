@@ -4,11 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.tables.intervals import percentile_interval, resamples, wilson_interval
+from headstart.tables.intervals import can_resample, percentile_interval, resamples, wilson_interval
 from headstart.tables.outcomes import Outcomes
 from stages.evaluate.metrics import METRICS
-
-_FEWEST_OF_A_CLASS = 5
 
 
 class Score(NamedTuple):
@@ -45,7 +43,7 @@ def score(outcomes: Outcomes, num_resamples: int, seed: int) -> dict[str, Score]
         if metric.interval == "wilson" and metric.name in scores:
             value = values[metric.name]
             scores[metric.name] = Score(value, *wilson_interval(value, outcomes.num_images))
-    if np.unique(outcomes.target, return_counts=True)[1].min() < _FEWEST_OF_A_CLASS:
+    if not can_resample(outcomes.target):
         return scores
     resampled = [metric for metric in metrics if metric.interval == "bootstrap" and metric.name in scores]
     draws = [
